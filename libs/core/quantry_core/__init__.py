@@ -1,0 +1,1 @@
+"""Quantry's vocabulary: ids, jobs, versions, rollouts, messages, errors."""

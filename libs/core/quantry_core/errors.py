@@ -1,0 +1,207 @@
+"""Errors with an HTTP status and a stable type, and the problem document (RFC 9457) they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEM_CONTENT_TYPE = "application/problem+json"
+PROBLEM_TYPE_PREFIX = "urn:quantry:problem:"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str = Field(description="Dotted path of the field, e.g. spec.scheme.")
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document. ``type`` is stable: programs may switch on it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="urn:quantry:problem:<slug>")
+    title: str = Field(description="The same for every occurrence of this type.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened this time and what to do about it.")
+    instance: str | None = Field(default=None, description="The request's path.")
+    errors: list[FieldProblem] = Field(default_factory=list, description="One entry per bad field, where that is known.")
+
+
+class QuantryError(Exception):
+    """Base of the expected errors. Each subclass fixes an HTTP status, a stable slug and a title."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong inside Quantry"
+
+    def __init__(self, detail: str, *, errors: list[FieldProblem] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+
+    def problem(self, instance: str | None = None) -> Problem:
+        """Returns the problem document for this error."""
+        return Problem(
+            type=PROBLEM_TYPE_PREFIX + self.slug,
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            instance=instance,
+            errors=self.errors,
+        )
+
+
+class InvalidInput(QuantryError):
+    """The request is well formed but asks for something that cannot be: names the field and why."""
+
+    status = 422
+    slug = "invalid-input"
+    title = "The request is not valid"
+
+
+class UnknownJobType(InvalidInput):
+    slug = "unknown-job-type"
+    title = "There is no such job type"
+
+
+class UnknownMethod(InvalidInput):
+    slug = "unknown-method"
+    title = "There is no such quantization method"
+
+
+class UnknownScheme(InvalidInput):
+    slug = "unknown-scheme"
+    title = "The method has no such scheme"
+
+
+class InvalidName(InvalidInput):
+    slug = "invalid-name"
+    title = "That cannot be a name"
+
+
+class SourceRefused(InvalidInput):
+    """A checkpoint that may not be imported: outside the allowed roots, incomplete, executable, truncated or not 16-bit."""
+
+    slug = "source-refused"
+    title = "This source cannot be imported"
+
+
+class NotServable(InvalidInput):
+    slug = "not-servable"
+    title = "No engine here can serve this version"
+
+
+class NotFound(QuantryError):
+    status = 404
+    slug = "not-found"
+    title = "There is no such thing"
+
+
+class UnknownModel(NotFound):
+    slug = "unknown-model"
+    title = "There is no such model"
+
+
+class UnknownVersion(NotFound):
+    slug = "unknown-version"
+    title = "There is no such version"
+
+
+class UnknownDataset(NotFound):
+    slug = "unknown-dataset"
+    title = "There is no such dataset"
+
+
+class UnknownJob(NotFound):
+    slug = "unknown-job"
+    title = "There is no such job"
+
+
+class UnknownDeployment(NotFound):
+    slug = "unknown-deployment"
+    title = "There is no such deployment"
+
+
+class Unauthorized(QuantryError):
+    status = 401
+    slug = "unauthorized"
+    title = "A valid API key is needed"
+
+
+class Forbidden(QuantryError):
+    status = 403
+    slug = "forbidden"
+    title = "This key may not do that"
+
+
+class Conflict(QuantryError):
+    status = 409
+    slug = "conflict"
+    title = "The state of things does not allow that"
+
+
+class AlreadyExists(Conflict):
+    slug = "already-exists"
+    title = "There is one already"
+
+
+class IllegalTransition(Conflict):
+    slug = "illegal-transition"
+    title = "That change of state is not allowed"
+
+
+class VersionProtected(Conflict):
+    slug = "version-protected"
+    title = "This version cannot be deleted or changed"
+
+
+class StaleAttempt(Conflict):
+    """A write of an attempt that is no longer the job's current one. The writer must stop: nothing was written."""
+
+    slug = "stale-attempt"
+    title = "This attempt no longer holds the job"
+
+
+class SealRefused(Conflict):
+    slug = "seal-refused"
+    title = "The staged files are not what was declared"
+
+
+class RolloutInProgress(Conflict):
+    slug = "rollout-in-progress"
+    title = "Another rollout of this deployment is in progress"
+
+
+class TooLarge(QuantryError):
+    status = 413
+    slug = "too-large"
+    title = "The request is too large"
+
+
+class RangeNotSatisfiable(QuantryError):
+    status = 416
+    slug = "range-not-satisfiable"
+    title = "That range lies outside the file"
+
+
+class Unavailable(QuantryError):
+    """A part this request needs is away for the moment; answered with Retry-After."""
+
+    status = 503
+    slug = "unavailable"
+    title = "A part of the platform is away; try again"
+
+
+def all_error_types() -> Iterator[type[QuantryError]]:
+    """Yields every error type, for documentation and the test that slugs are unique."""
+    pending: list[type[QuantryError]] = [QuantryError]
+    while pending:
+        error_type = pending.pop()
+        yield error_type
+        pending.extend(error_type.__subclasses__())

@@ -1,0 +1,94 @@
+"""Messages between a worker and the execution API. Every write names its attempt and is refused once that is stale."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantry_core.jobs import EventKind, InputRole, Job, JobReason, Progress, Queue
+from quantry_core.methods import Environment, Format
+from quantry_core.versions import EvidenceDraft, ManifestFile, VersionDraft, VersionKind
+
+MAX_EVENTS_PER_POST = 500
+WAKE_TASK = "quantry.wake"
+"""Name of the Celery task that says: this queue has work."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NextRequest(_Message):
+    """A slot asks for work."""
+
+    queue: Queue
+    worker_id: str = Field(min_length=1, max_length=128, description="host:pid, for people.")
+    environments: list[Environment] = Field(default_factory=list, description="Child environments this worker can start.")
+
+
+class LeasedInput(_Message):
+    """An input of a leased job with everything the worker needs to fetch and check it."""
+
+    role: InputRole
+    id: str = Field(description="ver_... or dat_...")
+    ref: str = Field(description="name@number")
+    files: list[ManifestFile] = Field(description="A dataset is one file, text.txt.")
+    kind: VersionKind | None = None
+    format: Format | None = None
+
+
+class Lease(_Message):
+    """The answer to NextRequest when there is work: this attempt, and how long it holds without a heartbeat."""
+
+    job: Job
+    attempt: int
+    inputs: list[LeasedInput]
+    lease_s: float
+    heartbeat_s: float
+
+
+class HeartbeatRequest(_Message):
+    attempt: int
+    progress: Progress | None = None
+
+
+class HeartbeatReply(_Message):
+    """The lease was renewed."""
+
+    lease_s: float
+    cancel_requested: bool
+
+
+class EventDraft(_Message):
+    kind: EventKind
+    data: dict[str, Any]
+
+
+class EventsRequest(_Message):
+    attempt: int
+    events: list[EventDraft] = Field(min_length=1, max_length=MAX_EVENTS_PER_POST)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. released: handed back unharmed (the worker is shutting down); it costs no attempt."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+
+
+class FinishRequest(_Message):
+    """Ends an attempt in one fenced transaction, together with the version and the evidence it made."""
+
+    attempt: int
+    outcome: Outcome
+    reason: JobReason
+    message: str | None = Field(default=None, max_length=4000)
+    version: VersionDraft | None = Field(default=None, description="Files must be sealed already.")
+    evidence: list[EvidenceDraft] = Field(default_factory=list, max_length=256)
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,66 @@
+"""API keys: how they look, how they are hashed, what each role may do."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KEY_PREFIX = "qtr_"
+
+
+class Role(StrEnum):
+    """What a key may do. People: viewer < operator < admin. Machines: worker and gateway, each one door only."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    WORKER = "worker"
+    GATEWAY = "gateway"
+
+
+_RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+
+
+def role_covers(held: Role, needed: Role) -> bool:
+    """Tells whether a key of role ``held`` may do what ``needed`` may. Machine roles cover only themselves."""
+    if held in _RANK and needed in _RANK:
+        return _RANK[held] >= _RANK[needed]
+    return held is needed
+
+
+def new_key_secret() -> str:
+    """Returns a fresh secret: ``qtr_`` and 43 URL-safe characters (256 random bits). Shown once, never stored."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_key(secret: str) -> str:
+    """Returns the SHA-256 of a secret in hex. The secret has 256 random bits, so a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Identity(BaseModel):
+    """Who makes a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key_id: str
+    project_id: str
+    role: Role
+
+
+class ApiKey(BaseModel):
+    """A key as it is listed: the secret itself is never stored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    project_id: str
+    name: str
+    role: Role
+    prefix: str = Field(description="The first 8 characters of the secret, to recognise it by.")
+    created_at: datetime
+    revoked_at: datetime | None = None

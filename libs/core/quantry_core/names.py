@@ -1,0 +1,52 @@
+"""The rules for names that people choose and for paths inside a checkpoint. Checked at use, not only at creation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+MAX_NAME_CHARS = 64
+MAX_PATH_CHARS = 255
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+
+
+def check_name(name: str) -> str:
+    """Returns ``name`` unchanged if it can name a model, dataset, deployment or alias; raises ValueError saying why not."""
+    if not name:
+        raise ValueError("a name cannot be empty")
+    if len(name) > MAX_NAME_CHARS:
+        raise ValueError(f"a name has at most {MAX_NAME_CHARS} characters, this one has {len(name)}")
+    if ".." in name:
+        raise ValueError(f"a name cannot contain '..': {name!r}")
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"a name is made of lower-case letters, digits, '.', '_' and '-', and begins and ends with a letter or digit: {name!r}"
+        )
+    return name
+
+
+def check_file_path(path: str) -> str:
+    """Returns a checkpoint file's relative path unchanged if it is safe to join to a folder; raises ValueError otherwise.
+
+    At most two levels, no part that is empty, hidden, ``.`` or ``..``, no backslash, no control character.
+    """
+    if not path or len(path) > MAX_PATH_CHARS:
+        raise ValueError(f"a file path has 1 to {MAX_PATH_CHARS} characters: {path[:80]!r}")
+    parts = path.split("/")
+    if len(parts) > 2 or any(_PATH_PART.fullmatch(part) is None for part in parts):
+        raise ValueError(f"not a safe file path inside a checkpoint: {path!r}")
+    if str(PurePosixPath(path)) != path:
+        raise ValueError(f"not a normal file path: {path!r}")
+    return path
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""A name chosen by a person: 1 to 64 of ``a-z 0-9 . _ -``."""
+
+FilePath = Annotated[str, AfterValidator(check_file_path)]
+"""A relative path of a file inside a checkpoint."""

@@ -1,0 +1,1 @@
+"""What every control-plane service shares: the auth dependency, problem documents, pages, health."""

@@ -1,0 +1,1 @@
+"""The embedded stack: Postgres, Redis, S3 and every service on one machine."""

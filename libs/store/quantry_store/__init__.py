@@ -1,0 +1,1 @@
+"""Quantry's tables, repositories and the transactions on them."""

@@ -1,0 +1,1 @@
+"""The control plane: jobs, deployments, keys, the execution API and its sweeps."""

@@ -1,0 +1,1 @@
+"""The rollout controller and its pool drivers."""

@@ -1,0 +1,1 @@
+"""Models, versions, files, lineage, datasets, and the seal."""

@@ -1,0 +1,1 @@
+"""What runs in the child process of a job, in the environment of its backend."""
