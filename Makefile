@@ -1,0 +1,45 @@
+# Two commands do all on a fresh machine: `make demo` and `make test`. No root, no Docker, no GPU.
+PYTHON ?= python3
+ENVIRONMENTS = $(PYTHON) requirements/environments.py
+DEV = .venvs/dev/bin
+STATE_DIR ?= .quantry
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test test-all check format lock
+
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: ## From master to a served, quantized checkpoint, on real parts; stops everything at the end
+	@$(ENVIRONMENTS) build light ml engine-cpu
+	@.venvs/light/bin/quantry demo
+
+up: ## Start the whole platform on this machine and print its addresses
+	@$(ENVIRONMENTS) build light ml engine-cpu
+	@.venvs/light/bin/quantry up --state-dir $(STATE_DIR)
+
+down: ## Stop it; the data stays
+	@.venvs/light/bin/quantry down --state-dir $(STATE_DIR)
+
+test: ## The tests, on the same real parts
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@$(DEV)/pytest -m "not long"
+
+test-all: ## The tests, the long ones included
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@$(DEV)/pytest
+
+check: ## ruff, mypy --strict, import-linter and the unit tests
+	@$(ENVIRONMENTS) build dev
+	@$(DEV)/ruff check .
+	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
+	@$(DEV)/mypy
+	@$(DEV)/lint-imports --no-timing --no-logo 2>/dev/null || $(DEV)/lint-imports
+	@$(DEV)/pytest -q tests/unit
+
+format: ## Format the code
+	@$(DEV)/ruff check --fix --quiet .
+	@$(DEV)/ruff format .
+
+lock: ## Resolve the requirements again into hash-locked files
+	@$(ENVIRONMENTS) lock
