@@ -72,12 +72,18 @@ class EventsRequest(_Message):
 
 
 class Outcome(StrEnum):
-    """How an attempt ended. released: handed back unharmed (the worker is shutting down); it costs no attempt."""
+    """How an attempt ended.
+
+    released: handed back unharmed (the worker is shutting down); it costs no attempt.
+    lost: the child process was killed by a signal that its supervisor did not send, or the store stayed away. Counts and is
+    retried exactly as an expired lease: after MAX_LOST_ATTEMPTS the job is poison.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     RELEASED = "released"
+    LOST = "lost"
 
 
 class FinishRequest(_Message):

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantry_core.names import Name
+
 KEY_PREFIX = "qtr_"
 
 
@@ -64,3 +66,21 @@ class ApiKey(BaseModel):
     prefix: str = Field(description="The first 8 characters of the secret, to recognise it by.")
     created_at: datetime
     revoked_at: datetime | None = None
+
+
+class KeyRequest(BaseModel):
+    """Body of ``POST /api/v1/keys``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="What it is for; for people.")
+    role: Role
+
+
+class NewKey(BaseModel):
+    """A key just made, with its secret: the only time that is shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: ApiKey
+    secret: str

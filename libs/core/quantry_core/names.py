@@ -15,16 +15,20 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
 
+class BadName(ValueError):
+    """What was given cannot be a name; the message says why."""
+
+
 def check_name(name: str) -> str:
-    """Returns ``name`` unchanged if it can name a model, dataset, deployment or alias; raises ValueError saying why not."""
+    """Returns ``name`` unchanged if it can name a model, dataset, deployment or alias; raises BadName saying why not."""
     if not name:
-        raise ValueError("a name cannot be empty")
+        raise BadName("a name cannot be empty")
     if len(name) > MAX_NAME_CHARS:
-        raise ValueError(f"a name has at most {MAX_NAME_CHARS} characters, this one has {len(name)}")
+        raise BadName(f"a name has at most {MAX_NAME_CHARS} characters, this one has {len(name)}")
     if ".." in name:
-        raise ValueError(f"a name cannot contain '..': {name!r}")
+        raise BadName(f"a name cannot contain '..': {name!r}")
     if _NAME.fullmatch(name) is None:
-        raise ValueError(
+        raise BadName(
             f"a name is made of lower-case letters, digits, '.', '_' and '-', and begins and ends with a letter or digit: {name!r}"
         )
     return name

@@ -1,0 +1,103 @@
+"""``quantry deployments``: what is served."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
+from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, time_text
+from quantry_core.pages import DEFAULT_LIMIT
+from quantry_core.rollouts import Deployment, Replica
+
+app = typer.Typer(help="Look at deployments, stop and start them.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+
+
+def _release(deployment: Deployment) -> str:
+    release = deployment.current_release
+    return "" if release is None else f"{release.version_ref} (release {release.number})"
+
+
+def _state(deployment: Deployment) -> str:
+    if deployment.is_stopped:
+        return "stopped"
+    if deployment.active_rollout is not None:
+        return f"rollout {deployment.active_rollout.state}"
+    return "ready" if deployment.num_ready else "not ready"
+
+
+_COLUMNS: tuple[Column[Deployment], ...] = (
+    ("deployment", lambda deployment: deployment.name),
+    ("state", _state),
+    ("serves", _release),
+    ("ready", lambda deployment: f"{deployment.num_ready} of {len(deployment.replicas)}"),
+    ("created", lambda deployment: time_text(deployment.created_at)),
+)
+
+_REPLICA_COLUMNS: tuple[Column[Replica], ...] = (
+    ("replica", lambda replica: replica.id),
+    ("state", lambda replica: replica.state),
+    ("url", lambda replica: replica.url or ""),
+    ("restarts", lambda replica: str(replica.num_restarts)),
+    ("message", lambda replica: replica.message or ""),
+)
+
+
+@app.command("list")
+def list_deployments(
+    context: typer.Context, limit: LimitOption = DEFAULT_LIMIT, after: AfterOption = None, as_json: JsonOption = False
+) -> None:
+    """List deployments, newest first."""
+    with connect(context) as client:
+        page = client.deployments.list(after=after, limit=limit)
+    if as_json:
+        emit_json(page)
+    else:
+        print_page(page, _COLUMNS, empty="There are no deployments; make one with 'quantry jobs submit deploy'.")
+
+
+@app.command("show")
+def show_deployment(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
+    """Show one deployment and its replicas."""
+    with connect(context) as client:
+        deployment = client.deployments.get(name)
+    if as_json:
+        emit_json(deployment)
+        return
+    rollout = deployment.active_rollout
+    print_fields(
+        [
+            ("deployment", deployment.name),
+            ("id", deployment.id),
+            ("state", _state(deployment)),
+            ("serves", _release(deployment) or None),
+            ("rollout", None if rollout is None else f"{rollout.id} {rollout.state} (job {rollout.job_id})"),
+            ("created", time_text(deployment.created_at)),
+        ]
+    )
+    print_table(deployment.replicas, _REPLICA_COLUMNS, empty="It has no replicas.")
+
+
+@app.command("stop")
+def stop_deployment(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
+    """Stop serving; the name and its releases are kept."""
+    with connect(context) as client:
+        deployment = client.deployments.stop(name)
+    if as_json:
+        emit_json(deployment)
+    else:
+        say(f"{deployment.name} is being stopped")
+
+
+@app.command("start")
+def start_deployment(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
+    """Serve a stopped deployment again."""
+    with connect(context) as client:
+        deployment = client.deployments.start(name)
+    if as_json:
+        emit_json(deployment)
+    else:
+        say(f"{deployment.name} is being started")

@@ -1,0 +1,113 @@
+"""What commands print: tables and sentences for people on stdout, JSON for programs, troubles on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quantry_core.jobs import JobStatus
+from quantry_core.pages import Page
+
+T = TypeVar("T")
+
+_PIPE_WIDTH = 250
+"""Columns where no terminal sets them: wide enough that no id is cut."""
+
+STATUS_STYLES = {
+    JobStatus.WAITING: "dim",
+    JobStatus.QUEUED: "yellow",
+    JobStatus.RUNNING: "cyan",
+    JobStatus.SUCCEEDED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.CANCELLED: "magenta",
+}
+
+
+def stdout() -> Console:
+    """Returns a console on standard output. What it is given is text, never markup."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=_PIPE_WIDTH)
+
+
+def stderr() -> Console:
+    """Returns a console on standard error."""
+    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Prints one line as it is."""
+    stdout().print(text, soft_wrap=True)
+
+
+def emit_json(value: BaseModel | Sequence[BaseModel] | dict[str, object]) -> None:
+    """Prints a value as indented JSON."""
+    if isinstance(value, BaseModel):
+        document: object = value.model_dump(mode="json")
+    elif isinstance(value, dict):
+        document = value
+    else:
+        document = [item.model_dump(mode="json") for item in value]
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+Column = tuple[str, Callable[[T], str | Text]]
+"""A heading, and what stands below it for an item."""
+
+
+def print_table(items: Sequence[T], columns: Sequence[Column[T]], *, empty: str) -> None:
+    """Prints one row per item, or the sentence ``empty``."""
+    if not items:
+        say(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, _ in columns:
+        table.add_column(heading, overflow="fold")
+    for item in items:
+        table.add_row(*(cell(item) for _, cell in columns))
+    stdout().print(table)
+
+
+def print_page(page: Page[T], columns: Sequence[Column[T]], *, empty: str) -> None:
+    """Prints a page as a table, and how to get the next one."""
+    print_table(page.data, columns, empty=empty)
+    if page.has_more:
+        stderr().print(f"There are more: --after {page.last_id}")
+
+
+def print_fields(fields: Sequence[tuple[str, str | Text | None]]) -> None:
+    """Prints ``name  value`` lines, leaving out what is None."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        if value is not None:
+            table.add_row(name, value)
+    stdout().print(table)
+
+
+def status_text(status: JobStatus) -> Text:
+    """Returns a job's status in its colour."""
+    return Text(status, style=STATUS_STYLES[status])
+
+
+def bytes_text(size_bytes: int) -> str:
+    """Returns a size as people read it: 11.5 MB, decimal units."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def time_text(moment: datetime | None) -> str:
+    """Returns a moment in local time, to the second."""
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,65 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import httpx
+
+from quantry.config import resolve_connection
+from quantry.resources.datasets import Datasets
+from quantry.resources.deployments import Deployments
+from quantry.resources.jobs import Jobs
+from quantry.resources.keys import Keys
+from quantry.resources.methods import Methods
+from quantry.resources.models import Models
+from quantry.resources.versions import Versions
+from quantry.transport import Transport
+from quantry_core.keys import Identity
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+class Client:
+    """One Quantry server, one key. Use it in a ``with`` block, or call ``close``.
+
+    ``url`` and ``api_key`` may be left out: QUANTRY_URL and QUANTRY_API_KEY are looked at next, then the client.json
+    that ``quantry up`` writes. Every method may raise ApiError (refused) and ServerUnreachable. Safe requests are
+    repeated when the connection fails or the server says 503.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``transport`` and ``sleep`` (seconds) replace the network and the clock, for tests."""
+        self._transport = Transport(resolve_connection(url, api_key), timeout_s=timeout_s, transport=transport, sleep=sleep)
+        self.url = self._transport.url
+        self.jobs = Jobs(self._transport)
+        self.models = Models(self._transport)
+        self.versions = Versions(self._transport)
+        self.datasets = Datasets(self._transport)
+        self.deployments = Deployments(self._transport)
+        self.keys = Keys(self._transport)
+        self.methods = Methods(self._transport)
+
+    def whoami(self) -> Identity:
+        """Returns the project and role of this client's key."""
+        return self._transport.get(Identity, "/api/v1/whoami")
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()

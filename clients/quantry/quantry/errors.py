@@ -1,0 +1,80 @@
+"""What can go wrong when the SDK talks to a Quantry server, each as its own exception."""
+
+from __future__ import annotations
+
+from quantry_core.errors import PROBLEM_TYPE_PREFIX, FieldProblem, Problem
+from quantry_core.jobs import Job
+
+
+class ClientError(Exception):
+    """Base of everything the SDK raises on purpose."""
+
+
+class ConfigurationError(ClientError):
+    """The server's address or the API key is missing or malformed; the message says where they are looked for."""
+
+
+class InvalidReference(ClientError):
+    """What was given cannot be an id or a name, so it was not sent."""
+
+
+class ServerUnreachable(ClientError):
+    """Nothing answers at the address, or it stopped answering and did not come back."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"cannot reach a Quantry server at {url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class UnexpectedAnswer(ClientError):
+    """The server answered something this SDK does not understand: another version of Quantry, or not Quantry at all."""
+
+
+class ApiError(ClientError):
+    """The server refused a request and said why in a problem document."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.problem.status
+
+    @property
+    def type(self) -> str:
+        """The stable problem type, ``urn:quantry:problem:<slug>``."""
+        return self.problem.type
+
+    @property
+    def slug(self) -> str:
+        """The last part of the type, such as ``unknown-version``."""
+        return self.problem.type.removeprefix(PROBLEM_TYPE_PREFIX)
+
+    @property
+    def detail(self) -> str:
+        """What happened this time and what to do about it."""
+        return self.problem.detail
+
+    @property
+    def errors(self) -> list[FieldProblem]:
+        """What is wrong with each bad field, where that is known."""
+        return self.problem.errors
+
+
+class WaitTimedOut(ClientError):
+    """A job did not end in time. It goes on; ``job`` is how it was last seen."""
+
+    def __init__(self, job: Job, timeout_s: float) -> None:
+        super().__init__(f"job {job.id} is still {job.status} after {timeout_s:g} s; it goes on")
+        self.job = job
+
+
+class ExportRefused(ClientError):
+    """A version cannot be written to that directory; nothing in it was changed by this file."""
+
+
+class DownloadDamaged(ClientError):
+    """A file's bytes are not what its manifest promises; it was removed."""

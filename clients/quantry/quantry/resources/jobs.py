@@ -1,0 +1,116 @@
+"""Jobs: submit, look at, follow, cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+from pydantic import ValidationError
+
+from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
+from quantry.sse import EventReader
+from quantry.transport import Transport, path_part
+from quantry_core.jobs import FINAL_STATUSES, EventKind, Job, JobEvent, JobSpec, JobStatus, JobSubmission, JobType
+from quantry_core.pages import DEFAULT_LIMIT, Page
+
+_PATH = "/api/v1/jobs"
+_IDLE_S = 45.0
+"""The server sends a comment every 15 s; after three missed ones the stream is taken for dead."""
+_MAX_BREAKS = 10
+_LONGEST_PAUSE_S = 5.0
+
+
+class Jobs:
+    """``client.jobs``."""
+
+    def __init__(self, transport: Transport, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._transport = transport
+        self._clock_s = clock_s
+
+    def submit(self, spec: JobSpec, *, priority: int = 5) -> Job:
+        """Returns the new job. Priority 0 is claimed first, 9 last. Sent once: not repeated when the answer is lost."""
+        return self._transport.post(Job, _PATH, JobSubmission(spec=spec, priority=priority))
+
+    def get(self, job_id: str) -> Job:
+        """Returns a job as it is now."""
+        return self._transport.get(Job, f"{_PATH}/{path_part(job_id)}")
+
+    def list(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        status: JobStatus | None = None,
+        type: JobType | None = None,
+    ) -> Page[Job]:
+        """Returns one page of jobs, newest first."""
+        return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, "status": status, "type": type})
+
+    def cancel(self, job_id: str) -> Job:
+        """Asks for a job to be cancelled and returns it; a running one ends a little later, a finished one stays as it is."""
+        return self._transport.post_again(Job, f"{_PATH}/{path_part(job_id)}/cancel")
+
+    def log(self, job_id: str, attempt: int | None = None) -> str:
+        """Returns what the job's attempts wrote, or one of them."""
+        return self._transport.send("GET", f"{_PATH}/{path_part(job_id)}/log", params={"attempt": attempt}).text
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
+        """Yields the job's events with ``seq`` above ``after``, then new ones as they happen, until the job has ended.
+
+        A broken connection is taken up again where it broke; raises ServerUnreachable once the server stays away.
+        """
+        num_breaks = 0
+        while True:
+            try:
+                for event in self._connected(job_id, after):
+                    num_breaks = 0
+                    after = event.seq
+                    yield event
+                    if _is_final(event):
+                        return
+                if self.get(job_id).status in FINAL_STATUSES:
+                    return
+                reason = "the event stream keeps ending"
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            except ApiError as error:
+                if error.status != 503:
+                    raise
+                reason = error.detail
+            num_breaks += 1
+            if num_breaks > _MAX_BREAKS:
+                raise ServerUnreachable(self._transport.url, reason)
+            self._transport.sleep(min(0.25 * 2.0**num_breaks, _LONGEST_PAUSE_S))
+
+    def wait(self, job_id: str, timeout_s: float | None = None, *, poll_s: float = 1.0) -> Job:
+        """Returns the job once it has ended, however it did; raises WaitTimedOut after ``timeout_s`` (None: never)."""
+        deadline_s = None if timeout_s is None else self._clock_s() + timeout_s
+        while True:
+            job = self.get(job_id)
+            if job.status in FINAL_STATUSES:
+                return job
+            left_s = poll_s if deadline_s is None else deadline_s - self._clock_s()
+            if timeout_s is not None and left_s <= 0:
+                raise WaitTimedOut(job, timeout_s)
+            self._transport.sleep(min(poll_s, left_s))
+
+    def _connected(self, job_id: str, after: int) -> Iterator[JobEvent]:
+        reader = EventReader()
+        path = f"{_PATH}/{path_part(job_id)}/events"
+        headers = {"accept": "text/event-stream", "last-event-id": str(after)}
+        with self._transport.stream(path, params={"after": after}, headers=headers, idle_s=_IDLE_S) as response:
+            for chunk in response.iter_raw():
+                for event in reader.feed(chunk):
+                    yield _job_event(event.data)
+
+
+def _job_event(data: str) -> JobEvent:
+    try:
+        return JobEvent.model_validate_json(data)
+    except ValidationError as error:
+        raise UnexpectedAnswer(f"an event is not what this version of the SDK expects: {error}") from error
+
+
+def _is_final(event: JobEvent) -> bool:
+    return event.kind is EventKind.STATE and event.data.get("status") in FINAL_STATUSES

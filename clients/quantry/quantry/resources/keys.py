@@ -1,0 +1,28 @@
+"""API keys. Only an admin key may list, make and revoke them."""
+
+from __future__ import annotations
+
+from quantry.transport import Transport, path_part
+from quantry_core.keys import ApiKey, KeyRequest, NewKey, Role
+from quantry_core.pages import DEFAULT_LIMIT, Page
+
+_PATH = "/api/v1/keys"
+
+
+class Keys:
+    """``client.keys``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ApiKey]:
+        """Returns one page of keys, revoked ones included, newest first."""
+        return self._transport.get(Page[ApiKey], _PATH, {"after": after, "limit": limit})
+
+    def create(self, name: str, role: Role) -> NewKey:
+        """Makes a key and returns it with its secret, which is never shown again."""
+        return self._transport.post(NewKey, _PATH, KeyRequest(name=name, role=role))
+
+    def revoke(self, key_id: str) -> None:
+        """Makes a key worthless at once."""
+        self._transport.delete(f"{_PATH}/{path_part(key_id)}")

@@ -1,0 +1,210 @@
+"""HTTP to one server: the key, retries, and problem documents turned into exceptions."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from quantry.config import Connection
+from quantry.errors import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
+from quantry_core.errors import Problem
+
+MAX_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 10.0
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,159}")
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+BodyFactory = Callable[[], Iterator[bytes]]
+"""Opens a request's body anew for each attempt."""
+
+
+def path_part(text: str) -> str:
+    """Returns an id, name or ``name@number`` as one part of a path; raises InvalidReference if it could be read as more."""
+    if not _REFERENCE.fullmatch(text) or ".." in text:
+        raise InvalidReference(f"an id or name is made of letters, digits, '.', '_', '-' and '@', not {text[:80]!r}")
+    return text
+
+
+class Transport:
+    """Sends requests; one per client. ``sleep`` is injected so that tests wait for nothing."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timeout_s: float,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = connection.url
+        self.sleep = sleep
+        self._http = httpx.Client(
+            base_url=connection.url,
+            headers={"authorization": f"Bearer {connection.api_key}", "user-agent": "quantry-python"},
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
+            transport=transport,
+            # No redirect is part of the API; following one could carry the key to another server.
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def get(self, model: type[ModelT], path: str, params: Mapping[str, object] | None = None) -> ModelT:
+        """Returns what a GET answers, as ``model``."""
+        return _parsed(model, self.send("GET", path, params=params))
+
+    def post(self, model: type[ModelT], path: str, body: BaseModel | None = None) -> ModelT:
+        """Returns what a POST answers. It is sent once: it may do something each time."""
+        return _parsed(model, self.send("POST", path, json=body))
+
+    def post_again(self, model: type[ModelT], path: str) -> ModelT:
+        """Returns what a POST answers that may be repeated without doing more: cancel, stop, start."""
+        return _parsed(model, self.send("POST", path, is_repeatable=True))
+
+    def put_stream(self, model: type[ModelT], path: str, body: BodyFactory, *, content_type: str, size_bytes: int) -> ModelT:
+        """Returns what a PUT of a streamed body answers."""
+        headers = {"content-type": content_type, "content-length": str(size_bytes)}
+        return _parsed(model, self.send("PUT", path, content=body, headers=headers))
+
+    def delete(self, path: str) -> None:
+        """Sends a DELETE."""
+        self.send("DELETE", path)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: BaseModel | None = None,
+        content: BodyFactory | None = None,
+        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool = False,
+    ) -> httpx.Response:
+        """Returns a fully read answer of status 2xx; raises ApiError for a refusal, ServerUnreachable where none comes."""
+
+        def build() -> httpx.Request:
+            return self._request(method, path, params=params, json=json, content=content, headers=headers)
+
+        response = self._answered(build, is_repeatable=is_repeatable or method in _IDEMPOTENT)
+        try:
+            response.read()
+        except httpx.TransportError as error:
+            raise ServerUnreachable(self.url, _words(error)) from error
+        finally:
+            response.close()
+        return response
+
+    @contextmanager
+    def stream(
+        self, path: str, *, params: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None, idle_s: float
+    ) -> Iterator[httpx.Response]:
+        """Yields an open GET answer of status 2xx. ``idle_s``: how long it may say nothing.
+
+        Raises as ``send`` until it is open; while it is read, httpx.TransportError says that it broke off.
+        """
+
+        def build() -> httpx.Request:
+            return self._request("GET", path, params=params, headers=headers, timeout=httpx.Timeout(idle_s, connect=5.0))
+
+        response = self._answered(build, is_repeatable=True)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: BaseModel | None = None,
+        content: BodyFactory | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> httpx.Request:
+        given = {name: str(value) for name, value in (params or {}).items() if value is not None}
+        extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        fields = dict(headers or {})
+        body: bytes | Iterator[bytes] | None = content() if content is not None else None
+        if json is not None:
+            body = json.model_dump_json(exclude_unset=False).encode()
+            fields["content-type"] = "application/json"
+        return self._http.build_request(method, path, params=given or None, content=body, headers=fields, **extra)
+
+    def _answered(self, build: Callable[[], httpx.Request], *, is_repeatable: bool) -> httpx.Response:
+        """Returns an open 2xx answer, after retries where those are safe."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            is_last = attempt == MAX_ATTEMPTS
+            try:
+                response = self._http.send(build(), stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                # Nothing was sent, so that even a POST may be tried again.
+                if is_last:
+                    raise ServerUnreachable(self.url, _words(error)) from error
+                self.sleep(_pause_s(attempt))
+                continue
+            except httpx.TransportError as error:
+                if is_last or not is_repeatable or isinstance(error, httpx.TimeoutException):
+                    raise ServerUnreachable(self.url, _words(error)) from error
+                self.sleep(_pause_s(attempt))
+                continue
+            if response.is_success:
+                return response
+            problem = _problem(response)
+            if response.status_code != 503 or is_last or not is_repeatable:
+                raise ApiError(problem)
+            self.sleep(_retry_after_s(response) or _pause_s(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _pause_s(attempt: int) -> float:
+    return min(_FIRST_PAUSE_S * 2.0 ** (attempt - 1), _LONGEST_PAUSE_S) * random.uniform(0.8, 1.2)
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    value = response.headers.get("retry-after", "")
+    return min(float(value), _LONGEST_PAUSE_S) if value.isdecimal() else None
+
+
+def _parsed(model: type[ModelT], response: httpx.Response) -> ModelT:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        where = f"{response.request.method} {response.request.url.path}"
+        raise UnexpectedAnswer(f"the answer to {where} is not what this version of the SDK expects: {error}") from error
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """Reads and closes a refusal; whatever it is, it becomes a problem document."""
+    try:
+        body = response.read()
+    except httpx.TransportError:
+        body = b""
+    finally:
+        response.close()
+    try:
+        return Problem.model_validate_json(body)
+    except ValidationError:
+        text = body[:300].decode(errors="replace").strip()
+        detail = f"the server answered {response.status_code} {response.reason_phrase}" + (f": {text}" if text else "")
+        return Problem(type="about:blank", title=response.reason_phrase or "Error", status=response.status_code, detail=detail)
+
+
+def _words(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "it did not answer in time"
+    return str(error) or type(error).__name__

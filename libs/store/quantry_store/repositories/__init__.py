@@ -1,0 +1,1 @@
+"""One repository per aggregate. They query and write inside the caller's transaction and return quantry_core models."""

@@ -1,0 +1,110 @@
+"""Datasets: versioned, digested texts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.errors import UnknownDataset
+from quantry_core.ids import IdPrefix, is_id, new_id
+from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.versions import Dataset
+from quantry_store.references import choices, parse_ref, require_name
+from quantry_store.repositories.blobs import BlobRepository
+from quantry_store.repositories.paging import load_page
+from quantry_store.tables import DatasetRow, ProjectRow
+
+
+class Stored(Protocol):
+    """What the vault says about bytes it took in."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class DatasetRepository:
+    def __init__(self, session: AsyncSession, *, blobs: BlobRepository) -> None:
+        self._session = session
+        self._blobs = blobs
+
+    async def get(self, project_id: str, dataset_id: str) -> Dataset:
+        """Returns a dataset by its id; raises UnknownDataset."""
+        statement = select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.project_id == project_id)
+        row = (await self._session.scalars(statement)).one_or_none()
+        if row is None:
+            raise UnknownDataset(f"there is no dataset {dataset_id!r}")
+        return _dataset(row)
+
+    async def resolve(self, project_id: str, ref: str) -> Dataset:
+        """Returns the dataset that ``dat_...``, ``name@3`` or ``name`` (the highest number) means.
+
+        Raises InvalidName, or UnknownDataset naming what there is.
+        """
+        if is_id(ref, IdPrefix.DATASET):
+            return await self.get(project_id, ref)
+        name, number, alias = parse_ref(ref)
+        if alias is not None:
+            raise UnknownDataset(f"datasets have no aliases: write {name} or {name}@<number>, not {ref!r}")
+        rows = await self._session.scalars(
+            select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.name == name).order_by(DatasetRow.number.desc())
+        )
+        versions = rows.all()
+        if not versions:
+            known = await self._session.scalars(
+                select(DatasetRow.name).where(DatasetRow.project_id == project_id).distinct().order_by(DatasetRow.name)
+            )
+            raise UnknownDataset(f"there is no dataset {name!r}; {choices(known.all(), of='datasets')}")
+        if number is None:
+            return _dataset(versions[0])
+        for row in versions:
+            if row.number == number:
+                return _dataset(row)
+        raise UnknownDataset(f"dataset {name!r} has no number {number}; {choices([row.number for row in versions], of='numbers')}")
+
+    async def list(self, project_id: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
+        """Returns a page of a project's datasets, newest first."""
+        statement = select(DatasetRow).where(DatasetRow.project_id == project_id)
+        return await load_page(self._session, statement, DatasetRow.id, lambda row: _dataset(row[0]), after=after, limit=limit)
+
+    async def add(self, project_id: str, name: str, stored: Stored) -> Dataset:
+        """Returns the dataset with these bytes under this name: the one there is, or a new one with the next number.
+
+        The bytes must be in the vault already. Raises InvalidName.
+        """
+        require_name(name)
+        # The project's row serialises the numbering of its datasets; key_share leaves foreign keys to it free.
+        await self._session.execute(select(ProjectRow.id).where(ProjectRow.id == project_id).with_for_update(key_share=True))
+        same_name = (DatasetRow.project_id == project_id, DatasetRow.name == name)
+        same = (await self._session.scalars(select(DatasetRow).where(*same_name, DatasetRow.sha256 == stored.sha256))).one_or_none()
+        if same is not None:
+            return _dataset(same)
+        await self._blobs.add({stored.sha256: stored.size_bytes})
+        highest = (await self._session.scalars(select(func.max(DatasetRow.number)).where(*same_name))).one()
+        row = DatasetRow(
+            id=new_id(IdPrefix.DATASET),
+            project_id=project_id,
+            name=name,
+            number=(highest or 0) + 1,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
+        )
+        self._session.add(row)
+        await self._session.flush()
+        return _dataset(row)
+
+
+def _dataset(row: DatasetRow) -> Dataset:
+    return Dataset(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        number=row.number,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,59 @@
+"""What was measured and checked about versions."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.ids import IdPrefix, new_id
+from quantry_core.jobs import Job
+from quantry_core.versions import Evidence, EvidenceDraft
+from quantry_store.tables import EvidenceRow
+
+
+class EvidenceRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def list(self, version_id: str) -> builtins.list[Evidence]:
+        """Returns all evidence about a version, oldest first. Callers have looked the version up in its project."""
+        statement = (
+            select(EvidenceRow)
+            .where(EvidenceRow.version_id == version_id)
+            .order_by(EvidenceRow.created_at, EvidenceRow.job_id, EvidenceRow.position)
+        )
+        return [_evidence(row) for row in await self._session.scalars(statement)]
+
+    async def add(self, version_id: str, job: Job, drafts: Sequence[EvidenceDraft]) -> None:
+        """Notes what a job found out about a version, in the order it reported it."""
+        self._session.add_all(
+            EvidenceRow(
+                id=new_id(IdPrefix.EVIDENCE),
+                project_id=job.project_id,
+                version_id=version_id,
+                job_id=job.id,
+                position=position,
+                kind=draft.kind,
+                name=draft.name,
+                verdict=draft.verdict,
+                metrics=draft.metrics,
+            )
+            for position, draft in enumerate(drafts)
+        )
+        await self._session.flush()
+
+
+def _evidence(row: EvidenceRow) -> Evidence:
+    return Evidence(
+        id=row.id,
+        version_id=row.version_id,
+        job_id=row.job_id,
+        kind=row.kind,
+        name=row.name,
+        verdict=row.verdict,
+        metrics=row.metrics,
+        created_at=row.created_at,
+    )

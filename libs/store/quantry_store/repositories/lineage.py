@@ -1,0 +1,72 @@
+"""The lineage graph of a version: every ancestor and every descendant."""
+
+from __future__ import annotations
+
+from sqlalchemy import Text, and_, cast, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.versions import Lineage, LineageLink, LineageNode
+from quantry_store.tables import DatasetRow, LineageEdgeRow, ModelRow, VersionRow
+
+
+async def load_lineage(session: AsyncSession, version_id: str) -> Lineage:
+    """Returns the graph around a version. Datasets are in it where the version or an ancestor was made with them.
+
+    Callers have looked the version up in its project; edges never leave a project.
+    """
+    ancestors = await _ancestors(session, version_id)
+    descendants = await _descendants(session, version_id)
+    versions = ancestors | descendants
+    edges = (
+        await session.scalars(
+            select(LineageEdgeRow)
+            .where(
+                or_(
+                    LineageEdgeRow.child_version_id.in_(ancestors),
+                    and_(LineageEdgeRow.child_version_id.in_(descendants), LineageEdgeRow.parent_version_id.in_(versions)),
+                )
+            )
+            .order_by(LineageEdgeRow.child_version_id, LineageEdgeRow.position)
+        )
+    ).all()
+    datasets = {edge.parent_dataset_id for edge in edges if edge.parent_dataset_id is not None}
+    links = [
+        LineageLink(child_id=edge.child_version_id, parent_id=edge.parent_version_id or edge.parent_dataset_id or "", role=edge.role)
+        for edge in edges
+    ]
+    nodes = [*await _version_nodes(session, versions), *await _dataset_nodes(session, datasets)]
+    return Lineage(version_id=version_id, nodes=nodes, links=links)
+
+
+async def _ancestors(session: AsyncSession, version_id: str) -> set[str]:
+    """Returns the ids of a version and of everything it was made from."""
+    found = select(cast(literal(version_id), Text).label("id")).cte("ancestors", recursive=True)
+    parents = select(LineageEdgeRow.parent_version_id).join(found, LineageEdgeRow.child_version_id == found.c.id)
+    found = found.union(parents.where(LineageEdgeRow.parent_version_id.is_not(None)))
+    return set(await session.scalars(select(found.c.id)))
+
+
+async def _descendants(session: AsyncSession, version_id: str) -> set[str]:
+    """Returns the ids of a version and of everything made from it."""
+    found = select(cast(literal(version_id), Text).label("id")).cte("descendants", recursive=True)
+    found = found.union(select(LineageEdgeRow.child_version_id).join(found, LineageEdgeRow.parent_version_id == found.c.id))
+    return set(await session.scalars(select(found.c.id)))
+
+
+async def _version_nodes(session: AsyncSession, ids: set[str]) -> list[LineageNode]:
+    rows = await session.execute(
+        select(VersionRow.id, ModelRow.name, VersionRow.number, VersionRow.kind, VersionRow.state)
+        .join(ModelRow, ModelRow.id == VersionRow.model_id)
+        .where(VersionRow.id.in_(ids))
+        .order_by(VersionRow.id)
+    )
+    return [
+        LineageNode(id=id_, noun="version", label=f"{name}@{number}", kind=kind, state=state) for id_, name, number, kind, state in rows
+    ]
+
+
+async def _dataset_nodes(session: AsyncSession, ids: set[str]) -> list[LineageNode]:
+    rows = await session.execute(
+        select(DatasetRow.id, DatasetRow.name, DatasetRow.number).where(DatasetRow.id.in_(ids)).order_by(DatasetRow.id)
+    )
+    return [LineageNode(id=id_, noun="dataset", label=f"{name}@{number}", kind="text", state="ready") for id_, name, number in rows]

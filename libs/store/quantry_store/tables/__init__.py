@@ -1,0 +1,34 @@
+"""Every table of the one database. Importing this package registers them all on ``Base.metadata``."""
+
+from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditRow, RouteRevisionRow
+from quantry_store.tables.base import Base
+from quantry_store.tables.datasets import BlobRow, DatasetRow
+from quantry_store.tables.deployments import DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
+from quantry_store.tables.jobs import JobEventRow, JobRow
+from quantry_store.tables.keys import KeyRow
+from quantry_store.tables.models import AliasChangeRow, AliasRow, EvidenceRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
+from quantry_store.tables.projects import ProjectRow
+
+__all__ = [
+    "ROUTE_REVISION_ID",
+    "AliasChangeRow",
+    "AliasRow",
+    "AuditRow",
+    "Base",
+    "BlobRow",
+    "DatasetRow",
+    "DeploymentRow",
+    "EvidenceRow",
+    "JobEventRow",
+    "JobRow",
+    "KeyRow",
+    "LineageEdgeRow",
+    "ModelRow",
+    "ProjectRow",
+    "ReleaseRow",
+    "ReplicaRow",
+    "RolloutRow",
+    "RouteRevisionRow",
+    "VersionFileRow",
+    "VersionRow",
+]

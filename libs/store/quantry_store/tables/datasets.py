@@ -1,0 +1,33 @@
+"""Blobs of the vault, and the datasets made of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from quantry_store.tables.base import Base, CreatedAt, Id, ProjectId
+
+
+class BlobRow(Base):
+    """Bytes that the vault holds under their digest. They belong to no project: equal bytes are kept once."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sealed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DatasetRow(Base):
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("project_id", "name", "number"), UniqueConstraint("project_id", "name", "sha256"))
+
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    name: Mapped[str]
+    number: Mapped[int]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[CreatedAt]

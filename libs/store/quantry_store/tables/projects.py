@@ -1,0 +1,15 @@
+"""Tenants."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from quantry_store.tables.base import Base, CreatedAt, Id
+
+
+class ProjectRow(Base):
+    __tablename__ = "projects"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,146 @@
+"""The gateway as one ASGI application: decides by the raw path who answers, and holds the parts while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import structlog
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from quantry_core.errors import NotFound, QuantryError, Unavailable
+from quantry_gateway.balancer import Balancer
+from quantry_gateway.control_plane import ControlPlane
+from quantry_gateway.data_plane import DataPlane
+from quantry_gateway.exchange import Answer, ClientGone, Request
+from quantry_gateway.kept_routes import KeptRoutes
+from quantry_gateway.openai_errors import OpenAIError
+from quantry_gateway.paths import PathRefused, Plane, plane_of
+from quantry_gateway.replicas import ReplicaCaller
+from quantry_gateway.routes import RouteWatcher
+from quantry_gateway.settings import GatewaySettings
+from quantry_gateway.table import RouteTable
+
+_KEPT_CONNECTION_S = 3.0
+"""Shorter than the 5 s after which uvicorn, in front of every engine, closes an idle connection."""
+
+_log = structlog.get_logger(__name__)
+
+
+def build_app(settings: GatewaySettings) -> ASGIApp:
+    """Returns the gateway. It loads kept routes and begins to poll for fresh ones when its lifespan starts."""
+    gateway = Gateway(settings)
+    return Router(default=gateway, lifespan=gateway.lifespan, redirect_slashes=False)
+
+
+class Gateway:
+    """Dispatches requests to the data plane, the control plane, or its own few answers."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._table = RouteTable()
+        self._planes: Mapping[Plane, DataPlane | ControlPlane] = {}
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Opens the sessions and follows the routes while the server runs."""
+        settings = self._settings
+        async with _engine_session(settings) as engines, _service_session(settings) as services:
+            balancer = Balancer(set_aside_s=settings.gateway_set_aside_s, clock_s=time.monotonic)
+            watcher = RouteWatcher(
+                services,
+                self._table,
+                balancer,
+                KeptRoutes(settings.gateway_state_dir),
+                api_url=settings.api_url,
+                token=settings.gateway_token,
+                wait_s=settings.gateway_routes_wait_s,
+            )
+            watcher.load_kept()
+            caller = ReplicaCaller(engines, balancer, idle_timeout_s=settings.gateway_idle_timeout_s)
+            retry_after_s = settings.gateway_retry_after_s
+            self._planes = {
+                Plane.DATA: DataPlane(self._table, caller, max_body_bytes=settings.gateway_max_body_bytes, retry_after_s=retry_after_s),
+                Plane.API: ControlPlane(services, service="api", url=settings.api_url, retry_after_s=retry_after_s),
+                Plane.REGISTRY: ControlPlane(services, service="registry", url=settings.registry_url, retry_after_s=retry_after_s),
+            }
+            watching = asyncio.create_task(watcher.run())
+            try:
+                yield
+            finally:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. An unexpected failure is logged and answered in the shape of its plane."""
+        request = Request.of(scope, receive)
+        answer = Answer(send, request.id)
+        try:
+            await self._answer(request, answer)
+        except ClientGone:
+            return
+        except PathRefused as error:
+            await self._refuse(request, answer, error)
+        except asyncio.CancelledError:
+            # The server stops, and its patience with this request has ended. A stream under way has been told already.
+            # Not raised again: the request's task ends here, and uvicorn would log the cancellation as a failure.
+            if not answer.started:
+                await self._refuse(request, answer, Unavailable("The gateway is shutting down; send the request again."))
+        except Exception:
+            _log.exception("request.failed", path=request.path, request_id=request.id.decode())
+            if answer.started:
+                raise
+            await self._refuse(request, answer, QuantryError("The gateway could not handle this request; its log says why."))
+
+    async def _answer(self, request: Request, answer: Answer) -> None:
+        match plane_of(request.raw_path):
+            case Plane.ROOT:
+                await answer.json({"name": "quantry", "data_plane": "/v1", "control_plane": "/api/v1", "health": "/healthz"})
+            case Plane.HEALTH if self._table.current is not None:
+                await answer.json({"status": "ok"})
+            case Plane.HEALTH:
+                await self._refuse(request, answer, Unavailable("The gateway has not learnt its routes yet."))
+            case Plane.NOWHERE:
+                hint = "Nothing answers this path; the data plane is under /v1, the control plane under /api/v1."
+                await self._refuse(request, answer, NotFound(hint))
+            case plane:
+                await self._planes[plane].answer(request, answer)
+
+    async def _refuse(self, request: Request, answer: Answer, error: QuantryError) -> None:
+        retry_after_s = self._settings.gateway_retry_after_s if error.status == 503 else None
+        if request.raw_path.startswith(b"/v1/"):
+            kind = "invalid_request_error" if error.status < 500 else "server_error"
+            code = error.slug.replace("-", "_")
+            await OpenAIError(error.status, code, error.detail, type=kind, retry_after_s=retry_after_s).send(answer)
+        else:
+            await answer.problem(error, instance=request.path, retry_after_s=retry_after_s)
+
+
+def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:
+    """Returns the session to engines: connections are kept, because here every tenth of a millisecond counts."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_CONNECTION_S),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.gateway_connect_timeout_s, sock_read=settings.gateway_idle_timeout_s
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"accept-encoding": "identity"},
+        skip_auto_headers=("user-agent", "accept"),
+    )
+
+
+def _service_session(settings: GatewaySettings) -> aiohttp.ClientSession:
+    """Returns the session to services: a new connection each, since a streamed request on a stale one cannot be repeated."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.gateway_connect_timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+    )

@@ -1,0 +1,139 @@
+"""One HTTP exchange with a client: the request as it arrives, the answer as it leaves, in ASGI's messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from quantry_core.errors import PROBLEM_CONTENT_TYPE, QuantryError
+from quantry_gateway.headers import RawHeaders, request_id
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class BodyTooLarge(Exception):
+    """The body has more bytes than are allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request's head, and its body as it arrives."""
+
+    method: str
+    raw_path: bytes
+    path: str
+    query: bytes
+    headers: RawHeaders
+    scheme: str
+    client: str
+    id: bytes
+    receive: Receive
+    _body_ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive) -> Request:
+        """Returns the request of an ASGI scope."""
+        client = scope.get("client")
+        return cls(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            path=scope["path"],
+            query=scope["query_string"],
+            headers=scope["headers"],
+            scheme=scope["scheme"],
+            client=str(client[0]) if client else "unknown",
+            id=request_id(scope["headers"]),
+            receive=receive,
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yields the body. Raises ClientGone if it breaks off, so that half a body is never passed on as a whole one."""
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            more = message.get("more_body", False)
+            if body := message.get("body", b""):
+                yield body
+        self._body_ended.set()
+
+    async def body(self, *, declared_bytes: int | None, max_bytes: int) -> bytes:
+        """Returns the whole body; raises BodyTooLarge as soon as that is known, ClientGone if it breaks off."""
+        if declared_bytes is not None and declared_bytes > max_bytes:
+            raise BodyTooLarge
+        pieces: list[bytes] = []
+        size_bytes = 0
+        async for piece in self.chunks():
+            size_bytes += len(piece)
+            if size_bytes > max_bytes:
+                raise BodyTooLarge
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def run_while_connected(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs ``work`` to its end, or cancels it and waits for its clean-up once the client has gone.
+
+        ``work`` (or the caller before it) must read the body: a client's leaving is seen only after that.
+        """
+        work_task = asyncio.create_task(work)
+        gone_task = asyncio.create_task(self._gone())
+        try:
+            await asyncio.wait((work_task, gone_task), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone_task.cancel()
+            if not work_task.done():
+                work_task.cancel()
+                await asyncio.wait((work_task,))
+        if not work_task.cancelled():
+            work_task.result()
+
+    async def _gone(self) -> None:
+        await self._body_ended.wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class Answer:
+    """The answer to one request. Every head carries the request's id."""
+
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.started = False
+
+    async def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Sends status and fields; the body follows by ``piece`` and ``end``."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, (b"x-request-id", self._request_id)]})
+
+    async def piece(self, data: bytes) -> None:
+        """Sends some bytes of a body that goes on."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Sends the last bytes of a body and ends it."""
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """Sends an answer whose body is at hand."""
+        await self.head(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.end(body)
+
+    async def json(self, document: dict[str, Any]) -> None:
+        """Sends a document with status 200."""
+        await self.whole(200, [(b"content-type", b"application/json")], json.dumps(document, separators=(",", ":")).encode())
+
+    async def problem(self, error: QuantryError, *, instance: str, retry_after_s: int | None = None) -> None:
+        """Sends an error as an RFC 9457 problem document."""
+        headers: RawHeaders = [(b"content-type", PROBLEM_CONTENT_TYPE.encode())]
+        if retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % retry_after_s))
+        await self.whole(error.status, headers, error.problem(instance).model_dump_json().encode())

@@ -1,0 +1,111 @@
+"""Keeps the routes fresh: long-polls the api, swaps the compiled snapshot, keeps it on disk, and lives on when the api is away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import aiohttp
+import structlog
+from pydantic import SecretStr, ValidationError
+
+from quantry_core.rollouts import RouteSnapshot
+from quantry_gateway.balancer import Balancer
+from quantry_gateway.kept_routes import KeptRoutes
+from quantry_gateway.table import RouteTable, compile_routes
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_ANSWER_MARGIN_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class RoutesUnavailable(Exception):
+    """The api did not answer with routes this time."""
+
+
+class RouteWatcher:
+    """Follows the api's route revision for as long as the gateway runs."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        table: RouteTable,
+        balancer: Balancer,
+        kept: KeptRoutes,
+        *,
+        api_url: str,
+        token: SecretStr,
+        wait_s: float,
+    ) -> None:
+        self._session = session
+        self._table = table
+        self._balancer = balancer
+        self._kept = kept
+        self._url = f"{api_url}/internal/v1/routes"
+        self._token = token
+        self._wait_s = wait_s
+        # A kept snapshot is served but not trusted as a revision: the database behind the api may be another one by now.
+        self._seen_revision: int | None = None
+
+    def load_kept(self) -> None:
+        """Serves the snapshot of the last run, if there is one, until the api answers."""
+        snapshot = self._kept.load()
+        if snapshot is not None:
+            self._serve(snapshot)
+            _log.info("routes.loaded_kept", revision=snapshot.revision)
+
+    async def run(self) -> None:
+        """Polls until cancelled. A failure is logged once, then tried again with growing pauses."""
+        num_failures = 0
+        while True:
+            try:
+                snapshot = await self._poll()
+            except RoutesUnavailable as error:
+                if num_failures == 0:
+                    _log.warning("routes.api_away", error=str(error))
+                pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(num_failures, 10), _LONGEST_PAUSE_S)
+                num_failures += 1
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                continue
+            if num_failures:
+                _log.info("routes.api_back", num_failures=num_failures)
+                num_failures = 0
+            if snapshot is not None:
+                self._serve(snapshot)
+                self._seen_revision = snapshot.revision
+                _log.info("routes.changed", revision=snapshot.revision, num_routes=len(snapshot.routes))
+                await self._keep(snapshot)
+
+    def _serve(self, snapshot: RouteSnapshot) -> None:
+        compiled = compile_routes(snapshot)
+        self._table.current = compiled
+        self._balancer.keep_only(compiled.replica_ids())
+
+    async def _keep(self, snapshot: RouteSnapshot) -> None:
+        try:
+            await asyncio.to_thread(self._kept.save, snapshot)
+        except OSError as error:
+            # Serving matters more than surviving a restart.
+            _log.error("routes.not_kept", error=str(error))
+
+    async def _poll(self) -> RouteSnapshot | None:
+        """Returns the routes once they differ from those seen; None if they did not while the api waited."""
+        params = {"wait_s": f"{self._wait_s:g}"}
+        if self._seen_revision is not None:
+            params["after"] = str(self._seen_revision)
+        headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
+        timeout = aiohttp.ClientTimeout(total=self._wait_s + _ANSWER_MARGIN_S)
+        try:
+            async with self._session.get(self._url, params=params, headers=headers, timeout=timeout) as response:
+                if response.status == 204:
+                    return None
+                body = await response.read()
+                if response.status != 200:
+                    raise RoutesUnavailable(f"status {response.status}: {body[:300].decode(errors='replace')}")
+                return RouteSnapshot.model_validate_json(body)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise RoutesUnavailable(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            raise RoutesUnavailable(f"the api's routes are not understood: {error}") from error

@@ -1,0 +1,45 @@
+"""The compiled routes: what one request needs to know, at one revision, in dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantry_core.keys import hash_key
+from quantry_core.rollouts import Route, RoutedKey, RouteSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRoutes:
+    """One immutable snapshot, indexed. A new one replaces it whole."""
+
+    revision: int
+    keys: Mapping[str, RoutedKey]
+    by_project: Mapping[str, Mapping[str, Route]]
+
+    def identify(self, secret: str) -> RoutedKey | None:
+        """Returns the key with this secret, or None."""
+        return self.keys.get(hash_key(secret))
+
+    def of_project(self, project_id: str) -> Mapping[str, Route]:
+        """Returns a project's routes by deployment name."""
+        return self.by_project.get(project_id, {})
+
+    def replica_ids(self) -> frozenset[str]:
+        """Returns the ids of every replica there is."""
+        return frozenset(replica.id for routes in self.by_project.values() for route in routes.values() for replica in route.replicas)
+
+
+def compile_routes(snapshot: RouteSnapshot) -> CompiledRoutes:
+    """Returns the snapshot, indexed."""
+    by_project: dict[str, dict[str, Route]] = {}
+    for route in snapshot.routes:
+        by_project.setdefault(route.project_id, {})[route.deployment] = route
+    return CompiledRoutes(revision=snapshot.revision, keys={key.key_hash: key for key in snapshot.keys}, by_project=by_project)
+
+
+class RouteTable:
+    """Holds the current snapshot: one reference, swapped whole. None until the first one is loaded."""
+
+    def __init__(self) -> None:
+        self.current: CompiledRoutes | None = None

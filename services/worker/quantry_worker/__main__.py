@@ -1,0 +1,113 @@
+"""``python -m quantry_worker``: waits for the broker and the control plane, then runs the Celery worker in this process."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from pydantic import ValidationError
+
+from quantry_blobs.settings import BlobSettings
+from quantry_core.errors import Forbidden, QuantryError, Unauthorized, Unavailable
+from quantry_worker.app import create_app
+from quantry_worker.cache import BlobCache
+from quantry_worker.control import HttpControl
+from quantry_worker.drain import Drain
+from quantry_worker.health import Liveness
+from quantry_worker.logs import configure_logging
+from quantry_worker.settings import WorkerSettings
+from quantry_worker.work_dir import WorkDir, WorkDirTaken
+
+log = structlog.get_logger("quantry_worker")
+
+RETRY_S = 1.0
+EXIT_SETTINGS = 78
+"""EX_CONFIG of sysexits.h: starting again changes nothing."""
+
+
+def main() -> int:
+    """Runs the worker until it is told to stop; returns the exit status."""
+    configure_logging()
+    try:
+        settings, blob_settings = WorkerSettings(), BlobSettings()
+    except ValidationError as error:
+        log.error("the settings are not complete", problem=str(error))
+        return EXIT_SETTINGS
+    work_dir = WorkDir(settings.work_dir)
+    try:
+        work_dir.take()
+    except (WorkDirTaken, OSError) as error:
+        log.error("the work folder cannot be used", problem=str(error))
+        return EXIT_SETTINGS
+    BlobCache(work_dir.cache, settings.worker_cache_bytes).clear_incoming()
+    app = create_app(settings, blob_settings, work_dir, Drain())
+    try:
+        wait_for_control(settings)
+    except QuantryError as error:
+        log.error("the control plane does not take this worker", control_url=settings.control_url, problem=error.detail)
+        return EXIT_SETTINGS
+    wait_for_broker(app)
+
+    def on_ready(**_: object) -> None:
+        log.info("the worker takes work", queues=settings.worker_queues, slots=settings.worker_slots)
+        Liveness(work_dir.alive_file).start()
+
+    signals.worker_ready.connect(on_ready, weak=False)
+    worker = app.Worker(**worker_options(settings))
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def worker_options(settings: WorkerSettings) -> dict[str, Any]:
+    """Returns what ``celery worker`` would be given on its command line. Its own main would lose the exit status."""
+    return {
+        "quiet": True,
+        "loglevel": "INFO",
+        "hostname": f"quantry@{socket.gethostname()}",
+        "concurrency": settings.worker_slots,
+        "queues": [queue.value for queue in settings.worker_queues],
+        # Workers do not talk to each other: they meet in Postgres.
+        "without_gossip": True,
+        "without_mingle": True,
+        "without_heartbeat": True,
+    }
+
+
+def wait_for_control(settings: WorkerSettings) -> None:
+    """Returns when the control plane answers and takes the token; raises QuantryError if it refuses it."""
+    control = HttpControl(settings.control_url, settings.worker_token.get_secret_value())
+    while True:
+        try:
+            control.whoami()
+        except Forbidden:
+            # Known, and not somebody who may ask this: that is all there was to find out.
+            break
+        except Unauthorized as error:
+            raise Unauthorized(f"{error.detail} (the token is QUANTRY_WORKER_TOKEN)") from error
+        except Unavailable as error:
+            log.info("waiting for the control plane", control_url=settings.control_url, problem=error.detail)
+            time.sleep(RETRY_S)
+        else:
+            break
+    control.close()
+
+
+def wait_for_broker(app: Celery) -> None:
+    """Returns when Redis answers."""
+    with app.connection_for_read() as connection:
+        while True:
+            try:
+                connection.connect()
+            except connection.recoverable_connection_errors as error:
+                log.info("waiting for the broker", broker=connection.as_uri(), problem=str(error))
+                time.sleep(RETRY_S)
+            else:
+                return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

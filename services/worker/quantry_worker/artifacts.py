@@ -1,0 +1,98 @@
+"""Files of an attempt: inputs out of the vault, results into staging and through the seal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import stamina
+
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.errors import QuantryError, SealRefused, Unavailable
+from quantry_core.execution import LeasedInput
+from quantry_core.names import check_file_path
+from quantry_core.versions import ManifestFile, SealRequest, manifest_digest
+from quantry_worker.cache import BlobCache
+from quantry_worker.control import Control
+from quantry_worker.guard import Guard
+from quantry_worker.protocol import ChildInput, child_input
+
+STORE_PATIENCE_S = 120.0
+"""How long one file is tried again while the store or the registry is away, before the attempt counts as lost."""
+
+
+class VaultReader(Protocol):
+    """As quantry_blobs.vault.Vault."""
+
+    def fetch(self, file: ManifestFile, to: Path) -> None: ...
+
+
+class StagingWriter(Protocol):
+    """As quantry_blobs.vault.Staging."""
+
+    def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile: ...
+
+
+class Pulled(NamedTuple):
+    """Inputs that lie on disk now, and how much of them came how."""
+
+    inputs: list[ChildInput]
+    fetched_bytes: int
+    cached_bytes: int
+
+
+class Artifacts:
+    """Moves files between this machine and the store. Its methods block; they look at the guard between files."""
+
+    def __init__(self, vault: VaultReader, staging: StagingWriter, cache: BlobCache, control: Control) -> None:
+        self._vault = vault
+        self._staging = staging
+        self._cache = cache
+        self._control = control
+
+    def pull(self, inputs: list[LeasedInput], directory: Path, guard: Guard) -> Pulled:
+        """Brings every input into a folder ``<role>-<index>`` of its own; raises DigestMismatch, Unavailable or Stopped."""
+        pulled: list[ChildInput] = []
+        fetched_bytes = cached_bytes = 0
+        for index, leased in enumerate(inputs):
+            folder = directory / f"{leased.role}-{index}"
+            folder.mkdir(parents=True)
+            for file in leased.files:
+                guard.check()
+                # Checked at use: the path is joined to a folder here.
+                if self._cache.link(file, folder / check_file_path(file.path), self._fetch):
+                    cached_bytes += file.size_bytes
+                else:
+                    fetched_bytes += file.size_bytes
+            pulled.append(child_input(leased, folder))
+        return Pulled(pulled, fetched_bytes, cached_bytes)
+
+    def push(self, job_id: str, attempt: int, directory: Path, guard: Guard) -> list[ManifestFile]:
+        """Uploads the files of a folder to staging and has them sealed; returns their manifest, sorted by path.
+
+        Raises SourceRefused for a folder that cannot be a version, SealRefused, StaleAttempt, Unavailable or Stopped.
+        """
+        checkpoint = DirectoryCheckpoint(directory)
+        files: list[ManifestFile] = []
+        for path in sorted(checkpoint.files()):
+            guard.check()
+            files.append(self._put(job_id, attempt, path, checkpoint.path_of(path)))
+        if not files:
+            raise QuantryError("the child process reported a version but left no file")
+        guard.check()
+        sealed = self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files))
+        if sealed != manifest_digest(files):
+            raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(files)}")
+        return files
+
+    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
+    def _fetch(self, file: ManifestFile, to: Path) -> None:
+        self._vault.fetch(file, to)
+
+    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
+    def _put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        return self._staging.put(job_id, attempt, path, file)
+
+    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
+    def _seal(self, request: SealRequest) -> str:
+        return self._control.seal(request).manifest_digest

@@ -1,0 +1,120 @@
+"""Speaks to the control plane: the execution API and the registry's seal, over HTTP with the worker's token."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from quantry_core.errors import PROBLEM_TYPE_PREFIX, Problem, QuantryError, Unavailable, all_error_types
+from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
+from quantry_core.jobs import Job
+from quantry_core.keys import Identity
+from quantry_core.versions import SealRequest, SealResult
+
+REQUEST_TIMEOUT_S = 20.0
+SEAL_TIMEOUT_S = 3600.0
+"""The registry reads every staged byte before it answers a seal: minutes for a large checkpoint."""
+AWAY_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class Control(Protocol):
+    """What an attempt needs of the control plane.
+
+    Every method raises Unavailable when the control plane is away for the moment, StaleAttempt when the job is no longer
+    this attempt's, and other QuantryErrors when it refuses.
+    """
+
+    def next(self, request: NextRequest) -> Lease | None:
+        """Claims the next job of a queue; None if there is none."""
+        ...
+
+    def heartbeat(self, job_id: str, request: HeartbeatRequest, timeout_s: float) -> HeartbeatReply:
+        """Renews the lease; gives up after about ``timeout_s`` seconds."""
+        ...
+
+    def events(self, job_id: str, request: EventsRequest) -> None:
+        """Appends to the job's events."""
+        ...
+
+    def finish(self, job_id: str, request: FinishRequest) -> Job:
+        """Ends the attempt."""
+        ...
+
+    def seal(self, request: SealRequest) -> SealResult:
+        """Has staged files moved into the vault; may take minutes."""
+        ...
+
+
+class HttpControl:
+    """The real one. Thread-safe; make it after a fork, not before."""
+
+    def __init__(self, base_url: str, token: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=REQUEST_TIMEOUT_S,
+            # The control plane is reached directly; a proxy for the way out to the internet would not find it.
+            trust_env=False,
+            transport=transport,
+        )
+
+    def whoami(self) -> Identity:
+        """Returns whose token this is: shows that the control plane answers and takes it."""
+        return Identity.model_validate(self._json(self._send("GET", "/api/v1/whoami")))
+
+    def next(self, request: NextRequest) -> Lease | None:
+        response = self._post("/api/v1/execution/next", request)
+        return None if response.status_code == httpx.codes.NO_CONTENT else Lease.model_validate(self._json(response))
+
+    def heartbeat(self, job_id: str, request: HeartbeatRequest, timeout_s: float) -> HeartbeatReply:
+        response = self._post(f"/api/v1/execution/jobs/{job_id}/heartbeat", request, timeout_s)
+        return HeartbeatReply.model_validate(self._json(response))
+
+    def events(self, job_id: str, request: EventsRequest) -> None:
+        self._post(f"/api/v1/execution/jobs/{job_id}/events", request)
+
+    def finish(self, job_id: str, request: FinishRequest) -> Job:
+        return Job.model_validate(self._json(self._post(f"/api/v1/execution/jobs/{job_id}/finish", request)))
+
+    def seal(self, request: SealRequest) -> SealResult:
+        return SealResult.model_validate(self._json(self._post("/api/v1/seals", request, SEAL_TIMEOUT_S)))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _post(self, path: str, body: BaseModel, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Response:
+        return self._send("POST", path, content=body.model_dump_json(), timeout_s=timeout_s)
+
+    def _send(self, method: str, path: str, *, content: str | None = None, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Response:
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            response = self._client.request(method, path, content=content, headers=headers, timeout=timeout_s)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the control plane does not answer: {type(error).__name__}: {error}") from error
+        if response.is_success:
+            return response
+        raise error_of(response)
+
+    @staticmethod
+    def _json(response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError as error:
+            raise QuantryError(f"{response.request.url.path} answered something that is not JSON") from error
+
+
+def error_of(response: httpx.Response) -> QuantryError:
+    """Returns the typed error of an unsuccessful answer; a plain QuantryError if its type is not known here."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        problem = None
+    if response.status_code in AWAY_STATUSES:
+        return Unavailable(problem.detail if problem else f"the control plane answers {response.status_code}")
+    if problem is None:
+        return QuantryError(f"{response.request.url.path} answered {response.status_code}: {response.text[:200]}")
+    slug = problem.type.removeprefix(PROBLEM_TYPE_PREFIX)
+    error_type = next((known for known in all_error_types() if known.slug == slug), QuantryError)
+    return error_type(problem.detail, errors=problem.errors)

@@ -1,0 +1,60 @@
+"""Settings of a worker. Read from the environment; what S3 needs is in quantry_blobs.settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from quantry_core.jobs import Queue
+from quantry_core.methods import Environment
+
+
+class WorkerSettings(BaseSettings):
+    """``QUANTRY_CONTROL_URL`` and so on: the variable is the field's name after ``QUANTRY_``."""
+
+    model_config = SettingsConfigDict(env_prefix="QUANTRY_", frozen=True, extra="ignore")
+
+    control_url: str = Field(description="Origin that serves /api/v1, normally the gateway's.")
+    worker_token: SecretStr = Field(description="API key with the role worker.")
+    broker_url: SecretStr = Field(description="Redis that wakes the worker: redis://:password@host:port/0.")
+    work_dir: Path = Field(description="Folder for attempts and the cache of inputs. One worker per folder.")
+    worker_queues: Annotated[list[Queue], NoDecode] = Field(default=[Queue.CPU], description="Queues served, comma-separated.")
+    worker_slots: int = Field(default=1, ge=1, le=64, description="Jobs that run at the same time.")
+    worker_cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Bytes of inputs kept for later attempts; the oldest go first.")
+    ml_python: Path = Field(description="Python interpreter of the ml environment.")
+    import_roots: Annotated[list[Path], NoDecode] = Field(
+        default=[], description="Absolute folders below which an import may read, separated as in PATH."
+    )
+    state_dir: Path | None = Field(default=None, description="The embedded stack's state; its leftovers are found by this variable.")
+    cancel_grace_s: float = Field(default=5.0, gt=0, description="Seconds between SIGTERM and SIGKILL when a job is cancelled.")
+
+    @field_validator("worker_queues", mode="before")
+    @classmethod
+    def _split_queues(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("import_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @property
+    def num_threads(self) -> int:
+        """CPU threads of one child: this process's cores shared by the slots."""
+        return max(1, len(os.sched_getaffinity(0)) // self.worker_slots)
+
+    def python_of(self, environment: Environment) -> Path:
+        """Returns the interpreter of a child environment."""
+        return {Environment.ML: self.ml_python}[environment]
+
+
+class HealthSettings(BaseSettings):
+    """The one setting that ``python -m quantry_worker.health`` needs."""
+
+    model_config = SettingsConfigDict(env_prefix="QUANTRY_", frozen=True, extra="ignore")
+
+    work_dir: Path = Field(description="The worker's folder.")

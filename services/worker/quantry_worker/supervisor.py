@@ -1,0 +1,188 @@
+"""Runs one attempt of a job: load, process, apply. Holds the lease all the while, and writes nothing once it is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from quantry_core.errors import QuantryError, StaleAttempt, Unavailable
+from quantry_core.execution import FinishRequest, Lease, Outcome
+from quantry_core.jobs import ImportSpec, JobReason, QuantizeSpec
+from quantry_core.methods import Environment, method_info
+from quantry_core.versions import ManifestFile, VersionDraft
+from quantry_worker.artifacts import Artifacts
+from quantry_worker.child_process import ChildCommand, ChildExit, run_child
+from quantry_worker.control import Control
+from quantry_worker.environment import child_environment
+from quantry_worker.events import EventBuffer
+from quantry_worker.finishing import deliver
+from quantry_worker.guard import Guard, Stopped, StopReason, worker_clock
+from quantry_worker.heartbeat import Heartbeat
+from quantry_worker.outcomes import Ending, ending_of, ending_of_stop
+from quantry_worker.protocol import CHILD_MODULE, ChildTask, ChildVersion
+from quantry_worker.settings import WorkerSettings
+from quantry_worker.transfers import run_guarded
+from quantry_worker.work_dir import AttemptDirs, WorkDir
+
+log = structlog.get_logger(__name__)
+
+LAUNCH_MODULE = "quantry_worker.launch"
+DRAINING_GRACE_S = 1.5
+"""Seconds between SIGTERM and SIGKILL for a child when the worker shuts down: all of that must fit into 8 s."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease, and when it began to count on this machine's clock: before the request for it was sent."""
+
+    lease: Lease
+    since: float
+
+
+class Supervisor:
+    """Runs attempts, one at a time, in the main thread of its process (the child's lifeline is tied to that thread)."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        control: Control,
+        artifacts: Artifacts,
+        work_dir: WorkDir,
+        is_draining: Callable[[], bool],
+        clock: Callable[[], float] = worker_clock,
+        child_module: str = CHILD_MODULE,
+    ) -> None:
+        self._settings = settings
+        self._control = control
+        self._artifacts = artifacts
+        self._work_dir = work_dir
+        self._is_draining = is_draining
+        self._clock = clock
+        self._child_module = child_module
+
+    def run(self, claim: Claim) -> None:
+        """Runs a claimed attempt to its end and reports it. Raises nothing for what can go wrong with a job."""
+        lease = claim.lease
+        job_id, attempt = lease.job.id, lease.attempt
+        guard = Guard(lease_s=lease.lease_s, since=claim.since, is_draining=self._is_draining, clock=self._clock)
+        heartbeat = Heartbeat(self._control, job_id, attempt, guard, interval_s=lease.heartbeat_s, clock=self._clock)
+        events = EventBuffer(self._control, job_id, attempt, guard, heartbeat.report)
+        log.info("attempt begins", job_id=job_id, attempt=attempt, type=lease.job.type)
+        with heartbeat:
+            with events:
+                request = self._attempt(lease, guard, events)
+                if request is not None:
+                    # Before the finish: after it the attempt is over, and what it says is refused.
+                    events.flush()
+            if request is None:
+                log.warning("attempt dropped: the job is not this attempt's any more", job_id=job_id, attempt=attempt)
+                return
+            request = request.model_copy(update={"seconds": round(self._clock() - claim.since, 3)})
+            is_delivered = deliver(self._control, job_id, request, guard)
+        log.info("attempt ended", job_id=job_id, attempt=attempt, outcome=request.outcome, reason=request.reason, delivered=is_delivered)
+
+    def _attempt(self, lease: Lease, guard: Guard, events: EventBuffer) -> FinishRequest | None:
+        """Returns how the attempt ends; None if it may not say so any more."""
+        try:
+            with self._work_dir.attempt(lease.job.id, lease.attempt) as dirs:
+                task = self._load(lease, dirs, guard, events)
+                child = self._process(task, dirs, guard, events)
+                return self._apply(lease, child, dirs, guard, events)
+        except Stopped as stopped:
+            ending = ending_of_stop(stopped.reason)
+        except StaleAttempt:
+            ending = ending_of_stop(StopReason.STALE)
+        except Unavailable as error:
+            ending = Ending(Outcome.LOST, JobReason.WORKER_LOST, f"a part of the platform stayed away: {error.detail}")
+        except QuantryError as error:
+            log.error("attempt failed", job_id=lease.job.id, attempt=lease.attempt, error=error.detail)
+            ending = Ending(Outcome.FAILED, JobReason.INTERNAL, error.detail)
+        except Exception as error:
+            log.exception("attempt failed", job_id=lease.job.id, attempt=lease.attempt)
+            ending = Ending(Outcome.FAILED, JobReason.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
+        return None if ending is None else ending.request(lease.attempt)
+
+    def _load(self, lease: Lease, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildTask:
+        """Brings the inputs here and returns the task for the child."""
+        pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
+        if pulled.inputs:
+            events.note(f"inputs: {pulled.fetched_bytes} bytes pulled, {pulled.cached_bytes} bytes from this worker's cache")
+        return ChildTask(
+            job_id=lease.job.id,
+            attempt=lease.attempt,
+            spec=lease.job.spec,
+            inputs=pulled.inputs,
+            output_dir=dirs.output,
+            import_roots=self._settings.import_roots,
+            num_threads=self._settings.num_threads,
+        )
+
+    def _process(self, task: ChildTask, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
+        """Runs the child in the environment of its backend and returns how it ended by itself; raises Stopped otherwise."""
+        task_file = dirs.root / "task.json"
+        task_file.write_text(task.model_dump_json())
+        command = ChildCommand(
+            arguments=[
+                str(self._settings.python_of(_environment_of(task))),
+                "-m",
+                LAUNCH_MODULE,
+                str(os.getpid()),
+                self._child_module,
+                str(task_file),
+            ],
+            environment=child_environment(task.spec, parent=os.environ, directory=dirs.root, num_threads=task.num_threads),
+            directory=dirs.root,
+        )
+        grace_s = {StopReason.CANCELLED: self._settings.cancel_grace_s, StopReason.DRAINING: DRAINING_GRACE_S}
+        child = run_child(command, events, guard.reason, grace_s=grace_s)
+        # A child that was stopped has nothing to say, and one that a shutdown of the whole machine killed first did not crash.
+        guard.check()
+        return child
+
+    def _apply(self, lease: Lease, child: ChildExit, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> FinishRequest:
+        """Puts the version's files into the vault and returns the end of the attempt with all that the child made."""
+        ending = ending_of(child)
+        update: dict[str, object] = {"peak_memory_bytes": child.peak_memory_bytes}
+        if child.result is not None and ending.reason in {JobReason.COMPLETED, JobReason.GATE_FAILED}:
+            update["evidence"] = child.result.evidence
+            update["metrics"] = child.result.metrics
+            if child.result.version is not None:
+                events.note("storing the version's files")
+                job_id, attempt = lease.job.id, lease.attempt
+                files = run_guarded(guard, lambda: self._artifacts.push(job_id, attempt, dirs.output, guard))
+                update["version"] = _draft(lease, child.result.version, files)
+        return ending.request(lease.attempt).model_copy(update=update)
+
+
+def _draft(lease: Lease, version: ChildVersion, files: list[ManifestFile]) -> VersionDraft:
+    """Returns the version as it is reported. Its lineage is written by the control plane, from the job's own inputs."""
+    return VersionDraft(
+        model=_model_name(lease),
+        kind=version.kind,
+        state=version.state,
+        format=version.format,
+        scheme=version.scheme,
+        dtype=version.dtype,
+        files=files,
+        recipe=version.recipe,
+        toolchain=version.toolchain,
+    )
+
+
+def _model_name(lease: Lease) -> str:
+    """Returns the model the new version belongs to: as the import says, or that of the version it was made from."""
+    if isinstance(lease.job.spec, ImportSpec):
+        return lease.job.spec.model
+    versions = [leased for leased in lease.inputs if leased.kind is not None]
+    if not versions:
+        raise QuantryError("a version was made from no version; there is no model to put it under")
+    return versions[0].ref.rpartition("@")[0]
+
+
+def _environment_of(task: ChildTask) -> Environment:
+    """Returns the Python environment of the task's child."""
+    return method_info(task.spec.method).environment if isinstance(task.spec, QuantizeSpec) else Environment.ML

@@ -1,0 +1,83 @@
+"""A quick stand-in for vLLM's server: the same arguments, the same answers on the paths that the controller asks.
+
+What it does is written in the config.json of the model it is given, under "behaviour":
+
+- "serve": answers at once.
+- "crash": writes a line and exits with status 3.
+- "never": listens, but is never healthy.
+- "stubborn": answers, and ignores SIGTERM.
+- "impostor": answers for a model of another name.
+- "parent": answers, from a process that has a child of its own, as vLLM has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--served-model-name", nargs="+", required=True)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--kv-cache-bytes", type=int, required=True)
+    parser.add_argument("--max-num-seqs", type=int, required=True)
+    parser.add_argument("--max-model-len", type=int)
+    arguments = parser.parse_args()
+    behaviour = json.loads((arguments.model / "config.json").read_text()).get("behaviour", "serve")
+    print(f"fake engine: {behaviour}", flush=True)
+    if behaviour == "crash":
+        print("RuntimeError: the weights do not fit this engine", flush=True)
+        sys.exit(3)
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if behaviour == "parent":
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    names = ["somebody-else"] if behaviour == "impostor" else arguments.served_model_name
+    server = ThreadingHTTPServer((arguments.host, arguments.port), make_handler(names, arguments.model, is_healthy=behaviour != "never"))
+    server.serve_forever()
+
+
+def make_handler(names: list[str], model: Path, *, is_healthy: bool) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/health":
+                self.answer(200 if is_healthy else 503, {})
+            elif self.path == "/v1/models":
+                self.answer(200, {"object": "list", "data": [{"id": name} for name in names]})
+            else:
+                self.answer(404, {})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path != "/v1/completions" or body["model"] not in names:
+                self.answer(404, {})
+                return
+            text = json.dumps({"pid": os.getpid(), "model": str(model), "environment": dict(os.environ)})
+            self.answer(200, {"choices": [{"text": text, "index": 0}], "usage": {"completion_tokens": body["max_tokens"]}})
+
+        def answer(self, status: int, document: dict[str, Any]) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Keeps the log to what the engine says of itself."""
+
+    return Handler
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""A database with two projects, and the platform's parts in its jobs played by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg.sql import Composed
+
+from quantry_core.execution import FinishRequest, Lease, NextRequest, Outcome
+from quantry_core.ids import IdPrefix, new_id
+from quantry_core.jobs import CalibrationSpec, DeploySpec, ImportSpec, Job, JobEvent, JobReason, JobSpec, JobSubmission, QuantizeSpec, Queue
+from quantry_core.keys import Identity, Role
+from quantry_core.methods import Environment, Format
+from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout
+from quantry_core.versions import Dataset, ManifestFile, Version, VersionDraft, VersionKind, VersionState
+from quantry_store.database import Database
+from quantry_store.transactions import begin_rollout, claim_next, finish_attempt, promote_rollout, record_blobs, submit_job
+
+LEASE_S = 60.0
+ALREADY_EXPIRED_S = -1.0
+"""A lease of this length has run out by the database's clock the moment it is given."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """What the vault would say about some bytes."""
+
+    sha256: str
+    size_bytes: int
+
+
+def blob(content: str) -> Blob:
+    return Blob(hashlib.sha256(content.encode()).hexdigest(), len(content))
+
+
+def manifest(content: str) -> list[ManifestFile]:
+    """Returns the files of a checkpoint whose weights are ``content``."""
+    return [
+        ManifestFile(path="config.json", size_bytes=2, sha256=hashlib.sha256(b"{}").hexdigest()),
+        ManifestFile(path="model.safetensors", size_bytes=len(content), sha256=blob(content).sha256),
+    ]
+
+
+def master_draft(model: str = "bard", content: str = "master", **changes: Any) -> VersionDraft:
+    draft = VersionDraft(
+        model=model,
+        kind=VersionKind.MASTER,
+        state=VersionState.READY,
+        format=Format.SAFETENSORS,
+        dtype="float16",
+        files=manifest(content),
+        toolchain={"safetensors": "1.0"},
+    )
+    return draft.model_copy(update=changes)
+
+
+def quantized_draft(model: str = "bard", content: str = "quantized", **changes: Any) -> VersionDraft:
+    draft = VersionDraft(
+        model=model,
+        kind=VersionKind.QUANTIZED,
+        state=VersionState.READY,
+        format=Format.COMPRESSED_TENSORS,
+        scheme="W4A16",
+        files=manifest(content),
+        recipe={"method": "gptq"},
+    )
+    return draft.model_copy(update=changes)
+
+
+def import_spec(model: str = "bard") -> ImportSpec:
+    return ImportSpec(model=model, source="/models/bard")
+
+
+def quantize_spec(base: str, *datasets: str, **changes: Any) -> QuantizeSpec:
+    return QuantizeSpec(base=base, calibration=CalibrationSpec(datasets=list(datasets)), **changes)
+
+
+def succeeded(draft: VersionDraft | None = None, **changes: Any) -> dict[str, Any]:
+    return {"outcome": Outcome.SUCCEEDED, "reason": JobReason.COMPLETED, "version": draft, **changes}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One project of a database, with an identity of each kind that acts in these tests."""
+
+    url: str
+    database: Database
+    admin: Identity
+    worker: Identity
+
+    @property
+    def project_id(self) -> str:
+        return self.admin.project_id
+
+    async def submit(self, spec: JobSpec, *, priority: int = 5) -> Job:
+        async with self.database.begin() as uow:
+            return await submit_job(uow, self.admin, JobSubmission(spec=spec, priority=priority))
+
+    async def lease(self, *, lease_s: float = LEASE_S, environments: list[Environment] | None = None) -> Lease | None:
+        chosen = [Environment.ML] if environments is None else environments
+        request = NextRequest(queue=Queue.CPU, worker_id="host:1", environments=chosen)
+        async with self.database.begin() as uow:
+            return await claim_next(uow, self.worker, request, lease_s=lease_s, heartbeat_s=10)
+
+    async def claim(self, *, lease_s: float = LEASE_S) -> Job:
+        lease = await self.lease(lease_s=lease_s)
+        assert lease is not None, "there is nothing to claim"
+        return lease.job
+
+    async def running(self, spec: JobSpec, *, lease_s: float = LEASE_S) -> Job:
+        """Returns a job that was submitted and is held by attempt 1; there must be no other one in the queue."""
+        submitted = await self.submit(spec)
+        job = await self.claim(lease_s=lease_s)
+        assert job.id == submitted.id
+        return job
+
+    async def finish(self, job: Job, **request: Any) -> Job:
+        """Returns the job after its attempt finished; the files of a version are in the vault."""
+        report = FinishRequest(attempt=job.attempt, **request)
+        async with self.database.begin() as uow:
+            if report.version is not None:
+                await record_blobs(uow, report.version.files)
+            return await finish_attempt(uow, job.id, report, worker=self.worker)
+
+    async def made(self, job: Job, draft: VersionDraft) -> Version:
+        """Returns the version that a successful finish recorded."""
+        finished = await self.finish(job, **succeeded(draft))
+        assert finished.result is not None
+        assert finished.result.version_id is not None
+        async with self.database.begin() as uow:
+            return await uow.versions.get(self.project_id, finished.result.version_id)
+
+    async def master(self, model: str = "bard", content: str = "master") -> Version:
+        return await self.made(await self.running(import_spec(model)), master_draft(model, content))
+
+    async def quantized(self, base: Version, dataset: Dataset, content: str = "quantized") -> Version:
+        job = await self.running(quantize_spec(base.id, dataset.id))
+        return await self.made(job, quantized_draft(base.model_name, content))
+
+    async def quarantined(self, base: Version, dataset: Dataset) -> Version:
+        job = await self.running(quantize_spec(base.id, dataset.id))
+        draft = quantized_draft(base.model_name, "broken", state=VersionState.QUARANTINED)
+        finished = await self.finish(job, outcome=Outcome.FAILED, reason=JobReason.GATE_FAILED, version=draft)
+        assert finished.result is not None
+        async with self.database.begin() as uow:
+            return await uow.versions.get(self.project_id, finished.result.version_id or "")
+
+    async def dataset(self, name: str = "tales", content: str = "once upon a time") -> Dataset:
+        async with self.database.begin() as uow:
+            return await uow.datasets.add(self.project_id, name, blob(content))
+
+    async def job(self, job_id: str) -> Job:
+        async with self.database.begin() as uow:
+            return await uow.jobs.get(self.project_id, job_id)
+
+    async def events(self, job: Job) -> list[JobEvent]:
+        async with self.database.begin() as uow:
+            return await uow.events.after(self.project_id, job.id, 0)
+
+    async def actions(self) -> list[str]:
+        """Returns the audit log's actions, oldest first."""
+        async with self.database.begin() as uow:
+            return [entry.action for entry in reversed((await uow.audit.list(self.project_id, limit=100)).data)]
+
+    async def deployment(self, name: str = "chat") -> Deployment:
+        async with self.database.begin() as uow:
+            return await uow.deployments.get(self.project_id, name)
+
+    async def rollout(self, version: Version, name: str = "chat", **changes: Any) -> Rollout:
+        """Returns the pending rollout of a deploy job that was just submitted."""
+        await self.submit(DeploySpec(deployment=name, version=version.id, **changes))
+        rollout = (await self.deployment(name)).active_rollout
+        assert rollout is not None
+        return rollout
+
+    async def promoted(self, version: Version, name: str = "chat") -> Rollout:
+        rollout = await self.rollout(version, name)
+        async with self.database.begin() as uow:
+            await begin_rollout(uow, rollout.id)
+        async with self.database.begin() as uow:
+            return await promote_rollout(uow, rollout.id)
+
+    async def revision(self) -> int:
+        async with self.database.begin() as uow:
+            return await uow.routes.revision()
+
+    async def sql(self, statement: str | Composed, *parameters: Any) -> list[Any]:
+        """Returns the rows of a statement run by hand, past everything the store does."""
+        async with await psycopg.AsyncConnection.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description is not None else []
+
+
+def replica(release_id: str, state: ReplicaState = ReplicaState.READY, **changes: Any) -> Replica:
+    values = {"id": new_id(IdPrefix.REPLICA), "ordinal": 0, "url": "http://127.0.0.1:9000", "updated_at": datetime(2020, 1, 1, tzinfo=UTC)}
+    return Replica.model_validate({**values, "release_id": release_id, "state": state, **changes})
+
+
+async def make_platform(url: str, database: Database, project: str) -> Platform:
+    """Returns a new project with an admin's and a worker's key."""
+    async with database.begin() as uow:
+        project_id = await uow.projects.get_or_create(project)
+        keys = {role: (await uow.keys.create(project_id, role, role))[0] for role in (Role.ADMIN, Role.WORKER)}
+    admin, worker = (Identity(key_id=keys[role].id, project_id=project_id, role=role) for role in (Role.ADMIN, Role.WORKER))
+    return Platform(url=url, database=database, admin=admin, worker=worker)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """Yields a database whose connections are closed at the end."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -1,0 +1,258 @@
+"""Models, versions, lineage, aliases and datasets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from factories.store import Platform, blob, import_spec, quantize_spec
+from quantry_core.errors import (
+    Conflict,
+    InvalidName,
+    NotFound,
+    UnknownDataset,
+    UnknownModel,
+    UnknownVersion,
+    VersionProtected,
+)
+from quantry_core.jobs import EvaluateSpec
+from quantry_core.versions import EdgeRole, VersionKind
+from quantry_store.transactions import cancel_job
+
+
+async def delete(platform: Platform, version_id: str) -> None:
+    async with platform.database.begin() as uow:
+        await uow.versions.delete(platform.project_id, version_id, who=platform.admin)
+
+
+async def test_references_to_versions(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    await platform.quarantined(master, tales)
+    async with platform.database.begin() as uow:
+        await uow.aliases.move(platform.project_id, "bard", "production", master.id, platform.admin)
+        for ref, kinds, wanted in (
+            (master.id, None, master),
+            ("bard@2", None, quantized),
+            ("bard@production", None, master),
+            ("bard", None, quantized),
+            ("bard", {VersionKind.MASTER}, master),
+            ("bard", {VersionKind.QUANTIZED, VersionKind.MASTER}, quantized),
+            ("bard@2", {VersionKind.MASTER}, quantized),
+        ):
+            assert await uow.versions.resolve(platform.project_id, ref, kinds=kinds) == wanted
+        with pytest.raises(UnknownVersion, match="no ready version of kind adapter or merged"):
+            await uow.versions.resolve(platform.project_id, "bard", kinds={VersionKind.MERGED, VersionKind.ADAPTER})
+
+
+async def test_versions_and_models_are_listed(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    other = await platform.master("other")
+    async with platform.database.begin() as uow:
+        everything = await uow.versions.list(platform.project_id)
+        of_bard = await uow.versions.list(platform.project_id, "bard", None, 1)
+        models = await uow.models.list(platform.project_id)
+        with pytest.raises(UnknownModel):
+            await uow.versions.list(platform.project_id, "bart")
+    assert everything.data == [other, quantized, master]
+    assert (of_bard.data, of_bard.has_more) == ([quantized], True)
+    assert [(model.name, model.num_versions, model.latest_version_id) for model in models.data] == [
+        ("other", 1, other.id),
+        ("bard", 2, quantized.id),
+    ]
+
+
+async def test_files_are_found_by_path(platform: Platform) -> None:
+    master = await platform.master()
+    async with platform.database.begin() as uow:
+        file = await uow.versions.file(platform.project_id, master.id, "model.safetensors")
+        assert (file.sha256, file.size_bytes) == (blob("master").sha256, 6)
+        for path in ("missing.json", "../model.safetensors", "model\x00"):
+            with pytest.raises(NotFound):
+                await uow.versions.file(platform.project_id, master.id, path)
+
+
+async def test_lineage_shows_ancestors_and_descendants(platform: Platform) -> None:
+    master, tales, plays = await platform.master(), await platform.dataset(), await platform.dataset("plays", "enter a ghost")
+    one = await platform.quantized(master, tales, "one")
+    two = await platform.quantized(master, plays, "two")
+    await platform.master("unrelated")
+    async with platform.database.begin() as uow:
+        of_one = await uow.versions.lineage(platform.project_id, one.id)
+        of_master = await uow.versions.lineage(platform.project_id, master.id)
+    assert of_one.version_id == one.id
+    assert {(node.id, node.noun, node.label, node.kind, node.state) for node in of_one.nodes} == {
+        (master.id, "version", "bard@1", "master", "ready"),
+        (one.id, "version", "bard@2", "quantized", "ready"),
+        (tales.id, "dataset", "tales@1", "text", "ready"),
+    }
+    assert {(link.child_id, link.parent_id, link.role) for link in of_one.links} == {
+        (one.id, master.id, EdgeRole.BASE),
+        (one.id, tales.id, EdgeRole.CALIBRATION),
+    }
+    assert {node.id for node in of_master.nodes} == {master.id, one.id, two.id}
+    assert {(link.child_id, link.parent_id) for link in of_master.links} == {(one.id, master.id), (two.id, master.id)}
+
+
+async def test_unused_version_is_deleted_and_its_number_never_used_again(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    await delete(platform, quantized.id)
+    assert (await platform.actions())[-1] == "version.delete"
+    with pytest.raises(UnknownVersion):
+        await delete(platform, quantized.id)
+    assert (await platform.quantized(master, tales)).number == 3
+    assert await platform.sql("select count(*) from blobs where sha256 = %s", blob("quantized").sha256) == [(1,)]
+
+
+async def test_used_versions_are_protected_with_the_reason(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    served = await platform.quantized(master, tales)
+    named = await platform.quantized(master, tales, "named")
+    measured = await platform.quantized(master, tales, "measured")
+    await platform.promoted(served)
+    async with platform.database.begin() as uow:
+        await uow.aliases.move(platform.project_id, "bard", "candidate", named.id, platform.admin)
+    job = await platform.submit(EvaluateSpec(version=measured.id, corpora=["tales"]))
+    for version, words in (
+        (master, "it is a master"),
+        (served, "a release serves it"),
+        (named, "alias 'candidate' points at bard@3"),
+        (measured, f"job {job.id} still uses bard@4"),
+    ):
+        with pytest.raises(VersionProtected, match=words):
+            await delete(platform, version.id)
+    async with platform.database.begin() as uow:
+        await cancel_job(uow, platform.admin, job.id)
+    await delete(platform, measured.id)
+    assert await platform.sql("select count(*) from versions") == [(3,)]
+
+
+async def test_submission_and_deletion_at_once_agree(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    for round_ in range(6):
+        version = await platform.quantized(master, tales, f"round {round_}")
+        submitted, deleted = await asyncio.gather(
+            platform.submit(EvaluateSpec(version=version.id, corpora=["tales"])), delete(platform, version.id), return_exceptions=True
+        )
+        if isinstance(submitted, BaseException):
+            assert isinstance(submitted, UnknownVersion)
+            assert deleted is None
+        else:
+            assert isinstance(deleted, VersionProtected)
+            async with platform.database.begin() as uow:
+                await cancel_job(uow, platform.admin, submitted.id)
+
+
+async def test_alias_moves_and_remembers(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    async with platform.database.begin() as uow:
+        first = await uow.aliases.move(platform.project_id, "bard", "production", master.id, platform.admin)
+    async with platform.database.begin() as uow:
+        await uow.aliases.move(platform.project_id, "bard", "production", quantized.id, platform.admin)
+        again = await uow.aliases.move(platform.project_id, "bard", "production", quantized.id, platform.admin)
+        history = await uow.aliases.history(platform.project_id, "bard", "production")
+        assert await uow.aliases.get(platform.project_id, "bard", "production") == again
+        assert [item.alias for item in await uow.aliases.list(platform.project_id, "bard")] == ["production"]
+    assert (first.version_id, again.version_id, again.updated_at > first.updated_at) == (master.id, quantized.id, True)
+    assert [(change.version_id, change.previous_version_id, change.key_id) for change in history] == [
+        (quantized.id, master.id, platform.admin.key_id),
+        (master.id, None, platform.admin.key_id),
+    ]
+    assert [action for action in await platform.actions() if action == "alias.move"] == ["alias.move"] * 2
+
+
+async def test_alias_refusals(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    other, broken = await platform.master("other"), await platform.quarantined(master, tales)
+    async with platform.database.begin() as uow:
+        for alias in ("a/b", "..", "", "x" * 300, "42", "a\x00"):
+            with pytest.raises(InvalidName):
+                await uow.aliases.move(platform.project_id, "bard", alias, master.id, platform.admin)
+        with pytest.raises(UnknownVersion):
+            await uow.aliases.move(platform.project_id, "bard", "production", other.id, platform.admin)
+        with pytest.raises(Conflict, match="quarantined"):
+            await uow.aliases.move(platform.project_id, "bard", "production", broken.id, platform.admin)
+        with pytest.raises(UnknownModel):
+            await uow.aliases.move(platform.project_id, "bart", "production", master.id, platform.admin)
+        with pytest.raises(NotFound, match="there are no aliases yet"):
+            await uow.aliases.get(platform.project_id, "bard", "production")
+
+
+async def test_datasets_are_numbered_by_content(platform: Platform) -> None:
+    first = await platform.dataset("tales", "one")
+    again = await platform.dataset("tales", "one")
+    second = await platform.dataset("tales", "two")
+    same_bytes = await platform.dataset("plays", "one")
+    assert again == first
+    assert [(item.ref, item.sha256) for item in (first, second, same_bytes)] == [
+        ("tales@1", blob("one").sha256),
+        ("tales@2", blob("two").sha256),
+        ("plays@1", blob("one").sha256),
+    ]
+    async with platform.database.begin() as uow:
+        assert await uow.datasets.resolve(platform.project_id, "tales") == second
+        assert await uow.datasets.resolve(platform.project_id, "tales@1") == first
+        assert await uow.datasets.resolve(platform.project_id, first.id) == first
+        assert (await uow.datasets.list(platform.project_id)).data == [same_bytes, second, first]
+        with pytest.raises(InvalidName):
+            await uow.datasets.add(platform.project_id, "no/name", blob("x"))
+        with pytest.raises(UnknownDataset):
+            await uow.datasets.get(platform.project_id, "dat_\x00")
+
+
+async def test_uploads_at_once_get_numbers_of_their_own(platform: Platform) -> None:
+    added = await asyncio.gather(*(platform.dataset("tales", f"text {n % 4}") for n in range(8)))
+    assert {dataset.number for dataset in added} == {1, 2, 3, 4}
+    assert len({dataset.id for dataset in added}) == 4
+
+
+async def test_projects_do_not_see_each_other(platform: Platform, stranger: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    rollout = await platform.promoted(master)
+    job = await platform.submit(import_spec())
+    theirs = stranger.project_id
+    async with platform.database.begin() as uow:
+        for lookup in (
+            uow.jobs.get(theirs, job.id),
+            uow.jobs.lock(theirs, job.id),
+            uow.models.get(theirs, "bard"),
+            uow.versions.get(theirs, master.id),
+            uow.versions.detail(theirs, master.id),
+            uow.versions.resolve(theirs, master.id),
+            uow.versions.resolve(theirs, "bard@1"),
+            uow.versions.file(theirs, master.id, "config.json"),
+            uow.versions.lineage(theirs, master.id),
+            uow.versions.delete(theirs, master.id, who=stranger.admin),
+            uow.datasets.get(theirs, tales.id),
+            uow.datasets.resolve(theirs, "tales"),
+            uow.deployments.get(theirs, "chat"),
+            uow.aliases.move(theirs, "bard", "production", master.id, stranger.admin),
+            uow.keys.revoke(theirs, platform.admin.key_id, who=stranger.admin),
+            cancel_job(uow, stranger.admin, job.id),
+        ):
+            with pytest.raises(NotFound):
+                await lookup
+        with pytest.raises(UnknownModel, match="there are no models yet"):
+            await uow.models.get(theirs, "bard")
+        assert await uow.events.after(theirs, job.id, 0) == []
+        assert await uow.events.logs(theirs, job.id) == []
+        for page in (
+            await uow.jobs.list(theirs),
+            await uow.models.list(theirs),
+            await uow.versions.list(theirs),
+            await uow.datasets.list(theirs),
+            await uow.deployments.list(theirs),
+            await uow.rollouts.list(theirs, await uow.deployments.get(platform.project_id, "chat")),
+        ):
+            assert page.data == []
+        assert len((await uow.keys.list(theirs)).data) == 2
+    with pytest.raises(NotFound):
+        await stranger.submit(quantize_spec(master.id, tales.id))
+    same_names = await stranger.master()
+    assert (same_names.ref, same_names.model_id != master.model_id) == ("bard@1", True)
+    assert (await platform.deployment()).current_release is not None
+    assert rollout.deployment_id == (await platform.deployment()).id

@@ -1,0 +1,367 @@
+"""The command line: what it sends, what it prints, how it exits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+
+from factories.client import (
+    JOB_ID,
+    KEY,
+    MASTER_ID,
+    NOW,
+    QUANTIZED_ID,
+    URL,
+    FakeServer,
+    Pieces,
+    answer,
+    event,
+    event_stream,
+    failing,
+    job,
+    lineage,
+    page,
+    problem,
+    succeeded,
+    version,
+)
+from quantry.cli import context
+from quantry.cli import lineage as lineage_command
+from quantry.cli import main as command
+from quantry_core.jobs import EventKind, JobReason, JobStatus
+from quantry_core.keys import ApiKey, NewKey, Role
+from quantry_core.methods import METHODS, Method
+from quantry_core.rollouts import Deployment
+from quantry_core.versions import Model
+
+JOB = f"/api/v1/jobs/{JOB_ID}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
+    """A server that the command finds by the environment; no plugin is there."""
+    fake = FakeServer()
+    monkeypatch.setattr(context, "Client", fake.client)
+    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("QUANTRY_URL", URL)
+    monkeypatch.setenv("QUANTRY_API_KEY", KEY)
+    return fake
+
+
+def sent(server: FakeServer) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(server.requests[0].content)
+    return document
+
+
+def run(*arguments: str) -> int:
+    return command.main(arguments)
+
+
+def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    options = "--base bard@1 --method gptq --scheme W4A16 --group-size 64 --damping 0.05 --ignore lm_head --ignore re:.*gate"
+    more = "--calibration plays --calibration psalms@2 --num-samples 32 --length-tokens 128 --seed 7 --priority 1"
+    assert run("jobs", "submit", "quantize", *options.split(), *more.split()) == 0
+    assert sent(server) == {
+        "spec": {
+            "type": "quantize",
+            "base": "bard@1",
+            "method": "gptq",
+            "scheme": "W4A16",
+            "group_size": 64,
+            "damping": 0.05,
+            "ignore": ["lm_head", "re:.*gate"],
+            "calibration": {"datasets": ["plays", "psalms@2"], "num_samples": 32, "length_tokens": 128, "seed": 7},
+        },
+        "priority": 1,
+    }
+    assert f"quantry jobs watch {JOB_ID}" in capsys.readouterr().out
+
+
+def test_defaults_are_those_of_the_spec(server: FakeServer) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    assert run("jobs", "submit", "deploy", "--deployment", "chat", "--version", "bard") == 0
+    assert sent(server)["spec"] == {
+        "type": "deploy",
+        "deployment": "chat",
+        "version": "bard",
+        "replicas": 1,
+        "engine": {"engine": "vllm", "max_model_len_tokens": None, "kv_cache_bytes": 268435456, "max_num_seqs": 16},
+        "ready_timeout_s": 600,
+    }
+    assert sent(server)["priority"] == 5
+
+
+def test_a_relative_source_is_taken_from_here_and_a_hub_id_is_left_alone(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    for given, expected in (("models/bard", str(tmp_path / "models/bard")), ("/abs", "/abs"), ("hf:owner/name@main", "hf:owner/name@main")):
+        server.requests.clear()
+        assert run("jobs", "submit", "import", "--model", "bard", "--source", given) == 0
+        assert sent(server)["spec"]["source"] == expected
+
+
+def test_evaluate(server: FakeServer) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    assert run("jobs", "submit", "evaluate", "--version", "bard@2", "--against", "bard@1", "--corpus", "plays", "--max-windows", "4") == 0
+    assert sent(server)["spec"] == {
+        "type": "evaluate",
+        "version": "bard@2",
+        "against": "bard@1",
+        "corpora": ["plays"],
+        "window_tokens": 256,
+        "max_windows": 4,
+    }
+
+
+def test_waiting_for_a_job_that_succeeds(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    server.on("GET", JOB, answer(succeeded()))
+    server.on(
+        "GET",
+        f"{JOB}/events",
+        event_stream(
+            event(1, EventKind.STATE, status="running", reason=None, message=None),
+            event(2, EventKind.PROGRESS, phase="copy [x]", fraction=0.10, detail="file 1"),
+            event(3, EventKind.PROGRESS, phase="copy [x]", fraction=0.12, detail="file 2"),
+            event(4, EventKind.PROGRESS, phase="copy [x]", fraction=0.55, detail="file 3"),
+            event(5, EventKind.LOG, text="noise"),
+            event(6, EventKind.NOTE, text="[bold] is no markup"),
+            event(7, EventKind.STATE, status="succeeded", reason="completed", message=None),
+        ),
+    )
+    assert run("jobs", "submit", "import", "--model", "bard", "--source", "/m", "--wait") == 0
+    out = capsys.readouterr().out
+    assert "copy [x]  10% file 1" in out
+    assert "file 2" not in out
+    assert "copy [x]  55% file 3" in out
+    assert "[bold] is no markup" in out
+    assert "noise" not in out
+    assert out.splitlines()[-1] == f"{JOB_ID} succeeded in 1.2 s: {MASTER_ID}"
+
+
+def test_watching_a_job_that_fails(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("GET", f"{JOB}/events", event_stream(event(1, EventKind.STATE, status="failed", reason="gate_failed", message="bad")))
+    server.on("GET", JOB, answer(job(JobStatus.FAILED, reason=JobReason.GATE_FAILED, message="perplexity rose by 9%")))
+    assert run("jobs", "watch", JOB_ID) == 1
+    err = capsys.readouterr().err
+    assert f"{JOB_ID} failed (gate_failed): perplexity rose by 9%" in err
+    assert f"quantry jobs log {JOB_ID}" in err
+
+
+def test_watching_for_programs(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    events = [event(1, EventKind.NOTE, text="ä"), event(2, EventKind.STATE, status="failed", reason="internal")]
+    server.on("GET", f"{JOB}/events", event_stream(*events))
+    server.on("GET", JOB, answer(job(JobStatus.FAILED)))
+    assert run("jobs", "watch", JOB_ID, "--json") == 1
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [item.model_dump(mode="json") for item in events]
+
+
+def test_on_a_terminal_a_bar_is_shown_and_notes_scroll_by(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    server.on("GET", JOB, answer(succeeded()))
+    server.on(
+        "GET",
+        f"{JOB}/events",
+        event_stream(
+            event(1, EventKind.PROGRESS, phase="[copy]", fraction=0.42, detail="file 1"),
+            event(2, EventKind.NOTE, text="[red]a note"),
+            event(3, EventKind.STATE, status="succeeded"),
+        ),
+    )
+    assert run("jobs", "watch", JOB_ID) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[" in out
+    assert "[red]a note" in out
+    assert "42%" in out
+    assert "succeeded in 1.2 s" in out
+
+
+def test_submitting_and_waiting_for_programs_prints_the_job_alone(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    server.on("GET", JOB, answer(succeeded()))
+    assert run("jobs", "submit", "import", "--model", "bard", "--source", "/m", "--wait", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == succeeded().model_dump(mode="json")
+
+
+KEY_ROW = ApiKey(id="key_1", project_id="prj_1", name="ci", role=Role.VIEWER, prefix="qtr_abcd", created_at=NOW)
+MODEL = Model(id="mod_1", project_id="prj_1", name="bard", created_at=NOW, num_versions=2, latest_version_id=QUANTIZED_ID)
+DEPLOYMENT = Deployment(
+    id="dep_1", project_id="prj_1", name="chat", current_release=None, active_rollout=None, replicas=[], is_stopped=True, created_at=NOW
+)
+VERSION = version({"config.json": b"{}"})
+
+
+def prepare_everything(server: FakeServer) -> None:
+    server.on("GET", "/api/v1/jobs", page(job(), has_more=True))
+    server.on("GET", JOB, answer(job()))
+    server.on("POST", f"{JOB}/cancel", answer(job(JobStatus.CANCELLED)))
+    server.on("GET", f"{JOB}/log", lambda _request: httpx.Response(200, text="line\n"))
+    server.on("GET", "/api/v1/models", page(MODEL))
+    server.on("GET", "/api/v1/models/bard", answer(MODEL))
+    server.on("GET", "/api/v1/versions", page(VERSION))
+    server.on("GET", "/api/v1/versions/bard@1", answer(VERSION))
+    server.on("GET", f"/api/v1/versions/{MASTER_ID}", answer(VERSION))
+    server.on("GET", f"/api/v1/versions/{MASTER_ID}/files/config.json", lambda _request: httpx.Response(200, stream=Pieces(b"{}")))
+    server.on("DELETE", f"/api/v1/versions/{MASTER_ID}", lambda _request: httpx.Response(204))
+    server.on("GET", f"/api/v1/versions/{MASTER_ID}/lineage", answer(lineage()))
+    server.on("GET", "/api/v1/datasets", page())
+    server.on("GET", "/api/v1/deployments", page(DEPLOYMENT))
+    server.on("GET", "/api/v1/deployments/chat", answer(DEPLOYMENT))
+    server.on("POST", "/api/v1/deployments/chat/stop", answer(DEPLOYMENT))
+    server.on("POST", "/api/v1/deployments/chat/start", answer(DEPLOYMENT))
+    server.on("GET", "/api/v1/methods", answer([METHODS[Method.GPTQ].model_dump(mode="json")]))
+    server.on("GET", "/api/v1/keys", page(KEY_ROW))
+    server.on("POST", "/api/v1/keys", answer(NewKey(key=KEY_ROW, secret="qtr_abcd-once"), 201))
+    server.on("DELETE", "/api/v1/keys/key_1", lambda _request: httpx.Response(204))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("jobs list", [JOB_ID, "import", "queued", "bard <- /models/bard"]),
+        (f"jobs show {JOB_ID}", [JOB_ID, "attempt", '"source":"/models/bard"']),
+        (f"jobs cancel {JOB_ID}", [f"{JOB_ID} cancelled"]),
+        (f"jobs log {JOB_ID}", ["line"]),
+        ("models list", ["bard", "2", QUANTIZED_ID]),
+        ("models show bard", ["bard", MASTER_ID]),
+        ("versions list --model bard", ["bard@1", "master", MASTER_ID]),
+        ("versions show bard@1", ["bard@1", "config.json", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"]),
+        ("versions export bard@1 {out}", ["1 files", "digests checked"]),
+        ("versions delete bard@1", ["bard@1", "is deleted"]),
+        ("lineage bard@1", ["bard@1", "bard@2", "calibration: plays@1"]),
+        ("datasets list", ["There are no datasets"]),
+        ("deployments list", ["chat", "stopped"]),
+        ("deployments show chat", ["chat", "It has no replicas."]),
+        ("deployments stop chat", ["chat is being stopped"]),
+        ("deployments start chat", ["chat is being started"]),
+        ("methods", ["gptq", "W4A16", "32, 64, 128*"]),
+        ("keys list", ["key_1", "ci", "viewer", "qtr_abcd"]),
+        ("keys create --name ci --role viewer", ["qtr_abcd-once"]),
+        ("keys revoke key_1", ["key_1 is revoked"]),
+    ],
+)
+def test_every_command_speaks_to_people_and_to_programs(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, words: list[str]
+) -> None:
+    prepare_everything(server)
+    arguments = line.format(out=tmp_path / "out").split()
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    for word in words:
+        assert word in out
+    assert run(*arguments, "--json") == 0
+    json.loads(capsys.readouterr().out)
+
+
+def test_a_longer_list_says_how_to_go_on(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare_everything(server)
+    assert run("jobs", "list", "--limit", "1") == 0
+    assert f"--after {JOB_ID}" in capsys.readouterr().err
+
+
+def test_the_lineage_tree_has_the_master_at_its_root() -> None:
+    [tree] = lineage_command.lineage_trees(lineage())
+    assert str(tree.label).startswith("bard@1  master")
+    [quantized] = tree.children
+    assert "bard@2" in str(quantized.label)
+    assert "<- this one" in str(quantized.label)
+    assert [str(leaf.label) for leaf in quantized.children] == ["calibration: plays@1"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "nonsense",
+        "jobs list --status nonsense",
+        "jobs submit import --model A/B --source /m",
+        "jobs submit quantize --base bard",
+        "jobs submit quantize --base bard --calibration plays --damping 7",
+        "jobs submit import --model bard --source /m --priority 11",
+        "datasets upload plays /no/such/file",
+        "keys create --name a/b",
+        "models show ..",
+        "--url nonsense models list",
+    ],
+)
+def test_what_is_not_right_is_a_usage_error_and_reaches_no_server(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert run(*line.split()) == 2
+    assert server.requests == []
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.err or captured.out
+
+
+def test_a_refusal_says_why_and_exits_with_1(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = [{"field": "spec.base", "message": "is quantized already"}]
+    server.on("POST", "/api/v1/jobs", problem(422, "invalid-input", "that cannot be quantized", errors=errors))
+    assert run("jobs", "submit", "quantize", "--base", "bard@2", "--calibration", "plays") == 1
+    assert capsys.readouterr().err.splitlines() == ["quantry: that cannot be quantized", "spec.base: is quantized already"]
+
+
+def test_no_server_exits_with_3(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("GET", "/api/v1/jobs", failing(httpx.ConnectError))
+    assert run("jobs", "list") == 3
+    err = capsys.readouterr().err.splitlines()
+    assert URL in err[0]
+    assert len(err) == 2
+
+
+def test_no_key_names_the_places(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
+    for name in ("QUANTRY_URL", "QUANTRY_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert run("jobs", "list") == 2
+    err = capsys.readouterr().err
+    assert "QUANTRY_API_KEY" in err
+    assert "client.json" in err
+
+
+def test_a_plugin_adds_commands_and_a_broken_one_costs_only_a_warning(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [
+        importlib.metadata.EntryPoint("good", "unit_client_plugin:register", command.PLUGIN_GROUP),
+        importlib.metadata.EntryPoint("broken", "no_such_module:register", command.PLUGIN_GROUP),
+    ]
+
+    def register(app: typer.Typer) -> None:
+        @app.command("greet")
+        def greet() -> None:
+            typer.echo("hello")
+
+    def load(entry: importlib.metadata.EntryPoint) -> object:
+        if entry.name == "good":
+            return register
+        raise ModuleNotFoundError("no_such_module")
+
+    monkeypatch.setattr(command, "entry_points", lambda group: entries)
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", load)
+    assert run("greet") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "hello\n"
+    assert "broken" in captured.err
+
+
+def test_ctrl_c_exits_with_130(server: FakeServer) -> None:
+    def interrupt(_request: httpx.Request) -> httpx.Response:
+        raise KeyboardInterrupt
+
+    server.on("GET", "/api/v1/jobs", interrupt)
+    assert run("jobs", "list") == 130

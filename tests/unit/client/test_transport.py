@@ -1,0 +1,135 @@
+"""Retries, and refusals as exceptions."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from factories.client import JOB_ID, KEY, Answer, FakeServer, answer, failing, job, page, problem
+from quantry import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
+from quantry.transport import MAX_ATTEMPTS
+from quantry_core.jobs import ImportSpec, JobStatus, JobType
+
+JOB = f"/api/v1/jobs/{JOB_ID}"
+SPEC = ImportSpec(model="bard", source="/models/bard")
+
+
+def test_every_request_carries_the_key() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, answer(job()))
+    assert server.client().jobs.get(JOB_ID) == job()
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_list_sends_only_the_filters_that_are_set() -> None:
+    server = FakeServer()
+    server.on("GET", "/api/v1/jobs", page(job(), has_more=True))
+    listed = server.client().jobs.list(status=JobStatus.QUEUED, type=JobType.IMPORT, limit=5)
+    assert listed.data == [job()]
+    assert listed.has_more
+    assert dict(server.requests[0].url.params) == {"limit": "5", "status": "queued", "type": "import"}
+
+
+def test_a_refusal_carries_its_problem() -> None:
+    server = FakeServer()
+    errors = [{"field": "spec.method", "message": "unknown"}]
+    server.on("POST", "/api/v1/jobs", problem(422, "unknown-method", "there is no method 'x'", errors=errors))
+    with pytest.raises(ApiError, match="there is no method 'x'") as refused:
+        server.client().jobs.submit(SPEC)
+    assert refused.value.status == 422
+    assert refused.value.slug == "unknown-method"
+    assert refused.value.type == "urn:quantry:problem:unknown-method"
+    assert refused.value.errors[0].field == "spec.method"
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_is_no_problem_document_becomes_one() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, lambda _request: httpx.Response(418, text="short and stout"))
+    with pytest.raises(ApiError, match=r"418.*short and stout") as refused:
+        server.client().jobs.get(JOB_ID)
+    assert refused.value.type == "about:blank"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, lambda _request: httpx.Response(302, headers={"location": "http://elsewhere/"}))
+    with pytest.raises(ApiError):
+        server.client().jobs.get(JOB_ID)
+    assert len(server.requests) == 1
+
+
+def test_a_503_is_waited_for_as_long_as_it_says() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="3"), problem(503, "unavailable", "away"), answer(job()))
+    assert server.client().jobs.get(JOB_ID) == job()
+    assert server.slept_s[0] == 3.0
+    assert 0 < server.slept_s[1] < 3.0
+
+
+def test_a_retry_after_is_not_obeyed_for_hours() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="86400"), answer(job()))
+    server.client().jobs.get(JOB_ID)
+    assert server.slept_s == [10.0]
+
+
+def test_a_503_that_stays_is_raised() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="0"))
+    with pytest.raises(ApiError) as refused:
+        server.client().jobs.get(JOB_ID)
+    assert refused.value.status == 503
+    assert len(server.requests) == MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("fault", [failing(httpx.ReadError), problem(503, "unavailable", "away")])
+def test_a_submission_is_never_sent_twice_once_it_may_have_arrived(fault: Answer) -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", fault, answer(job(), 201))
+    with pytest.raises((ServerUnreachable, ApiError)):
+        server.client().jobs.submit(SPEC)
+    assert len(server.requests) == 1
+
+
+def test_a_submission_that_cannot_have_arrived_is_sent_again() -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", failing(httpx.ConnectError), answer(job(), 201))
+    assert server.client().jobs.submit(SPEC) == job()
+
+
+def test_a_cancel_may_be_repeated() -> None:
+    server = FakeServer()
+    server.on("POST", f"{JOB}/cancel", failing(httpx.ReadError), problem(503, "unavailable", "away"), answer(job(JobStatus.CANCELLED)))
+    assert server.client().jobs.cancel(JOB_ID).status is JobStatus.CANCELLED
+
+
+def test_a_server_that_is_not_there() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, failing(httpx.ConnectError))
+    with pytest.raises(ServerUnreachable, match=r"http://quantry.test:8000: it failed"):
+        server.client().jobs.get(JOB_ID)
+    assert len(server.requests) == MAX_ATTEMPTS
+
+
+def test_a_server_that_is_too_slow_is_not_asked_again() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, failing(httpx.ReadTimeout))
+    with pytest.raises(ServerUnreachable, match="in time"):
+        server.client().jobs.get(JOB_ID)
+    assert len(server.requests) == 1
+
+
+def test_an_answer_of_another_kind_is_named() -> None:
+    server = FakeServer()
+    server.on("GET", JOB, answer({"hello": "world"}))
+    with pytest.raises(UnexpectedAnswer, match=f"GET {JOB}"):
+        server.client().jobs.get(JOB_ID)
+
+
+@pytest.mark.parametrize("text", ["", "..", "a/b", "a..b", "a%2fb", "a b", "a?b", "a#b", ".hidden", "a\0b", "x" * 200])
+def test_what_cannot_be_a_name_is_not_sent(text: str) -> None:
+    server = FakeServer()
+    with pytest.raises(InvalidReference):
+        server.client().models.get(text)
+    assert server.requests == []

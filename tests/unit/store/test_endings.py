@@ -1,0 +1,113 @@
+"""How an attempt's report ends its job: pure decisions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from factories.store import import_spec, master_draft, quantize_spec, quantized_draft
+from quantry_core.errors import InvalidInput
+from quantry_core.execution import FinishRequest, Outcome
+from quantry_core.jobs import EvaluateSpec, InputRole, Job, JobInput, JobReason, JobSpec, JobStatus
+from quantry_core.versions import EdgeRole, EvidenceDraft, EvidenceKind, LineageEdge, Verdict, VersionState
+from quantry_store.transactions.finish import Ending, check_report, decide_ending
+from quantry_store.transactions.made_versions import lineage_of
+
+GATE = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)
+RESULT = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.INCONCLUSIVE)
+EVALUATE = EvaluateSpec(version="bard", corpora=["tales"])
+
+
+def job_of(spec: JobSpec, **changes: Any) -> Job:
+    values = {
+        "id": "job_1",
+        "project_id": "prj_1",
+        "type": spec.type,
+        "status": JobStatus.RUNNING,
+        "spec": spec,
+        "priority": 5,
+        "attempt": 1,
+        "num_lost_attempts": 0,
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+    return Job.model_validate({**values, **changes})
+
+
+def report(outcome: Outcome, reason: JobReason, **changes: Any) -> FinishRequest:
+    return FinishRequest.model_validate({"attempt": 1, "outcome": outcome, "reason": reason, **changes})
+
+
+OK = (Outcome.SUCCEEDED, JobReason.COMPLETED)
+GATE_FAILED = (Outcome.FAILED, JobReason.GATE_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("spec", "finish"),
+    [
+        (import_spec(), report(*OK, version=master_draft())),
+        (import_spec(), report(*OK, version=master_draft(), evidence=[GATE])),
+        (quantize_spec("bard", "tales"), report(*OK, version=quantized_draft())),
+        (quantize_spec("bard", "tales"), report(*GATE_FAILED, version=quantized_draft(state=VersionState.QUARANTINED), evidence=[GATE])),
+        (quantize_spec("bard", "tales"), report(Outcome.FAILED, JobReason.OUT_OF_MEMORY)),
+        (EVALUATE, report(*OK, evidence=[RESULT])),
+        (EVALUATE, report(Outcome.FAILED, JobReason.DIVERGED, evidence=[RESULT])),
+        (EVALUATE, report(Outcome.RELEASED, JobReason.INTERNAL)),
+    ],
+)
+def test_reports_that_fit(spec: JobSpec, finish: FinishRequest) -> None:
+    check_report(job_of(spec), finish)
+
+
+@pytest.mark.parametrize(
+    ("spec", "finish", "words"),
+    [
+        (import_spec(), report(*OK), "has made a version"),
+        (import_spec(), report(Outcome.SUCCEEDED, JobReason.INTERNAL, version=master_draft()), "not internal"),
+        (import_spec(), report(*OK, version=master_draft(state=VersionState.QUARANTINED)), "did not succeed"),
+        (import_spec(), report(Outcome.FAILED, JobReason.COMPLETED), "cannot have the reason completed"),
+        (import_spec(), report(Outcome.FAILED, JobReason.CANCELLED), "cannot have the reason cancelled"),
+        (import_spec(), report(*GATE_FAILED, version=master_draft()), "only as quarantined"),
+        (import_spec(), report(Outcome.FAILED, JobReason.INTERNAL, version=master_draft(state=VersionState.QUARANTINED)), "gate_failed"),
+        (import_spec(), report(Outcome.FAILED, JobReason.GATE_FAILED, evidence=[GATE]), "no version that it is about"),
+        (import_spec(), report(Outcome.CANCELLED, JobReason.CANCELLED), "nobody asked"),
+        (import_spec(), report(Outcome.RELEASED, JobReason.INTERNAL, version=master_draft()), "neither version nor evidence"),
+        (EVALUATE, report(Outcome.RELEASED, JobReason.INTERNAL, evidence=[RESULT]), "neither version nor evidence"),
+        (EVALUATE, report(*OK, evidence=[RESULT], version=quantized_draft()), "makes no version"),
+        (EVALUATE, report(*OK), "without results"),
+        (EVALUATE, report(*OK, evidence=[GATE]), "without results"),
+    ],
+)
+def test_reports_that_do_not_fit(spec: JobSpec, finish: FinishRequest, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        check_report(job_of(spec), finish)
+
+
+@pytest.mark.parametrize(
+    ("cancel_requested", "finish", "ending"),
+    [
+        (False, report(*OK), Ending(JobStatus.SUCCEEDED, JobReason.COMPLETED, None)),
+        (True, report(*OK), Ending(JobStatus.SUCCEEDED, JobReason.COMPLETED, None)),
+        (False, report(Outcome.FAILED, JobReason.TIMED_OUT, message="m"), Ending(JobStatus.FAILED, JobReason.TIMED_OUT, "m")),
+        (True, report(Outcome.FAILED, JobReason.TIMED_OUT, message="m"), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, "m")),
+        (True, report(Outcome.CANCELLED, JobReason.CANCELLED), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, None)),
+        (False, report(Outcome.RELEASED, JobReason.INTERNAL), Ending(JobStatus.QUEUED, None, "the worker handed it back")),
+        (True, report(Outcome.RELEASED, JobReason.INTERNAL), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, None)),
+    ],
+)
+def test_endings(cancel_requested: bool, finish: FinishRequest, ending: Ending) -> None:
+    assert decide_ending(job_of(import_spec(), cancel_requested=cancel_requested), finish) == ending
+
+
+def test_lineage_has_each_input_once_and_only_what_went_into_it() -> None:
+    inputs = [
+        JobInput(role=InputRole.BASE, ref="bard", version_id="ver_1"),
+        JobInput(role=InputRole.CALIBRATION, ref="tales", dataset_id="dat_1"),
+        JobInput(role=InputRole.CALIBRATION, ref="tales@1", dataset_id="dat_1"),
+        JobInput(role=InputRole.CORPUS, ref="plays", dataset_id="dat_2"),
+    ]
+    assert lineage_of(job_of(quantize_spec("bard", "tales"), inputs=inputs)) == [
+        LineageEdge(role=EdgeRole.BASE, parent_version_id="ver_1"),
+        LineageEdge(role=EdgeRole.CALIBRATION, parent_dataset_id="dat_1"),
+    ]

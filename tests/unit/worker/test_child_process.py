@@ -1,0 +1,198 @@
+"""Real processes: small scripts that speak the protocol."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from factories.child_python import write_script
+from quantry_core.jobs import JobReason
+from quantry_worker.child_process import TAIL_LINES, ChildCommand, ChildExit, run_child
+from quantry_worker.guard import StopReason
+from quantry_worker.protocol import ChildProgress
+
+
+class Ears:
+    def __init__(self) -> None:
+        self.logs: list[str] = []
+        self.notes: list[str] = []
+        self.fractions: list[float] = []
+
+    def log(self, text: str) -> None:
+        self.logs.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def progress(self, progress: ChildProgress) -> None:
+        self.fractions.append(progress.fraction)
+
+
+def num_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def run(directory: Path, body: str, ears: Ears | None = None) -> ChildExit:
+    command = ChildCommand([sys.executable, str(write_script(directory, body))], {"PATH": os.defpath}, directory)
+    return run_child(command, ears or Ears(), lambda: None, grace_s={})
+
+
+def run_until(directory: Path, body: str, reason: StopReason, *, grace_s: float) -> tuple[ChildExit, Ears, float]:
+    """Runs a script that says progress(1) when it may be stopped; returns how it ended, and how long that took."""
+    ears = Ears()
+    asked_at: list[float] = []
+
+    def stop_reason() -> StopReason | None:
+        if not ears.fractions:
+            return None
+        asked_at.append(time.monotonic())
+        return reason
+
+    command = ChildCommand([sys.executable, str(write_script(directory, body))], {"PATH": os.defpath}, directory)
+    child = run_child(command, ears, stop_reason, grace_s={reason: grace_s} if grace_s else {})
+    return child, ears, time.monotonic() - asked_at[0]
+
+
+def test_a_child_that_works(tmp_path: Path) -> None:
+    ears = Ears()
+    body = """
+print("out"); print("err", file=sys.stderr)
+progress(0.25); say(event="note", text="well"); progress(0.5)
+sys.stdout.write("no newline at the end")
+say(event="result", metrics={"n": 1})
+"""
+    child = run(tmp_path, body, ears)
+    assert child.return_code == 0
+    assert child.result is not None
+    assert child.result.metrics == {"n": 1}
+    assert sorted(ears.logs) == ["err", "no newline at the end", "out"]
+    assert (ears.notes, ears.fractions) == (["well"], [0.25, 0.5])
+
+
+def test_a_child_that_reports_a_failure(tmp_path: Path) -> None:
+    child = run(tmp_path, 'say(event="failure", reason="diverged", message="inf"); sys.exit(3)')
+    assert child.return_code == 3
+    assert child.failure is not None
+    assert child.failure.reason is JobReason.DIVERGED
+
+
+def test_the_last_lines_of_a_crash_are_kept(tmp_path: Path) -> None:
+    child = run(tmp_path, "for i in range(100): print(i)\nsys.stdout.flush()\nraise KeyError('layer')")
+    assert child.return_code == 1
+    assert len(child.tail) == TAIL_LINES
+    assert child.tail[-1] == "KeyError: 'layer'"
+
+
+def test_a_flood_of_output_does_not_stall_the_child(tmp_path: Path) -> None:
+    ears = Ears()
+    child = run(tmp_path, 'for i in range(20000): print("x" * 100)\nsay(event="result")', ears)
+    assert child.result is not None
+    assert len(ears.logs) == 20000
+
+
+def test_a_child_killed_from_outside(tmp_path: Path) -> None:
+    child = run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert child.return_code == -signal.SIGKILL
+
+
+def test_a_child_that_breaks_the_protocol_is_ended(tmp_path: Path) -> None:
+    child = run(tmp_path, '_events.write("hello\\n"); _events.flush(); time.sleep(60)')
+    assert child.broken_protocol is not None
+    assert "hello" in child.broken_protocol
+
+
+def test_peak_memory_is_that_of_the_whole_family(tmp_path: Path) -> None:
+    body = """
+HOLD = "held = bytearray(b'x' * 60_000_000); import time; time.sleep(1.6)"
+inner = subprocess.Popen([sys.executable, "-c", HOLD])
+exec(HOLD)
+say(event="result")
+"""
+    child = run(tmp_path, body)
+    assert 120_000_000 < child.peak_memory_bytes < 400_000_000
+
+
+def test_nothing_the_child_started_is_left(tmp_path: Path) -> None:
+    ears = Ears()
+    body = 'p = subprocess.Popen(["sleep", "60"]); print(p.pid, flush=True); say(event="result")'
+    began = time.monotonic()
+    child = run(tmp_path, body, ears)
+    assert child.result is not None
+    assert time.monotonic() - began < 10
+    pid = int(ears.logs[0])
+    give_up_at = time.monotonic() + 5
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < give_up_at
+
+
+def test_a_cancel_lets_the_child_say_goodbye(tmp_path: Path) -> None:
+    body = """
+def goodbye(*_):
+    print("goodbye", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, goodbye)
+progress(1)
+time.sleep(60)
+"""
+    child, ears, seconds = run_until(tmp_path, body, StopReason.CANCELLED, grace_s=30)
+    assert child.return_code == 0
+    assert "goodbye" in ears.logs
+    assert seconds < 10
+
+
+def test_a_child_that_does_not_listen_is_killed_after_its_grace(tmp_path: Path) -> None:
+    body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); progress(1); time.sleep(60)"
+    child, _, seconds = run_until(tmp_path, body, StopReason.CANCELLED, grace_s=0.5)
+    assert child.return_code == -signal.SIGKILL
+    assert 0.4 < seconds < 10
+
+
+def test_a_lost_lease_gives_no_grace(tmp_path: Path) -> None:
+    body = "signal.signal(signal.SIGTERM, signal.SIG_IGN); progress(1); time.sleep(60)"
+    child, _, seconds = run_until(tmp_path, body, StopReason.LEASE_LOST, grace_s=0)
+    assert child.return_code == -signal.SIGKILL
+    assert seconds < 2
+
+
+def test_a_stopped_child_dies_all_the_same(tmp_path: Path) -> None:
+    body = "progress(1); os.kill(os.getpid(), signal.SIGSTOP)"
+    child, _, _ = run_until(tmp_path, body, StopReason.CANCELLED, grace_s=0.3)
+    assert child.return_code in {-signal.SIGKILL, -signal.SIGTERM}
+
+
+def test_only_the_given_environment_reaches_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_TOKEN", "a secret")
+    ears = Ears()
+    run(tmp_path, 'print(sorted(os.environ)); say(event="result")', ears)
+    assert ears.logs[0] in {"['LC_CTYPE', 'PATH', 'QUANTRY_EVENTS_FD']", "['PATH', 'QUANTRY_EVENTS_FD']"}
+
+
+def test_a_child_that_cannot_be_started_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = num_descriptors()
+    with pytest.raises(FileNotFoundError):
+        run_child(ChildCommand(["/nowhere/python"], {}, tmp_path), Ears(), lambda: None, grace_s={})
+    assert num_descriptors() == before
+
+
+def test_a_finished_child_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = num_descriptors()
+    run(tmp_path, 'say(event="result")')
+    assert num_descriptors() == before
+
+
+def test_launch_refuses_to_outlive_another_parent(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "quantry_worker.launch", "1", "this"]
+    assert subprocess.run(launch, cwd=tmp_path, check=False).returncode == 137
+
+
+def test_launch_runs_the_module_as_python_would(tmp_path: Path) -> None:
+    (tmp_path / "a_child.py").write_text("import sys\nassert __name__ == '__main__'\nprint(sys.argv[1:])\n")
+    launch = [sys.executable, "-m", "quantry_worker.launch", str(os.getpid()), "a_child", "task.json"]
+    assert subprocess.run(launch, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "['task.json']\n"

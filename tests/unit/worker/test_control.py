@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from factories.control_plane import lease_of, running_job
+from quantry_core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    NotFound,
+    QuantryError,
+    SealRefused,
+    StaleAttempt,
+    Unauthorized,
+    Unavailable,
+    all_error_types,
+)
+from quantry_core.execution import FinishRequest, HeartbeatRequest, NextRequest, Outcome
+from quantry_core.jobs import JobReason, Queue
+from quantry_core.versions import ManifestFile, SealRequest
+from quantry_worker.control import HttpControl
+
+NEXT = NextRequest(queue=Queue.CPU, worker_id="host:1")
+
+
+def control(handler: Callable[[httpx.Request], httpx.Response]) -> HttpControl:
+    return HttpControl("http://control.test/", "the-token", transport=httpx.MockTransport(handler))
+
+
+def problem(error: QuantryError) -> httpx.Response:
+    return httpx.Response(error.status, content=error.problem("/x").model_dump_json(), headers={"Content-Type": PROBLEM_CONTENT_TYPE})
+
+
+def test_a_claim_carries_the_token_and_returns_the_lease() -> None:
+    lease = lease_of(running_job())
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == "http://control.test/api/v1/execution/next"
+        assert request.headers["Authorization"] == "Bearer the-token"
+        assert NextRequest.model_validate_json(request.content) == NEXT
+        return httpx.Response(200, content=lease.model_dump_json())
+
+    assert control(handler).next(NEXT) == lease
+
+
+def test_no_content_is_no_work() -> None:
+    assert control(lambda _: httpx.Response(204)).next(NEXT) is None
+
+
+def test_each_request_goes_to_its_place() -> None:
+    paths: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        paths.append(f"{request.method} {request.url.path}")
+        answers = {"heartbeat": '{"lease_s": 60, "cancel_requested": true}', "finish": running_job().model_dump_json()}
+        digest = json.dumps({"manifest_digest": "0" * 64, "num_sealed": 1, "num_reused": 0})
+        return httpx.Response(200, content=answers.get(request.url.path.rpartition("/")[2], digest))
+
+    client = control(handler)
+    assert client.heartbeat("job_1", HeartbeatRequest(attempt=1), 5).cancel_requested
+    client.finish("job_1", FinishRequest(attempt=1, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST))
+    assert (
+        client.seal(SealRequest(job_id="job_1", attempt=1, files=[ManifestFile(path="a", size_bytes=1, sha256="0" * 64)])).num_sealed == 1
+    )
+    assert paths == [
+        "POST /api/v1/execution/jobs/job_1/heartbeat",
+        "POST /api/v1/execution/jobs/job_1/finish",
+        "POST /api/v1/seals",
+    ]
+
+
+@pytest.mark.parametrize("error", [StaleAttempt("s"), SealRefused("r"), Unauthorized("u"), Unavailable("v")], ids=lambda error: error.slug)
+def test_a_problem_becomes_its_error(error: QuantryError) -> None:
+    with pytest.raises(type(error)) as raised:
+        control(lambda _: problem(error)).next(NEXT)
+    assert type(raised.value) is type(error)
+    assert raised.value.detail == error.detail
+
+
+@pytest.mark.parametrize("error_type", [kind for kind in all_error_types() if kind.__module__ == "quantry_core.errors"])
+def test_every_error_of_core_is_known_by_its_slug(error_type: type[QuantryError]) -> None:
+    with pytest.raises(error_type):
+        control(lambda _: problem(error_type("x"))).next(NEXT)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_gateway_that_cannot_reach_the_service_means_away(status: int) -> None:
+    with pytest.raises(Unavailable):
+        control(lambda _: httpx.Response(status, text="<html>bad gateway</html>")).next(NEXT)
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")])
+def test_no_answer_means_away(failure: httpx.TransportError) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise failure
+
+    with pytest.raises(Unavailable):
+        control(handler).next(NEXT)
+
+
+def test_an_answer_that_is_no_problem_document_is_told() -> None:
+    with pytest.raises(QuantryError, match="500: oops") as raised:
+        control(lambda _: httpx.Response(500, text="oops")).next(NEXT)
+    assert type(raised.value) is QuantryError
+
+
+def test_an_answer_that_is_not_json_is_told() -> None:
+    with pytest.raises(QuantryError, match="not JSON"):
+        control(lambda _: httpx.Response(200, text="hello")).next(NEXT)
+
+
+def test_an_unknown_slug_keeps_its_detail() -> None:
+    document = NotFound("gone").problem().model_copy(update={"type": "urn:quantry:problem:of-next-year"})
+    with pytest.raises(QuantryError, match="gone"):
+        control(lambda _: httpx.Response(418, content=document.model_dump_json())).next(NEXT)

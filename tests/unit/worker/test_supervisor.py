@@ -1,0 +1,265 @@
+"""One attempt from its lease to its finish: a real child process, files on disk, and a control plane that is scripted."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import stamina
+from pydantic import SecretStr
+
+from factories.child_python import write_python
+from factories.control_plane import lease_of, running_job
+from factories.fake_control import FakeControl
+from quantry_blobs.errors import DigestMismatch, StoreUnavailable
+from quantry_core.errors import QuantryError, SealRefused, StaleAttempt, Unavailable
+from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
+from quantry_core.jobs import CalibrationSpec, EventKind, InputRole, JobReason, QuantizeSpec
+from quantry_core.methods import Format
+from quantry_core.versions import ManifestFile, VersionKind, VersionState
+from quantry_worker.artifacts import Artifacts
+from quantry_worker.cache import BlobCache
+from quantry_worker.guard import worker_clock
+from quantry_worker.settings import WorkerSettings
+from quantry_worker.supervisor import Claim, Supervisor
+from quantry_worker.work_dir import WorkDir
+
+WORKS = """
+task = json.load(open(sys.argv[1]))
+print("pid", os.getpid(), flush=True)
+progress(0.5)
+content = open(task["inputs"][0]["path"] + "/config.json").read()
+open(task["output_dir"] + "/config.json", "w").write(content.upper())
+say(event="result", version={"kind": "quantized", "format": "compressed-tensors", "scheme": "W4A16", "state": STATE},
+    evidence=[{"kind": "gate", "name": "integrity", "verdict": "pass"}], metrics={"n": task["num_threads"]})
+"""
+READY = 'STATE = "ready"\n' + WORKS
+QUARANTINED = 'STATE = "quarantined"\n' + WORKS
+HANGS = 'print("pid", os.getpid(), flush=True)\ntime.sleep(60)\n'
+
+
+class World:
+    """A supervisor with everything around it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.control = FakeControl()
+        self.is_draining = False
+        self.is_python_missing = False
+        self.store_trouble: QuantryError | None = None
+        self.while_fetching: Callable[[], object] = lambda: None
+        self.staged: list[str] = []
+        content = b'{"model_type": "llama"}'
+        self.config = ManifestFile(path="config.json", size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        self.content = content
+
+    def fetch(self, file: ManifestFile, to: Path) -> None:
+        self.while_fetching()
+        if self.store_trouble is not None:
+            raise self.store_trouble
+        to.write_bytes(self.content)
+
+    def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        content = file.read_bytes()
+        self.staged.append(f"{job_id}/{attempt}/{path}")
+        return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def lease(self, **options: float) -> Lease:
+        spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]))
+        base = LeasedInput(
+            role=InputRole.BASE, id="ver_1", ref="bard@1", files=[self.config], kind=VersionKind.MASTER, format=Format.SAFETENSORS
+        )
+        return lease_of(running_job(spec, attempt=2), inputs=[base], **options)
+
+    def run(self, script: str, lease: Lease | None = None) -> FinishRequest | None:
+        """Runs one attempt; returns its finish, None if there was none."""
+        settings = WorkerSettings(
+            control_url="http://control.test",
+            worker_token=SecretStr("secret-token"),
+            broker_url=SecretStr("redis://"),
+            work_dir=self.directory / "work",
+            ml_python=write_python(self.directory, script),
+            import_roots=[self.directory],
+            cancel_grace_s=0.3,
+        )
+        if self.is_python_missing:
+            settings.ml_python.unlink()
+        work_dir = WorkDir(settings.work_dir)
+        artifacts = Artifacts(self, self, BlobCache(work_dir.cache, 10**6), self.control)
+        supervisor = Supervisor(
+            settings, control=self.control, artifacts=artifacts, work_dir=work_dir, is_draining=lambda: self.is_draining
+        )
+        claimed = lease or self.lease()
+        with stamina.set_testing(True, attempts=2):
+            supervisor.run(Claim(claimed, worker_clock()))
+        assert not (self.directory / "work" / "attempts" / claimed.job.id).exists()
+        assert len(self.control.finishes) <= 1
+        return self.control.finishes[0] if self.control.finishes else None
+
+    def when_running(self, action: Callable[[int], None]) -> None:
+        """Calls ``action`` with the child's pid at a heartbeat, once the child has said its pid."""
+        heard = False
+
+        def on_heartbeat() -> None:
+            nonlocal heard
+            pids = [text for text in self.control.said(EventKind.LOG) if text.startswith("pid")]
+            if pids and not heard:
+                heard = True
+                action(int(pids[0].split()[1]))
+
+        self.control.on_heartbeat = on_heartbeat
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_job_that_succeeds(world: World) -> None:
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.attempt, finish.outcome, finish.reason, finish.message) == (2, Outcome.SUCCEEDED, JobReason.COMPLETED, None)
+    assert finish.version is not None
+    assert (finish.version.model, finish.version.kind, finish.version.state) == ("bard", VersionKind.QUANTIZED, VersionState.READY)
+    assert [file.path for file in finish.version.files] == ["config.json"]
+    assert finish.version.edges == []
+    assert [evidence.name for evidence in finish.evidence] == ["integrity"]
+    assert finish.metrics["n"] >= 1
+    assert finish.seconds is not None
+    assert finish.seconds > 0
+    assert finish.peak_memory_bytes is not None
+    assert world.staged == [f"{world.control.seals[0].job_id}/2/config.json"]
+    assert any("bytes pulled" in note for note in world.control.said(EventKind.NOTE))
+
+
+def test_a_result_that_failed_its_gate_is_kept_as_quarantined(world: World) -> None:
+    finish = world.run(QUARANTINED)
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.GATE_FAILED)
+    assert finish.version is not None
+    assert finish.version.state is VersionState.QUARANTINED
+    assert len(finish.evidence) == 1
+    assert len(world.control.seals) == 1
+
+
+def test_the_child_sees_no_secret(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUANTRY_WORKER_TOKEN", "QUANTRY_S3_SECRET_KEY", "QUANTRY_BROKER_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "secret-token")
+    world.run('print(json.dumps(dict(os.environ)), open(sys.argv[1]).read()); say(event="result")')
+    text = "\n".join(world.control.said(EventKind.LOG))
+    assert "QUANTRY_EVENTS_FD" in text
+    assert "secret-token" not in text
+
+
+def test_a_crash_is_one_failed_attempt_with_its_last_words(world: World) -> None:
+    finish = world.run('raise ValueError("no such layer")')
+    assert finish is not None
+    assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INTERNAL, None)
+    assert "ValueError: no such layer" in (finish.message or "")
+    assert any("no such layer" in line for line in world.control.said(EventKind.LOG))
+
+
+def test_a_child_killed_from_outside_is_a_lost_attempt(world: World) -> None:
+    finish = world.run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.LOST, JobReason.WORKER_LOST)
+
+
+def test_a_child_that_cannot_be_started(world: World) -> None:
+    world.is_python_missing = True
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.INTERNAL)
+    assert "FileNotFoundError" in (finish.message or "")
+
+
+def test_a_cancel_ends_the_child(world: World) -> None:
+    def cancel(_pid: int) -> None:
+        world.control.cancel_requested = True
+
+    world.when_running(cancel)
+    finish = world.run(HANGS, world.lease(heartbeat_s=0.1))
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.CANCELLED, JobReason.CANCELLED)
+
+
+def test_a_shutdown_hands_the_job_back(world: World) -> None:
+    def drain(_pid: int) -> None:
+        world.is_draining = True
+
+    world.when_running(drain)
+    finish = world.run(HANGS, world.lease(heartbeat_s=0.1))
+    assert finish is not None
+    assert finish.outcome is Outcome.RELEASED
+
+
+def test_a_stale_attempt_says_nothing_more(world: World) -> None:
+    def take_the_job_away(_pid: int) -> None:
+        world.control.troubles["heartbeat"] = [StaleAttempt("not yours")]
+
+    world.when_running(take_the_job_away)
+    assert world.run(HANGS, world.lease(heartbeat_s=0.1)) is None
+
+
+def test_an_attempt_that_cannot_renew_its_lease_ends_by_its_own_clock(world: World) -> None:
+    world.control.troubles["heartbeat"] = [QuantryError("no")] * 10_000
+    assert world.run(HANGS, world.lease(lease_s=1.0, heartbeat_s=0.1)) is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome", "reason"),
+    [
+        (StoreUnavailable("S3 is away"), Outcome.LOST, JobReason.WORKER_LOST),
+        (DigestMismatch("the vault is damaged"), Outcome.FAILED, JobReason.INTERNAL),
+    ],
+)
+def test_inputs_that_do_not_come(world: World, trouble: QuantryError, outcome: Outcome, reason: JobReason) -> None:
+    world.store_trouble = trouble
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (outcome, reason)
+    assert trouble.detail in (finish.message or "")
+
+
+def test_a_refused_seal_fails_the_attempt_with_the_reason(world: World) -> None:
+    world.control.troubles["seal"] = [SealRefused("config.json has other bytes")]
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INTERNAL, None)
+    assert "config.json has other bytes" in (finish.message or "")
+
+
+def test_a_stale_seal_says_nothing_more(world: World) -> None:
+    world.control.troubles["seal"] = [StaleAttempt("not yours")]
+    assert world.run(READY) is None
+
+
+def test_the_lease_is_renewed_while_inputs_come_in(world: World) -> None:
+    beaten = threading.Event()
+    world.control.on_heartbeat = beaten.set
+    came_in_time: list[bool] = []
+    world.while_fetching = lambda: came_in_time.append(beaten.wait(5))
+    finish = world.run(READY, world.lease(heartbeat_s=0.05))
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert came_in_time == [True]
+
+
+def test_a_cancel_does_not_wait_for_a_transfer(world: World) -> None:
+    release = threading.Event()
+    world.control.cancel_requested = True
+    world.while_fetching = release.wait
+    finish = world.run(READY, world.lease(heartbeat_s=0.05))
+    release.set()
+    assert finish is not None
+    assert finish.outcome is Outcome.CANCELLED
+
+
+def test_the_end_waits_for_a_control_plane_that_is_away(world: World) -> None:
+    world.control.troubles["finish"] = [Unavailable("away")]
+    finish = world.run(READY)
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
