@@ -1,0 +1,124 @@
+"""Every error a service answers is a problem document (RFC 9457); this is the one place that writes them."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from quantry_core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    PROBLEM_TYPE_PREFIX,
+    Forbidden,
+    NotFound,
+    Problem,
+    QuantryError,
+    RangeNotSatisfiable,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from quantry_http.validation import explain_validation
+
+RETRY_AFTER_S = 2
+"""What a 503 asks a client to wait, in seconds."""
+
+_log = structlog.get_logger(__name__)
+
+
+class MalformedRequest(QuantryError):
+    status = 400
+    slug = "malformed-request"
+    title = "The request cannot be read"
+
+
+class MethodNotAllowed(QuantryError):
+    status = 405
+    slug = "method-not-allowed"
+    title = "This address does not take that method"
+
+
+_BY_STATUS: dict[int, type[QuantryError]] = {
+    error.status: error
+    for error in (MalformedRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, TooLarge, RangeNotSatisfiable, Unavailable)
+}
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """Returns the HTTP answer for a problem document; a 401 and a 503 get the header that belongs to them."""
+    extra = dict(headers or {})
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        extra.setdefault("WWW-Authenticate", "Bearer")
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        extra.setdefault("Retry-After", str(RETRY_AFTER_S))
+    # ASCII, because a message may quote what a client sent, lone surrogates included.
+    body = json.dumps(problem.model_dump(mode="python"), ensure_ascii=True).encode("ascii")
+    return Response(body, status_code=problem.status, headers=extra, media_type=PROBLEM_CONTENT_TYPE)
+
+
+def internal_problem(instance: str, request_id: str) -> Problem:
+    """Returns what a caller is told when something unexpected broke: where to look, nothing of what is inside."""
+    detail = f"an unexpected error happened; the service's log has it under request id {request_id}"
+    return QuantryError(detail).problem(instance)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Makes expected errors, framework errors and validation errors of ``app`` answer problem documents."""
+    app.add_exception_handler(QuantryError, _on_quantry_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the ``responses`` entry that documents these statuses as problem documents."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+async def _on_quantry_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, QuantryError):
+        raise error
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Unavailable):
+        # Not meant for callers: the request context logs it and answers a 500 that says nothing of the inside.
+        raise error
+    if isinstance(error, Unavailable):
+        # One line, no traceback: while a part is away there is one of these for every request.
+        _log.warning("unavailable", detail=error.detail, cause=repr(error.__cause__))
+    return problem_response(error.problem(request.url.path))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    path = request.url.path
+    known = _BY_STATUS.get(error.status_code)
+    if known is None:
+        phrase = HTTPStatus(error.status_code).phrase
+        slug = phrase.lower().replace(" ", "-")
+        problem = Problem(type=PROBLEM_TYPE_PREFIX + slug, title=phrase, status=error.status_code, detail=str(error.detail), instance=path)
+    else:
+        problem = known(_words(error, request.method, path)).problem(path)
+    return problem_response(problem, dict(error.headers or {}))
+
+
+def _words(error: HTTPException, method: str, path: str) -> str:
+    detail = str(error.detail)
+    if detail != HTTPStatus(error.status_code).phrase:
+        return detail
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return f"there is nothing at {path}"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        return f"{path} does not take {method}; it takes {allowed}" if allowed else f"{path} does not take {method}"
+    return detail
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return problem_response(explain_validation(error.errors(), error.body).problem(request.url.path))

@@ -1,0 +1,68 @@
+"""Turns what pydantic says of a request into an error with a stable type and the path of each bad field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantry_core.errors import FieldProblem, InvalidInput, InvalidName, UnknownJobType
+from quantry_core.jobs import JobType
+from quantry_core.names import BadName
+
+_MAX_QUOTED_CHARS = 80
+_MAX_FIELDS = 50
+
+
+def explain_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> InvalidInput:
+    """Returns the error to answer for pydantic's error list.
+
+    ``body`` is the parsed body: with it the tags that pydantic adds to a path for a union's member are left out, so a
+    field's path is the one that the client wrote (spec.scheme, not spec.quantize.scheme).
+    """
+    fields = [FieldProblem(field=_field_path(error["loc"], body), message=_message(error)) for error in errors[:_MAX_FIELDS]]
+    for error in errors:
+        if error["type"] == "union_tag_invalid":
+            return UnknownJobType(_unknown_type_words(error), errors=fields)
+    detail = "; ".join(f"{field.field}: {field.message}" if field.field else field.message for field in fields)
+    if errors and all(isinstance(error.get("ctx", {}).get("error"), BadName) for error in errors):
+        return InvalidName(detail, errors=fields)
+    return InvalidInput(detail, errors=fields)
+
+
+def _unknown_type_words(error: Mapping[str, Any]) -> str:
+    tag = str(error.get("ctx", {}).get("tag", ""))[:_MAX_QUOTED_CHARS]
+    return f"there is no job type {tag!r}; known: {', '.join(JobType)}"
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    cause = error.get("ctx", {}).get("error")
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {cause}"
+    if error["type"] == "union_tag_not_found":
+        return f"a type is needed: one of {', '.join(JobType)}"
+    if error["type"] == "union_tag_invalid":
+        return _unknown_type_words(error)
+    return str(cause) if isinstance(cause, ValueError) else str(error["msg"])
+
+
+def _field_path(location: Sequence[str | int], body: Any) -> str:
+    parts = list(location)
+    if parts and parts[0] != "body":
+        return ".".join(str(part) for part in parts[1:])
+    path: list[str] = []
+    value = body
+    for index, part in enumerate(parts[1:], start=2):
+        is_union_tag = isinstance(value, dict) and part not in value and index < len(parts)
+        if is_union_tag:
+            continue
+        path.append(str(part))
+        value = _step(value, part)
+    return ".".join(path)
+
+
+def _step(value: Any, part: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(part)
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return None

@@ -1,0 +1,1 @@
+"""Deployments: what is served, stopped and started."""

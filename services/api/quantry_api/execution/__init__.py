@@ -1,0 +1,1 @@
+"""The execution API: what workers ask and report."""

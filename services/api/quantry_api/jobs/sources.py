@@ -1,0 +1,37 @@
+"""Looks at an import's source before a job is made of it, so that what cannot work is refused right away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.checkpoints import check_master, inspect_checkpoint
+from quantry_core.errors import SourceRefused
+from quantry_core.sources import allowing_root, parse_source
+
+
+async def check_source(source: str, roots: Sequence[Path]) -> None:
+    """Raises SourceRefused if a source cannot be imported; reads headers and JSON only, no tensor.
+
+    A hub repository is looked at by the worker, which may reach the hub. So is a path below a root that this host does
+    not have; the worker applies the same rules to both.
+    """
+    parsed = parse_source(source)
+    if isinstance(parsed, Path):
+        await asyncio.to_thread(_check_directory, parsed, roots)
+
+
+def _check_directory(path: Path, roots: Sequence[Path]) -> None:
+    try:
+        resolved = path.resolve()
+        root = allowing_root(resolved, [root.resolve() for root in roots])
+        if not root.is_dir():
+            return
+        if not resolved.is_dir():
+            raise SourceRefused(f"there is no directory {path}")
+        check_master(inspect_checkpoint(DirectoryCheckpoint(resolved)))
+    except (OSError, RuntimeError) as error:
+        # Path.resolve raises RuntimeError for links that lead in a circle.
+        raise SourceRefused(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,45 @@
+"""/api/v1/keys and /api/v1/whoami"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from quantry_core.errors import NotFound
+from quantry_core.ids import IdPrefix, is_id
+from quantry_core.keys import ApiKey, Identity, KeyRequest, NewKey
+from quantry_core.pages import Page
+from quantry_http.auth import Admin, AnyCaller, Db
+from quantry_http.pages import PageParams
+from quantry_http.problems import problem_responses
+
+router = APIRouter(prefix="/api/v1", tags=["keys"])
+
+
+@router.get("/whoami")
+async def whoami(caller: AnyCaller) -> Identity:
+    """Shows whose key this is. Any role, machines included."""
+    return caller
+
+
+@router.get("/keys")
+async def list_keys(caller: Admin, db: Db, page: PageParams) -> Page[ApiKey]:
+    """Lists keys, newest first, revoked ones included. Secrets are not stored, so they are not shown."""
+    async with db.begin() as uow:
+        return await uow.keys.list(caller.project_id, after=page.after, limit=page.limit)
+
+
+@router.post("/keys", status_code=201)
+async def create_key(request: KeyRequest, caller: Admin, db: Db) -> NewKey:
+    """Makes a key and shows its secret this once."""
+    async with db.begin() as uow:
+        key, secret = await uow.keys.create(caller.project_id, request.name, request.role, who=caller)
+    return NewKey(key=key, secret=secret)
+
+
+@router.delete("/keys/{key_id}", status_code=204, responses=problem_responses(404))
+async def revoke_key(key_id: str, caller: Admin, db: Db) -> None:
+    """Revokes a key: the control plane refuses it from now on, gateways once they have the next routes, within a second."""
+    if not is_id(key_id, IdPrefix.KEY):
+        raise NotFound(f"there is no key {key_id!r}")
+    async with db.begin() as uow:
+        await uow.keys.revoke(caller.project_id, key_id, who=caller)

@@ -1,0 +1,1 @@
+"""The routes that gateways follow by long-poll."""

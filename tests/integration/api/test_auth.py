@@ -1,0 +1,113 @@
+"""Who may do what, at every address that there is."""
+
+from __future__ import annotations
+
+import httpx
+from fastapi.routing import APIRoute
+
+from quantry_api.app import ROUTERS
+from quantry_core.keys import Role, new_key_secret
+
+from .conftest import Api, client_of, slug
+
+PEOPLE = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+ADMINS = frozenset({Role.ADMIN})
+WORKERS = frozenset({Role.WORKER})
+JOB = f"job_{'0' * 32}"
+
+ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
+    ("POST", "/api/v1/jobs"): OPERATORS,
+    ("GET", "/api/v1/jobs"): PEOPLE,
+    ("GET", "/api/v1/jobs/{job_id}"): PEOPLE,
+    ("POST", "/api/v1/jobs/{job_id}/cancel"): OPERATORS,
+    ("GET", "/api/v1/jobs/{job_id}/events"): PEOPLE,
+    ("GET", "/api/v1/jobs/{job_id}/log"): PEOPLE,
+    ("POST", "/api/v1/execution/next"): WORKERS,
+    ("POST", "/api/v1/execution/jobs/{job_id}/heartbeat"): WORKERS,
+    ("POST", "/api/v1/execution/jobs/{job_id}/events"): WORKERS,
+    ("POST", "/api/v1/execution/jobs/{job_id}/finish"): WORKERS,
+    ("GET", "/api/v1/deployments"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/rollouts"): PEOPLE,
+    ("POST", "/api/v1/deployments/{name}/stop"): OPERATORS,
+    ("POST", "/api/v1/deployments/{name}/start"): OPERATORS,
+    ("GET", "/api/v1/whoami"): frozenset(Role),
+    ("GET", "/api/v1/keys"): ADMINS,
+    ("POST", "/api/v1/keys"): ADMINS,
+    ("DELETE", "/api/v1/keys/{key_id}"): ADMINS,
+    ("GET", "/api/v1/audit"): ADMINS,
+    ("GET", "/api/v1/methods"): PEOPLE,
+    ("GET", "/internal/v1/routes"): frozenset({Role.GATEWAY}),
+}
+
+
+def test_the_table_names_every_endpoint() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    assert {(method, route.path) for route in routes for method in route.methods or ()} == set(ALLOWED)
+
+
+def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Request:
+    # A body that no endpoint takes: the key must be looked at before it.
+    body = {"nonsense": True} if method == "POST" else None
+    return client.build_request(method, path.format(job_id=JOB, name="nothing", key_id="key_x"), json=body)
+
+
+async def test_each_role_gets_through_its_own_doors_alone(api: Api) -> None:
+    wrong = []
+    for (method, path), allowed in ALLOWED.items():
+        for role in Role:
+            client = api[role]
+            response = await client.send(call(client, method, path))
+            if (response.status_code == 403) is (role in allowed) or response.status_code == 401:
+                wrong.append((method, path, role, response.status_code))
+    assert wrong == []
+
+
+async def test_without_a_good_key_every_door_is_shut(api: Api) -> None:
+    for secret in (None, "", "qtr_wrong", new_key_secret()):
+        async with client_of(api.app, secret) as client:
+            for method, path in ALLOWED:
+                response = await client.send(call(client, method, path))
+                assert (method, path, response.status_code, slug(response)) == (method, path, 401, "unauthorized")
+
+
+async def test_a_key_lives_from_its_making_to_its_revocation(api: Api) -> None:
+    made = await api[Role.ADMIN].post("/api/v1/keys", json={"name": "ci", "role": "viewer"})
+    assert made.status_code == 201
+    key, secret = made.json()["key"], made.json()["secret"]
+    assert key["prefix"] == secret[:8]
+    async with client_of(api.app, secret) as client:
+        whoami = await client.get("/api/v1/whoami")
+        assert whoami.json() == {"key_id": key["id"], "project_id": api.project_id, "role": "viewer"}
+        assert (await api[Role.ADMIN].delete(f"/api/v1/keys/{key['id']}")).status_code == 204
+        after = await client.get("/api/v1/whoami")
+        assert (after.status_code, slug(after)) == (401, "unauthorized")
+    listed = (await api[Role.ADMIN].get("/api/v1/keys")).json()["data"]
+    assert next(item for item in listed if item["id"] == key["id"])["revoked_at"] is not None
+    assert secret not in str(listed)
+    actions = [entry["action"] for entry in (await api[Role.ADMIN].get("/api/v1/audit")).json()["data"]]
+    assert actions[:2] == ["key.revoke", "key.create"]
+
+
+async def test_revoking_what_is_not_there_is_404(api: Api) -> None:
+    for key_id in ("key_" + "0" * 32, "nonsense", "nul%00"):
+        response = await api[Role.ADMIN].delete(f"/api/v1/keys/{key_id}")
+        assert (response.status_code, slug(response)) == (404, "not-found")
+
+
+async def test_a_key_of_another_project_sees_nothing_of_this_one(api: Api) -> None:
+    job = await api.submit_import()
+    async with api.database.begin() as uow:
+        other = await uow.projects.get_or_create("other")
+        _, secret = await uow.keys.create(other, "stranger", Role.ADMIN)
+        _, worker_secret = await uow.keys.create(other, "stranger-worker", Role.WORKER)
+    async with client_of(api.app, secret) as client:
+        assert (await client.get("/api/v1/jobs")).json()["data"] == []
+        for action in ("", "/events", "/log"):
+            response = await client.get(f"/api/v1/jobs/{job['id']}{action}")
+            assert (response.status_code, slug(response)) == (404, "unknown-job")
+        assert (await client.post(f"/api/v1/jobs/{job['id']}/cancel")).status_code == 404
+    async with client_of(api.app, worker_secret) as client:
+        body = {"queue": "cpu", "worker_id": "other:1", "environments": ["ml"]}
+        assert (await client.post("/api/v1/execution/next", json=body)).status_code == 204

@@ -1,0 +1,49 @@
+"""The document that clients are made from."""
+
+from __future__ import annotations
+
+from quantry_core.errors import PROBLEM_CONTENT_TYPE
+from quantry_core.keys import Role
+
+from .conftest import Api
+from .test_auth import ALLOWED
+
+
+async def test_every_public_endpoint_is_documented(api: Api) -> None:
+    document = (await api[Role.VIEWER].get("/api/v1/openapi.json")).json()
+    operations = {(method.upper(), path): op for path, methods in document["paths"].items() for method, op in methods.items()}
+    assert set(operations) == {(method, path) for method, path in ALLOWED if not path.startswith("/internal")}
+    ids = [operation["operationId"] for operation in operations.values()]
+    assert len(ids) == len(set(ids))
+    assert {"submit_job", "show_job", "watch_job", "claim_job", "finish_attempt", "create_key"} <= set(ids)
+    for operation in operations.values():
+        assert operation["security"] == [{"ApiKey": []}]
+        assert operation["description"]
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == [PROBLEM_CONTENT_TYPE]
+
+
+async def test_every_reference_leads_somewhere(api: Api) -> None:
+    document = (await api[Role.VIEWER].get("/api/v1/openapi.json")).json()
+    references: list[str] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            if isinstance(value.get("$ref"), str):
+                references.append(value["$ref"])
+            for item in value.values():
+                walk(item)
+        if isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(document)
+    schemas = document["components"]["schemas"]
+    assert len(references) > 20
+    assert [ref for ref in references if ref.removeprefix("#/components/schemas/") not in schemas] == []
+
+
+async def test_the_methods_are_listed(api: Api) -> None:
+    (gptq,) = (await api[Role.VIEWER].get("/api/v1/methods")).json()["data"]
+    assert (gptq["method"], gptq["schemes"], gptq["group_sizes"]) == ("gptq", {"W4A16": 4}, [32, 64, 128])
