@@ -1,0 +1,261 @@
+"""ObjectStore over minio-py. The only module that imports it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.commonconfig import CopySource
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError
+
+from quantry_blobs.errors import DigestMismatch, StoreRefused, StoreUnavailable, UnknownBlob
+from quantry_blobs.settings import BlobSettings
+from quantry_blobs.stores import Stored
+from quantry_core.errors import QuantryError, TooLarge
+
+CHUNK_BYTES = 1024**2
+MAX_PARTS = 10_000
+FETCHED_MODE = 0o644
+"""Readable by the engine's user, whatever the mode of the file that was uploaded."""
+
+_MISSING_CODES = {"NoSuchKey", "NoSuchObject", "NoSuchVersion"}
+_REFUSED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "AuthorizationHeaderMalformed"}
+
+
+class MinioStore:
+    """An S3 server, reached with minio-py."""
+
+    def __init__(self, settings: BlobSettings) -> None:
+        self._endpoint = settings.endpoint
+        self._part_bytes = settings.part_bytes
+        self._num_parallel_parts = settings.num_parallel_parts
+        self._pool = _XmlPool(
+            timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
+            # One connection for every part of a few transfers at once; more are opened and dropped again.
+            maxsize=4 * settings.num_parallel_parts,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            retries=urllib3.Retry(total=settings.num_retries, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        )
+        self._client = Minio(
+            settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key.get_secret_value(),
+            secure=settings.secure,
+            region=settings.region,
+            http_client=self._pool,
+        )
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._pool.clear()
+
+    def ensure_bucket(self, bucket: str) -> None:
+        with self._errors(bucket):
+            if self._client.bucket_exists(bucket):
+                return
+            try:
+                self._client.make_bucket(bucket)
+            except S3Error as error:
+                # Another process was quicker.
+                if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+    def put_file(self, bucket: str, key: str, path: Path) -> Stored:
+        with path.open("rb") as stream:
+            return self._put(bucket, key, _HashingReader(stream, None), self._part_size(path.stat().st_size))
+
+    def put_stream(self, bucket: str, key: str, stream: BinaryIO, max_bytes: int | None = None) -> Stored:
+        return self._put(bucket, key, _HashingReader(stream, max_bytes), self._part_size(max_bytes or 0))
+
+    def get_file(self, bucket: str, key: str, path: Path, *, expected: Stored) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes may fetch the same file into one cache: each writes a part file of its own.
+        part_path = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with part_path.open("w+b") as file:
+                self._download(bucket, key, file.fileno(), expected)
+                os.fchmod(file.fileno(), FETCHED_MODE)
+                os.fsync(file.fileno())
+            part_path.replace(path)
+        finally:
+            part_path.unlink(missing_ok=True)
+
+    def open_range(self, bucket: str, key: str, start: int, length: int) -> Generator[bytes, None, None]:
+        if length <= 0:
+            # minio-py reads a length of 0 as "to the end".
+            return
+        with self._errors(f"{bucket}/{key}"):
+            try:
+                response = self._client.get_object(bucket, key, offset=start, length=length)
+            except S3Error as error:
+                if error.code == "InvalidRange":
+                    return
+                raise
+            try:
+                yield from response.stream(CHUNK_BYTES)
+            finally:
+                response.close()
+                response.release_conn()
+
+    def read(self, bucket: str, key: str, start: int, length: int) -> bytes:
+        return b"".join(self.open_range(bucket, key, start, length))
+
+    def stat(self, bucket: str, key: str) -> int | None:
+        try:
+            with self._errors(f"{bucket}/{key}"):
+                return self._client.stat_object(bucket, key).size
+        except UnknownBlob:
+            return None
+
+    def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
+        with self._errors(f"{bucket}/{key}"):
+            self._client.copy_object(to_bucket, to_key, CopySource(bucket, key))
+
+    def delete(self, bucket: str, key: str) -> None:
+        try:
+            with self._errors(f"{bucket}/{key}"):
+                self._client.remove_object(bucket, key)
+        except UnknownBlob:
+            return
+
+    def list(self, bucket: str, prefix: str) -> Iterator[str]:
+        with self._errors(f"{bucket}/{prefix}"):
+            for item in self._client.list_objects(bucket, prefix=prefix, recursive=True):
+                if item.object_name is not None:
+                    yield item.object_name
+
+    def sha256(self, bucket: str, key: str) -> Stored:
+        size_bytes = self.stat(bucket, key)
+        if size_bytes is None:
+            raise UnknownBlob(f"there is no {bucket}/{key}")
+        digest = hashlib.sha256()
+        num_bytes = 0
+        for chunk in self.open_range(bucket, key, 0, size_bytes):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+        return Stored(num_bytes, digest.hexdigest())
+
+    def _part_size(self, size_bytes: int) -> int:
+        return max(self._part_bytes, ceil(size_bytes / MAX_PARTS))
+
+    def _put(self, bucket: str, key: str, source: _HashingReader, part_bytes: int) -> Stored:
+        with self._errors(f"{bucket}/{key}"):
+            self._client.put_object(
+                bucket,
+                key,
+                cast(BinaryIO, source),
+                length=-1,
+                part_size=part_bytes,
+                num_parallel_uploads=self._num_parallel_parts,
+            )
+        if source.failure is not None:
+            self.delete(bucket, key)
+            raise source.failure
+        return source.stored()
+
+    def _download(self, bucket: str, key: str, descriptor: int, expected: Stored) -> None:
+        """Fetches an object in parallel parts into an open file, hashing each part as its turn comes."""
+        size_bytes = self.stat(bucket, key)
+        if size_bytes is None:
+            raise UnknownBlob(f"there is no {bucket}/{key}")
+        if size_bytes != expected.size_bytes:
+            raise DigestMismatch(f"{bucket}/{key} has {size_bytes} bytes, expected {expected.size_bytes}")
+        os.ftruncate(descriptor, size_bytes)
+        digest = hashlib.sha256()
+        pool = ThreadPoolExecutor(self._num_parallel_parts, thread_name_prefix="blob-part")
+        try:
+            lengths = {start: min(self._part_bytes, size_bytes - start) for start in range(0, size_bytes, self._part_bytes)}
+            parts = [pool.submit(self._download_part, bucket, key, descriptor, start, length) for start, length in lengths.items()]
+            for part, (start, length) in zip(parts, lengths.items(), strict=True):
+                part.result()
+                for position in range(start, start + length, CHUNK_BYTES):
+                    digest.update(os.pread(descriptor, min(CHUNK_BYTES, start + length - position), position))
+        finally:
+            # The threads write to this descriptor: none may be left when it is closed.
+            pool.shutdown(wait=True, cancel_futures=True)
+        if digest.hexdigest() != expected.sha256:
+            raise DigestMismatch(f"{bucket}/{key} has the SHA-256 {digest.hexdigest()}, expected {expected.sha256}; nothing was kept")
+
+    def _download_part(self, bucket: str, key: str, descriptor: int, start: int, length: int) -> None:
+        position = start
+        for chunk in self.open_range(bucket, key, start, length):
+            os.pwrite(descriptor, chunk, position)
+            position += len(chunk)
+        if position != start + length:
+            raise StoreUnavailable(f"the object store ended {bucket}/{key} at byte {position}, before {start + length}")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turns minio-py's and urllib3's errors into ours."""
+        try:
+            yield
+        except S3Error as error:
+            raise self._from_s3(error, what) from error
+        except (MinioException, HTTPError, ConnectionError) as error:
+            raise StoreUnavailable(f"the object store at {self._endpoint} does not answer for {what}: {error}") from error
+
+    def _from_s3(self, error: S3Error, what: str) -> QuantryError:
+        if error.code in _MISSING_CODES:
+            return UnknownBlob(f"there is no {what}")
+        if error.code in _REFUSED_CODES:
+            return StoreRefused(
+                f"the object store at {self._endpoint} refuses {what} ({error.code}: {error.message}); check QUANTRY_S3_* and the buckets"
+            )
+        return StoreUnavailable(f"the object store at {self._endpoint} cannot serve {what} now ({error.code}: {error.message})")
+
+
+class _XmlPool(urllib3.PoolManager):
+    """Connections whose ``text/xml`` answers (rclone's) are called ``application/xml``: minio-py reads errors from no other."""
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        response = super().urlopen(method, url, redirect, **options)
+        if response.headers.get("Content-Type", "").startswith("text/xml"):
+            response.headers["Content-Type"] = "application/xml"
+        return response
+
+
+class _HashingReader:
+    """A stream that is hashed and counted while minio-py reads it.
+
+    What goes wrong while reading is kept in ``failure`` and shown to minio-py as the end of the stream: its upload
+    threads are only joined on that path, an exception out of ``read`` would leave them waiting for ever.
+    """
+
+    def __init__(self, stream: BinaryIO, max_bytes: int | None) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+        self.failure: Exception | None = None
+
+    def read(self, num_bytes: int) -> bytes:
+        if self.failure is not None:
+            return b""
+        try:
+            data = self._stream.read(num_bytes)
+        except Exception as error:
+            self.failure = error
+            return b""
+        self._num_bytes += len(data)
+        if self._max_bytes is not None and self._num_bytes > self._max_bytes:
+            self.failure = TooLarge(f"the upload has more than the {self._max_bytes} bytes allowed")
+            return b""
+        self._digest.update(data)
+        return data
+
+    def stored(self) -> Stored:
+        return Stored(self._num_bytes, self._digest.hexdigest())

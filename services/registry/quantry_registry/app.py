@@ -1,0 +1,54 @@
+"""Puts the registry together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from quantry_http.app import create_app
+from quantry_registry.datasets.endpoints import router as datasets_router
+from quantry_registry.models.endpoints import router as models_router
+from quantry_registry.parts import Parts
+from quantry_registry.seals.endpoints import router as seals_router
+from quantry_registry.sweeps import run_sweeps
+from quantry_registry.versions.endpoints import router as versions_router
+from quantry_store.database import Database
+
+API_PREFIX = "/api/v1"
+OPENAPI_URL = f"{API_PREFIX}/registry/openapi.json"
+MAX_BLOB_THREADS = 32
+"""Blocking calls to the object store at once. Downloads must not wait for seals, which hold a thread for long."""
+
+
+def make_app(database: Database, parts: Parts) -> FastAPI:
+    """Returns the registry's app. While it serves it also sweeps; when it ends it closes ``database``."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_BLOB_THREADS, thread_name_prefix="blobs"))
+        await parts.ensure_buckets()
+        sweeps = asyncio.create_task(run_sweeps(database, parts))
+        try:
+            yield
+        finally:
+            sweeps.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeps
+            await database.close()
+
+    app = create_app(
+        "Quantry registry",
+        description="Models, versions, files, lineage, aliases, datasets, and the seal.",
+        database=database,
+        health={"object store": parts.ensure_buckets},
+        openapi_url=OPENAPI_URL,
+        lifespan=lifespan,
+    )
+    app.state.parts = parts
+    for router in (models_router, versions_router, datasets_router, seals_router):
+        app.include_router(router, prefix=API_PREFIX)
+    return app

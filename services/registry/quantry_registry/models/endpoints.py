@@ -1,0 +1,59 @@
+"""``/api/v1/models``: models and their aliases."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from quantry_core.aliases import Alias
+from quantry_core.names import Name
+from quantry_core.pages import Page
+from quantry_core.versions import Model
+from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.pages import PageParams
+from quantry_http.problems import problem_responses
+from quantry_registry.models.schemas import AliasHistory, AliasList, AliasMove
+
+router = APIRouter(prefix="/models", tags=["models"])
+_NOT_FOUND = problem_responses(404)
+
+
+@router.get("")
+async def list_models(caller: Viewer, database: Db, page: PageParams) -> Page[Model]:
+    """Returns a page of models, newest first."""
+    async with database.begin() as uow:
+        return await uow.models.list(caller.project_id, after=page.after, limit=page.limit)
+
+
+@router.get("/{name}", responses=_NOT_FOUND)
+async def get_model(caller: Viewer, database: Db, name: Name) -> Model:
+    """Returns a model."""
+    async with database.begin() as uow:
+        return await uow.models.get(caller.project_id, name)
+
+
+@router.get("/{name}/aliases", responses=_NOT_FOUND)
+async def list_aliases(caller: Viewer, database: Db, name: Name) -> AliasList:
+    """Returns every alias of a model."""
+    async with database.begin() as uow:
+        return AliasList(data=await uow.aliases.list(caller.project_id, name))
+
+
+@router.get("/{name}/aliases/{alias}", responses=_NOT_FOUND)
+async def get_alias(caller: Viewer, database: Db, name: Name, alias: Name) -> Alias:
+    """Returns where an alias points."""
+    async with database.begin() as uow:
+        return await uow.aliases.get(caller.project_id, name, alias)
+
+
+@router.put("/{name}/aliases/{alias}", responses=problem_responses(404, 409))
+async def move_alias(caller: Operator, database: Db, name: Name, alias: Name, move: AliasMove) -> Alias:
+    """Points an alias at a ready version of the model; makes the alias if there is none."""
+    async with database.begin() as uow:
+        return await uow.aliases.move(caller.project_id, name, alias, move.version_id, caller)
+
+
+@router.get("/{name}/aliases/{alias}/history", responses=_NOT_FOUND)
+async def get_alias_history(caller: Viewer, database: Db, name: Name, alias: Name) -> AliasHistory:
+    """Returns every move of an alias, newest first."""
+    async with database.begin() as uow:
+        return AliasHistory(data=await uow.aliases.history(caller.project_id, name, alias))

@@ -1,0 +1,49 @@
+"""What an endpoint of this service works with, beside the database."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from quantry_blobs.settings import BlobSettings
+from quantry_blobs.stores import ObjectStore
+from quantry_blobs.vault import Staging, Vault
+from quantry_registry.settings import RegistrySettings
+
+MAX_SEALS_AT_ONCE = 4
+"""Files hashed at the same time, over all requests; more would only share the same processors and disks."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Settings, and the two buckets."""
+
+    settings: RegistrySettings
+    store: ObjectStore
+    vault: Vault
+    staging: Staging
+    seal_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SEALS_AT_ONCE))
+
+    async def ensure_buckets(self) -> None:
+        """Makes the buckets that are missing; raises StoreUnavailable or StoreRefused if it cannot. Serves as the health check."""
+        for bucket in (self.vault.bucket, self.staging.bucket):
+            await asyncio.to_thread(self.store.ensure_bucket, bucket)
+
+
+def make_parts(settings: RegistrySettings, blob_settings: BlobSettings, store: ObjectStore) -> Parts:
+    """Returns the parts over a store, with the buckets that ``blob_settings`` names."""
+    vault = Vault(store, blob_settings.vault_bucket)
+    return Parts(settings=settings, store=store, vault=vault, staging=Staging(store, blob_settings.staging_bucket))
+
+
+def parts_of(request: Request) -> Parts:
+    """Returns the parts of the service that answers this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+"""The service's parts."""

@@ -1,0 +1,1 @@
+"""The seal: staged files are re-hashed into the vault."""

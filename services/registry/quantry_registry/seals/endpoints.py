@@ -1,0 +1,19 @@
+"""``/api/v1/seals``: a worker asks for its staged files to be re-hashed into the vault."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from quantry_core.versions import SealRequest, SealResult
+from quantry_http.auth import Db, WorkerCaller
+from quantry_http.problems import problem_responses
+from quantry_registry.parts import PartsOf
+from quantry_registry.seals import service
+
+router = APIRouter(prefix="/seals", tags=["seals"])
+
+
+@router.post("", responses=problem_responses(404, 409))
+async def seal_files(caller: WorkerCaller, database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
+    """Moves an attempt's files into the vault, if they are what was declared and make a checkpoint fit to keep. May be repeated."""
+    return await service.seal(database, parts, caller, request)

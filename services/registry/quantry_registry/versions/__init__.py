@@ -1,0 +1,1 @@
+"""Versions, their lineage and their files."""

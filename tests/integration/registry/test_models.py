@@ -1,0 +1,176 @@
+"""Models, versions, lineage, aliases, and what may not be deleted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+
+from factories.checkpoints import CONFIG, master_contents, safetensors_bytes
+from factories.registry import Registry
+from quantry_blobs.s3 import MinioStore
+from quantry_blobs.settings import BlobSettings
+from quantry_core.jobs import CalibrationSpec, QuantizeSpec
+from quantry_core.keys import Role
+from quantry_core.versions import Version, VersionKind
+from quantry_registry.app import make_app
+from quantry_registry.parts import make_parts
+from quantry_store.database import Database
+
+QUANTIZED = master_contents(
+    model__safetensors=safetensors_bytes({"a.weight_packed": ("I32", (4, 1))}),
+    config__json=json.dumps(CONFIG | {"quantization_config": {}}).encode(),
+)
+
+
+async def quantize(registry: Registry, folder: Path) -> Version:
+    async with registry.client(Role.OPERATOR) as client:
+        await client.put("/api/v1/datasets/words", content=b"some words")
+    job = await registry.claim(QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["words"])))
+    files = registry.stage(job, QUANTIZED, folder)
+    assert (await registry.seal(job, files)).status_code == 200
+    return await registry.finish(job, files, VersionKind.QUANTIZED)
+
+
+async def test_models_and_versions_are_listed(registry: Registry, tmp_path: Path) -> None:
+    first = await registry.import_master(tmp_path)
+    second = await registry.import_master(tmp_path, master_contents() | {"README.md": b"another"})
+    async with registry.client(Role.VIEWER) as client:
+        model = (await client.get("/api/v1/models/bard")).json()
+        assert (model["num_versions"], model["latest_version_id"]) == (2, second.id)
+        assert (await client.get("/api/v1/models")).json()["data"] == [model]
+        page = (await client.get("/api/v1/versions", params={"model": "bard", "limit": 1})).json()
+        assert ([item["id"] for item in page["data"]], page["has_more"]) == ([second.id], True)
+        rest = (await client.get("/api/v1/versions", params={"after": page["last_id"]})).json()
+        assert ([item["id"] for item in rest["data"]], rest["has_more"]) == ([first.id], False)
+        detail = (await client.get("/api/v1/versions/bard@1")).json()
+        assert [file["path"] for file in detail["files"]] == sorted(master_contents())
+        assert (detail["kind"], detail["edges"], detail["evidence"]) == ("master", [], [])
+
+
+async def test_lineage_reaches_the_master_and_the_text(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    quantized = await quantize(registry, tmp_path)
+    async with registry.client(Role.VIEWER) as client:
+        lineage = (await client.get("/api/v1/versions/bard@2/lineage")).json()
+    assert {node["label"] for node in lineage["nodes"]} == {"bard@1", "bard@2", "words@1"}
+    assert {(link["child_id"], link["role"]) for link in lineage["links"]} == {(quantized.id, "base"), (quantized.id, "calibration")}
+    assert master.id in {link["parent_id"] for link in lineage["links"]}
+
+
+async def test_a_master_is_not_deleted(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    quantized = await quantize(registry, tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        refused = await client.delete(f"/api/v1/versions/{master.id}")
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:quantry:problem:version-protected"), refused.text
+        assert (await client.delete(f"/api/v1/versions/{quantized.id}")).status_code == 204
+        assert (await client.get("/api/v1/versions/bard@2")).status_code == 404
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 409
+        assert (await client.get("/api/v1/versions/bard@1")).status_code == 200
+
+
+async def test_a_version_is_deleted_by_its_id_alone(registry: Registry, tmp_path: Path) -> None:
+    await registry.import_master(tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        for ref in ["bard", "bard@1", "ver_0", "job_00000000000000000000000000000000"]:
+            assert (await client.delete(f"/api/v1/versions/{ref}")).status_code == 422
+
+
+async def test_an_alias_moves_and_remembers(registry: Registry, tmp_path: Path) -> None:
+    first = await registry.import_master(tmp_path)
+    second = await registry.import_master(tmp_path, master_contents() | {"README.md": b"another"})
+    url = "/api/v1/models/bard/aliases/production"
+    async with registry.client(Role.OPERATOR) as client:
+        assert (await client.get(url)).status_code == 404
+        for version in (first, second):
+            moved = await client.put(url, json={"version_id": version.id})
+            assert (moved.status_code, moved.json()["version_id"]) == (200, version.id)
+        assert (await client.get(url)).json() == moved.json()
+        assert (await client.get("/api/v1/models/bard/aliases")).json() == {"data": [moved.json()]}
+        assert (await client.get("/api/v1/versions/bard@production")).json()["id"] == second.id
+        history = (await client.get(f"{url}/history")).json()["data"]
+    assert [(change["version_id"], change["previous_version_id"]) for change in history] == [(second.id, first.id), (first.id, None)]
+    assert {change["key_id"] for change in history} == {registry.identities[Role.OPERATOR].key_id}
+
+
+BAD_ALIASES: list[tuple[str, dict[str, str], int]] = [
+    ("bard/aliases/production", {"version_id": "ver_" + "0" * 32}, 404),
+    ("bard/aliases/production", {"version_id": "bard@1"}, 422),
+    ("bard/aliases/production", {}, 422),
+    ("other/aliases/production", {"version_id": "ver_" + "0" * 32}, 404),
+    ("bard/aliases/7", {"version_id": "ver_" + "0" * 32}, 422),
+    ("bard/aliases/a..b", {"version_id": "ver_" + "0" * 32}, 422),
+    ("bard/aliases/a%00b", {"version_id": "ver_" + "0" * 32}, 422),
+]
+
+
+async def test_an_alias_is_checked(registry: Registry, tmp_path: Path) -> None:
+    await registry.import_master(tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        for path, body, status in BAD_ALIASES:
+            answer = await client.put(f"/api/v1/models/{path}", json=body)
+            assert answer.status_code == status, answer.text
+            assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_a_viewer_changes_nothing(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    async with registry.client(Role.VIEWER) as client:
+        assert (await client.put("/api/v1/models/bard/aliases/production", json={"version_id": master.id})).status_code == 403
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 403
+
+
+async def test_another_project_sees_nothing(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        dataset = (await client.put("/api/v1/datasets/words", content=b"some words")).json()
+    async with registry.database.begin() as uow:
+        _, secret = await uow.keys.create(await uow.projects.get_or_create("other"), "stranger", Role.ADMIN)
+    async with httpx.AsyncClient(base_url=registry.url, headers={"Authorization": f"Bearer {secret}"}) as client:
+        for path in ("models", "versions", "datasets"):
+            assert (await client.get(f"/api/v1/{path}")).json()["data"] == []
+        for path in (
+            "models/bard",
+            "versions/bard@1",
+            f"versions/{master.id}",
+            f"versions/{master.id}/lineage",
+            f"versions/{master.id}/files/config.json",
+            f"datasets/{dataset['id']}",
+            "models/bard/aliases",
+        ):
+            assert (await client.get(f"/api/v1/{path}")).status_code == 404, path
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 404
+
+
+async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
+    async with httpx.AsyncClient(base_url=registry.url) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        document = (await client.get("/api/v1/registry/openapi.json")).json()
+    assert set(document["paths"]) == {
+        "/api/v1/models",
+        "/api/v1/models/{name}",
+        "/api/v1/models/{name}/aliases",
+        "/api/v1/models/{name}/aliases/{alias}",
+        "/api/v1/models/{name}/aliases/{alias}/history",
+        "/api/v1/versions",
+        "/api/v1/versions/{ref}",
+        "/api/v1/versions/{version_id}",
+        "/api/v1/versions/{ref}/lineage",
+        "/api/v1/versions/{ref}/files/{path}",
+        "/api/v1/datasets",
+        "/api/v1/datasets/{ref}",
+        "/api/v1/datasets/{name}",
+        "/api/v1/seals",
+    }
+
+
+async def test_health_tells_that_the_object_store_is_away(registry: Registry, blob_settings: BlobSettings, database_url: str) -> None:
+    away = MinioStore(blob_settings.model_copy(update={"endpoint": "127.0.0.1:9", "num_retries": 0}))
+    app = make_app(Database(database_url), make_parts(registry.parts.settings, blob_settings, away))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://registry") as client:
+        answer = await client.get("/healthz")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "object store" in answer.json()["detail"]
