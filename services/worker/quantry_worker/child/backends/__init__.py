@@ -1,0 +1,1 @@
+"""The libraries that quantize, each behind one function."""

@@ -1,0 +1,1 @@
+"""The conformance gate: no quantized checkpoint is ready before it passed."""

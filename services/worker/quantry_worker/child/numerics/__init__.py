@@ -1,0 +1,1 @@
+"""Numbers: text into windows, tensors on disk, perplexity, divergence."""

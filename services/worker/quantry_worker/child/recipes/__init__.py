@@ -1,0 +1,1 @@
+"""What a job type does, one file each, to be read from top to bottom."""

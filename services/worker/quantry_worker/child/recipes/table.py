@@ -1,0 +1,30 @@
+"""Which recipe runs a job type: one literal table of module names.
+
+A recipe is a module with ``run(task, reporter) -> ChildResult``. Names, not functions: an import of one checkpoint must not
+wait for the import of torch that another recipe needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from quantry_core.jobs import JobType
+from quantry_worker.child.reporter import Reporter
+from quantry_worker.protocol import ChildResult, ChildTask
+
+Recipe = Callable[[ChildTask, Reporter], ChildResult]
+
+RECIPES: dict[JobType, str] = {
+    JobType.IMPORT: "quantry_worker.child.recipes.import_checkpoint",
+    JobType.QUANTIZE: "quantry_worker.child.recipes.quantize",
+    JobType.EVALUATE: "quantry_worker.child.recipes.evaluate",
+}
+
+
+def load_recipe(job_type: JobType) -> Recipe:
+    """Returns the recipe of a job type; raises LookupError for one that no worker runs, ImportError if a library is missing."""
+    if job_type not in RECIPES:
+        raise LookupError(f"no worker runs {job_type} jobs")
+    return cast(Recipe, import_module(RECIPES[job_type]).run)

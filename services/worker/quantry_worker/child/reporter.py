@@ -1,0 +1,56 @@
+"""Writes the child's events, one JSON object per line, to the descriptor it inherited."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from quantry_worker.protocol import (
+    EVENTS_FD_VARIABLE,
+    ChildFailure,
+    ChildNote,
+    ChildProgress,
+    ChildResult,
+    event_line,
+)
+
+MIN_INTERVAL_S = 0.2
+MAX_DETAIL_CHARS = 200
+MAX_NOTE_CHARS = 2000
+
+
+class Reporter:
+    """What recipes tell the supervisor. Progress never goes backwards and is sent at most every 0.2 s within a phase."""
+
+    def __init__(self, write: Callable[[bytes], object], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._phase = ""
+        self._fraction = 0.0
+        self._sent_at = float("-inf")
+
+    @classmethod
+    def from_environment(cls) -> Reporter:
+        """Returns the reporter of this process; raises KeyError when it was not started by a supervisor."""
+        descriptor = int(os.environ[EVENTS_FD_VARIABLE])
+        # What the recipe starts must not hold the pipe open after this process has ended.
+        os.set_inheritable(descriptor, False)
+        return cls(os.fdopen(descriptor, "wb", buffering=0).write)
+
+    def progress(self, phase: str, fraction: float, detail: str = "") -> None:
+        """Says where the work is; ``fraction`` is of all of it, from 0 to 1."""
+        self._fraction = min(1.0, max(self._fraction, fraction))
+        now = self._clock()
+        if phase == self._phase and now - self._sent_at < MIN_INTERVAL_S:
+            return
+        self._phase, self._sent_at = phase, now
+        self._write(event_line(ChildProgress(phase=phase, fraction=self._fraction, detail=detail[:MAX_DETAIL_CHARS])))
+
+    def note(self, text: str) -> None:
+        """Puts one sentence into the job's event stream."""
+        self._write(event_line(ChildNote(text=text[:MAX_NOTE_CHARS])))
+
+    def end(self, event: ChildResult | ChildFailure) -> None:
+        """Says how the work ended. Nothing may follow."""
+        self._write(event_line(event))

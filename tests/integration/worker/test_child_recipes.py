@@ -1,0 +1,252 @@
+"""The child for real, in the ml environment, on the example model: import, quantize, evaluate, and what must be refused.
+
+The figures are compared with those of independent_perplexity.py, which shares no code with the recipes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.checkpoints import inspect_checkpoint
+from quantry_core.jobs import CalibrationSpec, EvaluateSpec, ImportSpec, InputRole, JobReason, JobSpec, QuantizeSpec
+from quantry_core.methods import Format
+from quantry_core.versions import Verdict, VersionKind, VersionState
+from quantry_worker.protocol import (
+    DATASET_FILE,
+    EVENTS_FD_VARIABLE,
+    ChildFailure,
+    ChildInput,
+    ChildProgress,
+    ChildResult,
+    ChildTask,
+    parse_event,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "examples"
+MASTER = EXAMPLES / "bard-6m"
+ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
+TEST_WINDOWS = 24
+WINDOW_TOKENS = 256
+
+pytestmark = pytest.mark.skipif(not ML_PYTHON.exists(), reason="needs the ml environment: python3 requirements/environments.py build ml")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a child ended, and all it said."""
+
+    events: list[Any]
+    status: int
+    seconds: float
+    output_dir: Path
+
+    @property
+    def result(self) -> ChildResult:
+        assert isinstance(self.events[-1], ChildResult), self.events[-1]
+        return self.events[-1]
+
+    @property
+    def failure(self) -> ChildFailure:
+        assert isinstance(self.events[-1], ChildFailure), self.events[-1]
+        return self.events[-1]
+
+
+def start(directory: Path, spec: JobSpec, inputs: list[ChildInput]) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a child as the supervisor does; returns it and the end of the pipe to read."""
+    output_dir = directory / "output"
+    output_dir.mkdir(parents=True)
+    task = ChildTask(
+        job_id="job_1", attempt=1, spec=spec, inputs=inputs, output_dir=output_dir, import_roots=[EXAMPLES, directory.parent], num_threads=2
+    )
+    task_file = directory / "task.json"
+    task_file.write_text(task.model_dump_json())
+    reader, writer = os.pipe()
+    environment = {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(writer), "HF_HUB_OFFLINE": "1"}
+    with (directory / "log.txt").open("wb") as log:
+        child = subprocess.Popen(
+            [ML_PYTHON, "-m", "quantry_worker.child", task_file],
+            pass_fds=[writer],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+        )
+    os.close(writer)
+    return child, reader
+
+
+def run(directory: Path, spec: JobSpec, inputs: list[ChildInput]) -> Ran:
+    """Runs a child to its end."""
+    started = time.monotonic()
+    child, reader = start(directory, spec, inputs)
+    with os.fdopen(reader, "rb") as events:
+        parsed = [parse_event(line) for line in events]
+    status = child.wait(timeout=30)
+    return Ran(parsed, status, time.monotonic() - started, directory / "output")
+
+
+def checkpoint(role: InputRole, path: Path, kind: VersionKind = VersionKind.MASTER, form: Format = Format.SAFETENSORS) -> ChildInput:
+    return ChildInput(role=role, id="ver_1", ref="bard@1", kind=kind, format=form, path=path)
+
+
+def text(role: InputRole, directory: Path, name: str, max_bytes: int | None = None) -> ChildInput:
+    path = directory / name
+    path.mkdir(parents=True, exist_ok=True)
+    (path / DATASET_FILE).write_bytes((EXAMPLES / "corpora" / f"{name}.txt").read_bytes()[:max_bytes])
+    return ChildInput(role=role, id="dat_1", ref=f"{name}@1", path=path)
+
+
+def quantize_spec(**changes: Any) -> QuantizeSpec:
+    spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["kjv", "shakespeare", "speeches"]))
+    return spec.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> list[ChildInput]:
+    folder = tmp_path_factory.mktemp("calibration")
+    return [text(InputRole.CALIBRATION, folder, f"{name}.calibration") for name in ("kjv", "shakespeare", "speeches")]
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory, calibration: list[ChildInput]) -> Ran:
+    """The example master at W4A16, made once for all tests here."""
+    return run(tmp_path_factory.mktemp("quantize") / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), *calibration])
+
+
+def test_a_folder_is_imported_without_a_machine_learning_library(tmp_path: Path) -> None:
+    ran = run(tmp_path / "attempt", ImportSpec(model="bard", source=str(MASTER)), [])
+
+    version = ran.result.version
+    assert version is not None
+    assert (version.kind, version.dtype, version.state) == (VersionKind.MASTER, "float16", VersionState.READY)
+    assert {path.name: path.read_bytes() for path in ran.output_dir.iterdir()} == {
+        path.name: path.read_bytes() for path in MASTER.iterdir()
+    }
+    assert ran.seconds < 5
+
+
+def test_the_hub_out_of_reach_is_said_in_a_sentence(tmp_path: Path) -> None:
+    ran = run(tmp_path / "attempt", ImportSpec(model="gpt", source="hf:openai/gpt"), [])
+    assert ran.failure.reason is JobReason.INVALID_INPUT
+    assert "hub cannot be reached" in ran.failure.message
+    assert list(ran.output_dir.iterdir()) == []
+
+
+def test_quantized_weights_are_small_tied_and_pass_the_gate(quantized: Ran) -> None:
+    result, version = quantized.result, quantized.result.version
+    assert version is not None
+    assert (version.kind, version.state, version.scheme) == (VersionKind.QUANTIZED, VersionState.READY, "W4A16")
+    assert {"python", "torch", "transformers", "llmcompressor", "compressed-tensors"} <= set(version.toolchain)
+    assert {one.name: one.verdict for one in result.evidence} == {"integrity": Verdict.PASS, "precision": Verdict.PASS}
+
+    info = inspect_checkpoint(DirectoryCheckpoint(quantized.output_dir))
+    assert info.weights_bytes <= 0.45 * (MASTER / "model.safetensors").stat().st_size
+    assert "lm_head.weight" not in info.tensors
+    assert info.config["tie_word_embeddings"] is True
+    assert {path.stat().st_mode & 0o777 for path in quantized.output_dir.iterdir()} == {0o644}
+    assert (quantized.output_dir / "chat_template.jinja").read_bytes() == (MASTER / "chat_template.jinja").read_bytes()
+    assert not (quantized.output_dir / "recipe.yaml").exists()
+
+    progress = [event for event in quantized.events if isinstance(event, ChildProgress)]
+    # A module count per layer is progress a person can follow: six layers.
+    assert len([event for event in progress if event.detail.endswith("of 42 modules")]) >= 6
+    assert [event.fraction for event in progress] == sorted(event.fraction for event in progress)
+
+
+def test_evaluation_agrees_with_an_independent_one(tmp_path: Path, quantized: Ran) -> None:
+    corpora = [text(InputRole.CORPUS, tmp_path, f"{name}.test") for name in ("kjv", "speeches")]
+    spec = EvaluateSpec(
+        version="bard", against="bard@1", corpora=["kjv", "speeches"], window_tokens=WINDOW_TOKENS, max_windows=TEST_WINDOWS
+    )
+    inputs = [
+        checkpoint(InputRole.SUBJECT, quantized.output_dir, VersionKind.QUANTIZED, Format.COMPRESSED_TENSORS),
+        checkpoint(InputRole.REFERENCE, MASTER),
+        *corpora,
+    ]
+    ran = run(tmp_path / "attempt", spec, inputs)
+
+    independent = independent_figures(quantized.output_dir, [corpus.path / DATASET_FILE for corpus in corpora])
+    assert [one.name for one in ran.result.evidence] == [corpus.ref for corpus in corpora]
+    for one, expected in zip(ran.result.evidence, independent, strict=True):
+        assert one.metrics["num_tokens"] == expected["num_tokens"] == TEST_WINDOWS * (WINDOW_TOKENS - 1)
+        for figure in ("perplexity", "reference_perplexity"):
+            assert one.metrics[figure] == pytest.approx(expected[figure], rel=0.005)
+        assert one.metrics["kl_mean_nats"] == pytest.approx(expected["kl_mean_nats"], rel=0.01)
+        assert one.metrics["top1_agreement"] == pytest.approx(expected["top1_agreement"], abs=0.002)
+        assert one.metrics["perplexity_ratio"] == pytest.approx(expected["perplexity"] / expected["reference_perplexity"], rel=0.005)
+        # GPTQ at 4 bits is not free and not broken.
+        assert 0.001 < one.metrics["kl_mean_nats"] < one.metrics["kl_p99_nats"] < 1
+        assert 0.99 < one.metrics["perplexity_ratio"] < 1.05
+
+
+def test_a_version_is_its_own_best_reference(tmp_path: Path) -> None:
+    spec = EvaluateSpec(version="bard", against="bard", corpora=["shakespeare"], max_windows=4)
+    inputs = [
+        checkpoint(InputRole.SUBJECT, MASTER),
+        checkpoint(InputRole.REFERENCE, MASTER),
+        text(InputRole.CORPUS, tmp_path, "shakespeare.test"),
+    ]
+    (one,) = run(tmp_path / "attempt", spec, inputs).result.evidence
+    assert one.verdict is Verdict.PASS
+    assert one.metrics["perplexity_ratio"] == 1
+    assert one.metrics["top1_agreement"] == 1
+    assert math.isclose(one.metrics["kl_mean_nats"], 0, abs_tol=1e-6)
+
+
+def test_without_a_reference_there_is_no_verdict(tmp_path: Path) -> None:
+    spec = EvaluateSpec(version="bard", corpora=["shakespeare"], max_windows=2)
+    inputs = [checkpoint(InputRole.SUBJECT, MASTER), text(InputRole.CORPUS, tmp_path, "shakespeare.test")]
+    (one,) = run(tmp_path / "attempt", spec, inputs).result.evidence
+    assert one.verdict is Verdict.INCONCLUSIVE
+    assert "kl_mean_nats" not in one.metrics
+
+
+def test_a_master_with_nan_diverged_before_anything_was_loaded(tmp_path: Path, calibration: list[ChildInput]) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(MASTER, broken)
+    weights = bytearray((broken / "model.safetensors").read_bytes())
+    weights[-2:] = b"\x00\x7e"
+    (broken / "model.safetensors").write_bytes(weights)
+    ran = run(tmp_path / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, broken), *calibration])
+    assert ran.failure.reason is JobReason.DIVERGED
+    assert ran.status == 0
+    assert ran.seconds < 5
+
+
+def test_too_little_calibration_text_is_refused(tmp_path: Path) -> None:
+    short = text(InputRole.CALIBRATION, tmp_path, "kjv.calibration", max_bytes=8000)
+    ran = run(tmp_path / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), short])
+    assert ran.failure.reason is JobReason.INVALID_INPUT
+    assert "too short: 64 samples of 256 tokens" in ran.failure.message
+
+
+def test_sigterm_ends_it_at_once(tmp_path: Path, calibration: list[ChildInput]) -> None:
+    child, reader = start(tmp_path / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), *calibration])
+    with os.fdopen(reader, "rb") as events:
+        assert isinstance(parse_event(events.readline()), ChildProgress)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(timeout=5) == -signal.SIGTERM
+        assert not any(isinstance(parse_event(line), ChildResult | ChildFailure) for line in events)
+
+
+def independent_figures(subject: Path, texts: list[Path]) -> list[dict[str, float]]:
+    """Returns the figures of each text's first windows."""
+    script = Path(__file__).with_name("independent_perplexity.py")
+    finished = subprocess.run(
+        [ML_PYTHON, script, subject, MASTER, str(WINDOW_TOKENS), str(TEST_WINDOWS), *texts], check=True, capture_output=True, text=True
+    )
+    figures: list[dict[str, float]] = json.loads(finished.stdout.splitlines()[-1])
+    return figures

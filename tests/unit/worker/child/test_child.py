@@ -1,0 +1,108 @@
+"""The child's small parts: events, failures, tables, inputs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from quantry_core.errors import InvalidInput, SourceRefused, StaleAttempt
+from quantry_core.jobs import ImportSpec, InputRole, JobReason, JobType
+from quantry_core.methods import Backend
+from quantry_worker.child.backends.table import BACKENDS
+from quantry_worker.child.failures import Diverged, failure_of
+from quantry_worker.child.inputs import inputs_of, only_input, read_text
+from quantry_worker.child.recipes.table import RECIPES, load_recipe
+from quantry_worker.child.reporter import MIN_INTERVAL_S, Reporter
+from quantry_worker.protocol import MAX_FAILURE_CHARS, ChildInput, ChildNote, ChildProgress, ChildTask, parse_event
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "words"),
+    [
+        (SourceRefused("no config.json"), JobReason.INVALID_INPUT, "no config.json"),
+        (InvalidInput("too short"), JobReason.INVALID_INPUT, "too short"),
+        (Diverged("NaN in a"), JobReason.DIVERGED, "NaN in a"),
+        (MemoryError(), JobReason.OUT_OF_MEMORY, "out of memory"),
+        (OutOfMemoryError("layer 3"), JobReason.OUT_OF_MEMORY, "layer 3"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"), JobReason.OUT_OF_MEMORY, "can't allocate"),
+        (RuntimeError("shape mismatch"), JobReason.INTERNAL, "RuntimeError: shape mismatch"),
+    ],
+)
+def test_every_exception_has_a_reason(error: Exception, reason: JobReason, words: str) -> None:
+    failure = failure_of(error)
+    assert failure.reason is reason
+    assert words in failure.message
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(failure_of(ValueError("x" * 10_000)).message) == MAX_FAILURE_CHARS
+    assert failure_of(StaleAttempt("late")).reason is JobReason.INVALID_INPUT
+
+
+def test_progress_never_goes_back_and_is_not_sent_too_often() -> None:
+    now, lines = [0.0], list[bytes]()
+    reporter = Reporter(lines.append, clock=lambda: now[0])
+    reporter.progress("loading", 0.3)
+    reporter.progress("loading", 0.35)
+    now[0] += MIN_INTERVAL_S
+    reporter.progress("loading", 0.2, "x" * 500)
+    reporter.progress("saving", 2.0)
+    reporter.note("n" * 5000)
+
+    events = [parse_event(line) for line in lines]
+    progress = [event for event in events if isinstance(event, ChildProgress)]
+    assert [(event.phase, event.fraction) for event in progress] == [("loading", 0.3), ("loading", 0.35), ("saving", 1.0)]
+    assert len(progress[1].detail) == 200
+    assert isinstance(events[-1], ChildNote)
+    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+
+
+def test_the_tables_name_every_job_a_worker_runs_and_every_backend() -> None:
+    assert set(RECIPES) == set(JobType) - {JobType.DEPLOY}
+    assert set(BACKENDS) == set(Backend)
+    assert all(find_spec(module) is not None for module in [*RECIPES.values(), *BACKENDS.values()])
+    with pytest.raises(LookupError, match="no worker runs deploy jobs"):
+        load_recipe(JobType.DEPLOY)
+
+
+def test_import_and_quantize_load_no_torch_before_they_need_it() -> None:
+    code = (
+        "import sys; from quantry_core.jobs import JobType; from quantry_worker.child.recipes.table import load_recipe;"
+        "load_recipe(JobType.IMPORT); load_recipe(JobType.QUANTIZE);"
+        "print([name for name in ('torch', 'transformers', 'llmcompressor', 'huggingface_hub') if name in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
+def dataset(path: Path, content: bytes) -> ChildInput:
+    path.mkdir()
+    (path / "text.txt").write_bytes(content)
+    return ChildInput(role=InputRole.CORPUS, id="dat_1", ref="kjv@1", path=path)
+
+
+def test_inputs_are_found_by_role(tmp_path: Path) -> None:
+    first, second = dataset(tmp_path / "a", "Schöpfung".encode()), dataset(tmp_path / "b", b"\xff")
+    task = ChildTask(
+        job_id="job_1",
+        attempt=1,
+        spec=ImportSpec(model="m", source="/x"),
+        inputs=[first, second],
+        output_dir=tmp_path,
+        import_roots=[],
+        num_threads=1,
+    )
+    assert inputs_of(task, InputRole.CORPUS) == [first, second]
+    with pytest.raises(ValueError, match="2 inputs of role corpus"):
+        only_input(task, InputRole.CORPUS)
+    assert read_text(first) == "Schöpfung"
+    with pytest.raises(InvalidInput, match="kjv@1 is not UTF-8"):
+        read_text(second)

@@ -1,0 +1,164 @@
+"""The gate's two checks on a good checkpoint and on ones broken in one way each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from factories.quantized import MODULES, TinyCheckpoint, packed_parts, tiny_master, tiny_quantized
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.checkpoints import inspect_checkpoint
+from quantry_core.jobs import CalibrationSpec, QuantizeSpec
+from quantry_core.versions import EvidenceDraft, Verdict
+from quantry_worker.child.gate.findings import GateInput
+from quantry_worker.child.gate.table import CHECKS, run_gate
+from quantry_worker.child.plan import plan_quantization
+
+Q0, K0, V0, DOWN0, DOWN1 = (
+    "model.layers.0.self_attn.q_proj",
+    "model.layers.0.self_attn.k_proj",
+    "model.layers.0.self_attn.v_proj",
+    "model.layers.0.mlp.down_proj",
+    "model.layers.1.mlp.down_proj",
+)
+
+
+def gate(tmp_path: Path, output: TinyCheckpoint, ignore: tuple[str, ...] = ("lm_head",)) -> dict[str, EvidenceDraft]:
+    """Writes the master and the output, asks for W4A16 with groups of 32, and returns the gate's evidence by check."""
+    master_dir = tiny_master().write(tmp_path / "master")
+    master = inspect_checkpoint(DirectoryCheckpoint(master_dir))
+    spec = QuantizeSpec(base="tiny", group_size=32, ignore=list(ignore), calibration=CalibrationSpec(datasets=["text"]))
+    given = GateInput(
+        output_dir=output.write(tmp_path / "output"), plan=plan_quantization(spec, master), master=master, master_dir=master_dir
+    )
+    return {one.name: one for one in run_gate(given)}
+
+
+def unpack_again(output: TinyCheckpoint, module: str) -> None:
+    """Leaves a module at 16 bits though the config says otherwise."""
+    for part in ("weight_packed", "weight_scale", "weight_shape"):
+        del output.tensors[f"{module}.{part}"]
+    output.tensors[f"{module}.weight"] = tiny_master().tensors[f"{module}.weight"]
+
+
+def set_scales(output: TinyCheckpoint, value: float) -> None:
+    scales = output.tensors[f"{Q0}.weight_scale"]
+    output.tensors[f"{Q0}.weight_scale"] = np.full_like(scales, value)
+
+
+def swap_layers(output: TinyCheckpoint) -> None:
+    for part in ("weight_packed", "weight_scale"):
+        first, second = f"{DOWN0}.{part}", f"{DOWN1}.{part}"
+        output.tensors[first], output.tensors[second] = output.tensors[second], output.tensors[first]
+
+
+def say_group_size(output: TinyCheckpoint, size: int) -> None:
+    output.config["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"] = size
+
+
+def test_a_good_checkpoint_passes_every_check(tmp_path: Path) -> None:
+    evidence = gate(tmp_path, tiny_quantized(tiny_master()))
+
+    assert list(evidence) == list(CHECKS)
+    assert {one.verdict for one in evidence.values()} == {Verdict.PASS}, [one.metrics["problems"] for one in evidence.values()]
+    integrity, precision = evidence["integrity"].metrics, evidence["precision"].metrics
+    assert integrity["num_packed_modules"] == len(MODULES)
+    assert precision["num_quantized_modules"] == len(MODULES)
+    # 4 bits, a 16-bit scale for 32 weights, and two 64-bit numbers for the shape.
+    down_bits = 4 + 16 / 32 + 128 / (64 * 96)
+    assert precision["bits_per_weight_by_kind"]["down_proj"] == pytest.approx(down_bits)
+    assert 0.01 < precision["relative_error_max"] < 0.2
+
+
+def test_a_module_ignored_by_the_recipe_stays_at_16_bits(tmp_path: Path) -> None:
+    kept = frozenset({DOWN0, DOWN1})
+    evidence = gate(tmp_path, tiny_quantized(tiny_master(), kept=kept), ignore=("lm_head", "re:.*down_proj"))
+
+    assert {one.verdict for one in evidence.values()} == {Verdict.PASS}
+    assert evidence["precision"].metrics["num_kept_modules"] == 2
+
+
+BREAKAGES: list[tuple[str, Callable[[TinyCheckpoint], object], str, str]] = [
+    ("left at 16 bits", lambda o: unpack_again(o, DOWN0), "integrity", f"tensor {DOWN0}.weight_packed is missing"),
+    ("left at 16 bits, counted", lambda o: unpack_again(o, DOWN0), "precision", f"{DOWN0} takes 16.00 bits"),
+    ("fused with another scheme", lambda o: unpack_again(o, K0), "precision", "fused by vLLM but do not share one scheme"),
+    (
+        "untied output layer",
+        lambda o: o.tensors.update({"lm_head.weight": o.tensors["model.embed_tokens.weight"].copy()}),
+        "integrity",
+        "tensor lm_head.weight does not belong here",
+    ),
+    ("norm missing", lambda o: o.tensors.pop("model.norm.weight"), "integrity", "tensor model.norm.weight is missing"),
+    (
+        "embedding in float32",
+        lambda o: o.tensors.update({"model.embed_tokens.weight": o.tensors["model.embed_tokens.weight"].astype(np.float32)}),
+        "integrity",
+        "model.embed_tokens.weight is F32",
+    ),
+    (
+        "lying weight_shape",
+        lambda o: o.tensors.update({f"{Q0}.weight_shape": np.array([64, 32], dtype=np.int64)}),
+        "integrity",
+        f"{Q0}.weight_shape says [64, 32]",
+    ),
+    (
+        "packed as 8 bits",
+        lambda o: o.tensors.update({f"{Q0}.weight_packed": np.zeros((64, 16), dtype=np.int32)}),
+        "integrity",
+        f"{Q0}.weight_packed is I32 [64, 16], expected is I32 [64, 8]",
+    ),
+    (
+        "packed as 8 bits, counted",
+        lambda o: o.tensors.update({f"{Q0}.weight_packed": np.zeros((64, 16), dtype=np.int32)}),
+        "precision",
+        f"{Q0} takes 8.",
+    ),
+    ("another group size", lambda o: say_group_size(o, 64), "precision", "config.json says group size 64, asked for was 32"),
+    ("another group size, shapes", lambda o: say_group_size(o, 64), "integrity", f"{Q0}.weight_scale is F16 [64, 2]"),
+    ("another architecture", lambda o: o.config.update(vocab_size=41), "integrity", "config.json: vocab_size is 41"),
+    ("tokenizer gone", lambda o: o.others.pop("tokenizer.json"), "integrity", "tokenizer.json of the master is missing"),
+    ("tokenizer changed", lambda o: o.others.update({"tokenizer.json": "[]"}), "integrity", "tokenizer.json is not the master's"),
+    ("scales not a number", lambda o: set_scales(o, float("nan")), "precision", f"{Q0}: a scale is infinite or not a number"),
+    ("scales of zero", lambda o: set_scales(o, 0.0), "precision", f"{Q0}: 128 scales are not positive"),
+    ("scales of one", lambda o: set_scales(o, 1.0), "precision", f"{Q0}: every scale is 1"),
+    ("layers swapped", swap_layers, "precision", f"{DOWN0} is not the master's weight"),
+    ("ignored too much", lambda o: o.config["quantization_config"]["ignore"].append(Q0), "precision", f"leaves out {Q0}"),
+    ("no quantization_config", lambda o: o.config.pop("quantization_config"), "integrity", "config.json has no quantization_config"),
+]
+
+
+@pytest.mark.parametrize(("breakage", "check", "words"), [row[1:] for row in BREAKAGES], ids=[row[0] for row in BREAKAGES])
+def test_a_broken_checkpoint_fails_and_is_told_why(
+    tmp_path: Path, breakage: Callable[[TinyCheckpoint], object], check: str, words: str
+) -> None:
+    output = tiny_quantized(tiny_master())
+    breakage(output)
+    evidence = gate(tmp_path, output)[check]
+
+    assert evidence.verdict is Verdict.FAIL
+    assert any(words in problem for problem in evidence.metrics["problems"]), evidence.metrics["problems"]
+
+
+def test_a_packed_module_that_was_to_be_ignored_fails_both_ways(tmp_path: Path) -> None:
+    output = tiny_quantized(tiny_master(), kept=frozenset({DOWN1}))
+    output.tensors |= packed_parts(DOWN1, output.tensors.pop(f"{DOWN1}.weight"))
+    evidence = gate(tmp_path, output, ignore=("lm_head", DOWN1))
+
+    assert any("does not belong here" in problem for problem in evidence["integrity"].metrics["problems"])
+    assert any("was to stay at 16 bits" in problem for problem in evidence["precision"].metrics["problems"])
+
+
+def test_a_truncated_file_fails_every_check_without_an_exception(tmp_path: Path) -> None:
+    output = tiny_quantized(tiny_master()).write(tmp_path / "output")
+    master_dir = tiny_master().write(tmp_path / "master")
+    master = inspect_checkpoint(DirectoryCheckpoint(master_dir))
+    spec = QuantizeSpec(base="tiny", group_size=32, calibration=CalibrationSpec(datasets=["text"]))
+    weights = output / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    evidence = run_gate(GateInput(output_dir=output, plan=plan_quantization(spec, master), master=master, master_dir=master_dir))
+
+    assert [one.verdict for one in evidence] == [Verdict.FAIL] * len(CHECKS)
+    assert all("model.safetensors" in one.metrics["problems"][0] for one in evidence)
