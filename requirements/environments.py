@@ -154,7 +154,7 @@ def build_one(uv: Path, name: str) -> Timing | None:
     timing = Timing()
     started = time.monotonic()
     run([str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
-    install = [str(uv), "pip", "install", "--python", str(home / "bin" / "python")]
+    install = [str(uv), "pip", "install", "--compile-bytecode", "--python", str(home / "bin" / "python")]
     if environment.has_torch:
         timing.download_s += install_torch(install)
     lock = str(REQUIREMENTS / f"{environment.lock}.lock")

@@ -1,0 +1,78 @@
+"""Which TCP ports of the loopback address a stack uses: chosen free, and remembered so that addresses survive a restart."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from quantry_local.errors import StackError
+
+HOST = "127.0.0.1"
+DEFAULT_GATEWAY_PORT = 8321
+
+
+class Ports(BaseModel):
+    """One port per part that listens on TCP."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gateway: int
+    redis: int
+    s3: int
+    registry: int
+    api: int
+    deploy: int
+
+
+def choose_ports(remembered: Ports | None, gateway_port: int | None) -> Ports:
+    """Returns ports that are all free now.
+
+    The gateway's is the one asked for, else the remembered one, else 8321: people know it, so a taken one is an error
+    and is not replaced. Raises StackError naming the holder. The others are replaced where somebody took them.
+    """
+    gateway = gateway_port or (remembered.gateway if remembered else DEFAULT_GATEWAY_PORT)
+    if not is_free(gateway):
+        raise StackError(f"port {gateway} is taken{holder(gateway)}; stop it, or choose another port with --port")
+    names = [name for name in Ports.model_fields if name != "gateway"]
+    kept = {name: getattr(remembered, name) for name in names} if remembered else {}
+    kept = {name: port for name, port in kept.items() if port != gateway and is_free(port)}
+    missing = [name for name in names if name not in kept]
+    fresh = zip(missing, free_ports(len(missing), besides={gateway, *kept.values()}), strict=True)
+    return Ports(gateway=gateway, **kept, **dict(fresh))
+
+
+def free_ports(count: int, *, besides: set[int]) -> list[int]:
+    """Returns ``count`` different ports that nobody listens on."""
+    ports: list[int] = []
+    with ExitStack() as held:  # all are held until the last is known, so that none is handed out twice
+        while len(ports) < count:
+            port: int = held.enter_context(socket.create_server((HOST, 0))).getsockname()[1]
+            if port not in besides:
+                ports.append(port)
+    return ports
+
+
+def is_free(port: int) -> bool:
+    """Tells whether a server could listen on the port now."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def holder(port: int) -> str:
+    """Returns `` by <program> (pid <pid>)`` for the process that listens on the port, or nothing where it cannot be seen."""
+    try:
+        listeners = [
+            connection for connection in psutil.net_connections("tcp") if connection.status == psutil.CONN_LISTEN and connection.pid
+        ]
+        for connection in listeners:
+            if connection.laddr and connection.laddr.port == port:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        return ""
+    return ""
