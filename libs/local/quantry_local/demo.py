@@ -59,7 +59,8 @@ def run_demo(console: Console, state_dir: Path | None = None) -> int:
     failure = failure or stop_failure
     if failure:
         console.print(f"\nThe demo failed. {failure}", soft_wrap=True)
-        console.print(f"Everything it wrote is kept in {stack.folders.state_dir}", soft_wrap=True)
+        if stack.folders.state_dir.exists():
+            console.print(f"Everything it wrote is kept in {stack.folders.state_dir}", soft_wrap=True)
         return 1
     show_results(console, demo)
     show_costs(console, build, time.monotonic() - started, memory.peak_bytes)

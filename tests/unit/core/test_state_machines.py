@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from quantry_core.jobs import TRANSITIONS, JobStatus
 from quantry_core.rollouts import ROLLOUT_TRANSITIONS, RolloutState
+
+State = TypeVar("State", bound=str)
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "state-machines.md"
 
@@ -26,7 +29,7 @@ Undoing a promoted rollout is a new rollout back.
 {rollouts}"""
 
 
-def diagram(table: Mapping[str, Iterable[str]], first: Iterable[str]) -> str:
+def diagram(table: Mapping[State, Iterable[State]], first: Iterable[State]) -> str:
     """Returns a Mermaid state diagram of a transition table, in the table's order."""
     lines = ["```mermaid", "stateDiagram-v2"]
     lines += [f"    [*] --> {state}" for state in first]

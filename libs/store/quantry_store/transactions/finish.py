@@ -13,7 +13,6 @@ from quantry_store.transactions.lost_attempts import lose_attempt
 from quantry_store.transactions.made_versions import VERSION_KINDS, record_version
 from quantry_store.unit_of_work import UnitOfWork
 
-
 RETRY_REASONS = frozenset({JobReason.WORKER_LOST, JobReason.POISON})
 """Reasons that only the control plane gives: a worker reports the outcome lost instead."""
 
