@@ -1,0 +1,105 @@
+"""``python -m quantry_deploy``: the rollout controller, with a health endpoint beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import structlog
+from fastapi import FastAPI
+
+from quantry_blobs.s3 import MinioStore
+from quantry_blobs.settings import BlobSettings
+from quantry_blobs.vault import Vault
+from quantry_core.errors import QuantryError
+from quantry_deploy.artifacts import ArtifactCache
+from quantry_deploy.controller import Controller
+from quantry_deploy.directory import hold_directory
+from quantry_deploy.drivers.probes import EngineProbe
+from quantry_deploy.drivers.process import ProcessDriver
+from quantry_deploy.ledger import Ledger
+from quantry_deploy.policy import Policy
+from quantry_deploy.reconcile import Reconciler
+from quantry_deploy.settings import DeploySettings
+from quantry_http.app import create_app
+from quantry_http.logs import configure_logging
+from quantry_http.server import serve
+from quantry_store.database import Database
+from quantry_store.settings import StoreSettings
+
+SETTLE_S = 1.5
+"""A pass that is starting an engine is given this long to record it when the controller ends."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Runs the controller until SIGTERM or SIGINT. Exits with a sentence if another one holds its directory."""
+    settings = DeploySettings()
+    configure_logging("deploy")
+    with hold_directory(settings.deploy_dir):
+        serve(make_app(settings, StoreSettings(), BlobSettings()), settings.deploy_host, settings.deploy_port)
+
+
+def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings) -> FastAPI:
+    """Returns the health app, whose life is the controller's life."""
+    database = Database(store.database_url)
+    objects = MinioStore(blobs)
+    cache = ArtifactCache(Vault(objects, blobs.vault_bucket), settings.deploy_dir / "cache")
+    ledger = Ledger(database)
+    controllers: list[Controller] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        driver = ProcessDriver(settings, cache, EngineProbe())
+        reconciler = Reconciler(ledger, driver, make_policy(settings), lambda: datetime.now(UTC))
+        controller = Controller(ledger, driver, reconciler, interval_s=settings.reconcile_interval_s)
+        controllers.append(controller)
+        loop = asyncio.create_task(controller.run())
+        try:
+            yield
+        finally:
+            await end(controller, loop, settings)
+            await driver.close()
+            await database.close()
+            await asyncio.to_thread(objects.close)
+
+    async def check_vault() -> None:
+        await asyncio.to_thread(objects.stat, blobs.vault_bucket, "sha256/health")
+
+    async def check_controller() -> None:
+        for controller in controllers:
+            await controller.check()
+
+    checks = {"vault": check_vault, "controller": check_controller}
+    return create_app("Quantry deploy", database=database, health=checks, lifespan=lifespan)
+
+
+def make_policy(settings: DeploySettings) -> Policy:
+    """Returns the policy of a controller that starts now."""
+    return Policy(
+        resumed_at=datetime.now(UTC),
+        drain_s=settings.drain_s,
+        stop_grace_s=settings.stop_grace_s,
+        start_timeout_s=settings.start_timeout_s,
+    )
+
+
+async def end(controller: Controller, loop: asyncio.Task[None], settings: DeploySettings) -> None:
+    """Ends the loop, and the replicas with it where the settings say so. The records then say stopped."""
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+    await controller.settle(within_s=SETTLE_S)
+    if not settings.stop_replicas_on_exit:
+        return
+    try:
+        await controller.stop_replicas(within_s=settings.exit_grace_s)
+    except QuantryError as error:
+        _log.warning("replicas not recorded as stopped; the next controller finds them gone", error=error.detail)
+
+
+if __name__ == "__main__":
+    main()

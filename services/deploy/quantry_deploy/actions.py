@@ -1,0 +1,113 @@
+"""What a pass may do, as data: decide returns these, the reconciler carries them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantry_core.jobs import JobReason
+from quantry_core.rollouts import Release, Replica, ReplicaState, RolloutState
+
+
+@dataclass(frozen=True)
+class BeginRollout:
+    """pending -> progressing; its job runs."""
+
+    rollout_id: str
+
+
+@dataclass(frozen=True)
+class PromoteRollout:
+    """The new release becomes the one that is served; its job succeeded."""
+
+    rollout_id: str
+
+
+@dataclass(frozen=True)
+class EndRollout:
+    """The rollout ends without a promotion, and its job with it."""
+
+    rollout_id: str
+    state: RolloutState
+    """rolled_back or aborted."""
+    reason: JobReason
+    message: str
+    witness: Replica | None = None
+    """The replica whose last log lines say why."""
+
+
+@dataclass(frozen=True)
+class PullFiles:
+    """Fetch a release's files in the background."""
+
+    release: Release
+
+
+@dataclass(frozen=True)
+class AddReplica:
+    """A new replica of a release, without a process yet."""
+
+    release: Release
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class StartReplica:
+    """Start the engine. ``num_restarts`` is what the record will say."""
+
+    replica: Replica
+    release: Release
+    num_restarts: int
+
+
+@dataclass(frozen=True)
+class SetReplica:
+    """Only the record changes: the replica is in another state now."""
+
+    replica: Replica
+    state: ReplicaState
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class FailReplica:
+    """The replica ended, or is given up: kill what is left of it and record why, with its last log lines."""
+
+    replica: Replica
+    message: str
+    num_restarts: int
+
+
+@dataclass(frozen=True)
+class TerminateReplica:
+    """SIGTERM to its process group."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
+class KillReplica:
+    """SIGKILL to whatever is left of it."""
+
+    replica: Replica
+
+
+@dataclass(frozen=True)
+class RemoveReplica:
+    """It has no process and nobody wants it: forget it."""
+
+    replica: Replica
+
+
+Action = (
+    BeginRollout
+    | PromoteRollout
+    | EndRollout
+    | PullFiles
+    | AddReplica
+    | StartReplica
+    | SetReplica
+    | FailReplica
+    | TerminateReplica
+    | KillReplica
+    | RemoveReplica
+)

@@ -1,0 +1,128 @@
+"""The loop: looks at every deployment each interval and reconciles each on its own, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from quantry_core.errors import QuantryError, Unavailable
+from quantry_core.rollouts import Replica, ReplicaState
+from quantry_deploy.decide import wanted_releases
+from quantry_deploy.drivers.protocol import PoolDriver
+from quantry_deploy.ledger import Ledger
+from quantry_deploy.reconcile import Reconciler
+from quantry_store.transactions.rollouts import DeploymentRecord
+
+STRAY_INTERVAL_S = 60.0
+"""Between two looks for engines that no record knows."""
+
+STALLED_AFTER_S = 30.0
+"""Without a completed look at the records for this long, the controller is not well."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Controller:
+    """Runs until cancelled."""
+
+    def __init__(self, ledger: Ledger, driver: PoolDriver, reconciler: Reconciler, *, interval_s: float) -> None:
+        self._ledger = ledger
+        self._driver = driver
+        self._reconciler = reconciler
+        self._interval_s = interval_s
+        self._passes: dict[str, asyncio.Task[None]] = {}
+        self._looked_at_s = time.monotonic()
+        self._next_stray_hunt_s = 0.0
+        self._has_pruned = False
+
+    async def run(self) -> None:
+        """Reconciles every ``interval_s`` seconds. An error costs one look, never the loop."""
+        while True:
+            try:
+                await self.look()
+            except QuantryError as error:
+                _log.warning("look failed", error=error.detail)
+            except Exception:  # a defect must not leave every deployment unattended
+                _log.exception("look failed")
+            await asyncio.sleep(self._interval_s)
+
+    async def look(self) -> None:
+        """Loads the records and begins a pass for each deployment that is not in one."""
+        if time.monotonic() >= self._next_stray_hunt_s:
+            await self._end_strays()
+            self._next_stray_hunt_s = time.monotonic() + STRAY_INTERVAL_S
+        self._passes = {id_: task for id_, task in self._passes.items() if not task.done()}
+        free = set(self._passes)
+        records = [record for record in await self._ledger.load() if record.deployment.id not in free]
+        await self._prune_once(records)
+        for record in records:
+            self._passes[record.deployment.id] = asyncio.create_task(self._pass(record))
+        self._looked_at_s = time.monotonic()
+
+    async def settle(self, *, within_s: float) -> None:
+        """Returns when every pass that was begun has ended; those that go on after ``within_s`` seconds are cancelled."""
+        if not self._passes:
+            return
+        _, pending = await asyncio.wait(self._passes.values(), timeout=within_s)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+    async def check(self) -> None:
+        """Raises Unavailable if the loop has not looked for a while."""
+        silent_s = time.monotonic() - self._looked_at_s
+        if silent_s > STALLED_AFTER_S:
+            raise Unavailable(f"the controller last looked at the deployments {silent_s:.0f} s ago")
+
+    async def stop_replicas(self, *, within_s: float) -> None:
+        """Ends every engine and records each replica as stopped; the next controller starts the wanted ones again."""
+        await self._driver.stop_all(within_s=within_s)
+        for record in await self._ledger.load():
+            for replica in record.deployment.replicas:
+                await self._ledger.write(_stopped(replica))
+
+    async def _pass(self, record: DeploymentRecord) -> None:
+        try:
+            await self._reconciler.reconcile(record)
+        except QuantryError as error:
+            _log.warning("pass failed", deployment=record.deployment.name, error=error.detail)
+        except Exception:  # one deployment's failure never stops the others
+            _log.exception("pass failed", deployment=record.deployment.name)
+
+    async def _end_strays(self) -> None:
+        # Processes first, records second: an engine is always recorded before it is started.
+        running = await self._driver.running()
+        replicas = [replica for record in await self._ledger.load() for replica in record.deployment.replicas]
+        known = {replica.id: replica.pid for replica in replicas}
+        for replica_id, pids in running.items():
+            if is_stray(replica_id, set(pids), known):
+                _log.warning("ending an engine that no record knows", replica=replica_id, pids=sorted(pids))
+                await self._driver.kill_strays(pids)
+
+    async def _prune_once(self, records: list[DeploymentRecord]) -> None:
+        """At the start, while nothing is being pulled: forgets the files of versions that nobody serves."""
+        if self._has_pruned:
+            return
+        self._has_pruned = True
+        wanted = [(record.deployment.project_id, release) for record in records for release in wanted_releases(record)]
+        versions = [await self._reconciler.version(project_id, release.version_id) for project_id, release in wanted]
+        await self._driver.prune({version.manifest_digest for version in versions})
+
+
+def is_stray(replica_id: str, pids: set[int], known: Mapping[str, int | None]) -> bool:
+    """Tells whether engines belong to nobody: their replica is unknown, or recorded with a process that is not among them.
+
+    A known replica without a process id is left alone: its start is about to be recorded.
+    """
+    if replica_id not in known:
+        return True
+    recorded = known[replica_id]
+    return recorded is not None and recorded not in pids
+
+
+def _stopped(replica: Replica) -> Replica:
+    changes = {"state": ReplicaState.STOPPED, "url": None, "pid": None, "pid_started_at": None, "message": None, "num_restarts": 0}
+    return replica.model_copy(update=changes)

@@ -1,0 +1,1 @@
+"""Pool drivers: what runs the engines of a deployment."""

@@ -1,0 +1,184 @@
+"""Engine processes on this machine: started in a session of their own, known again by their environment, ended by group.
+
+A replica's processes all carry ``QUANTRY_REPLICA_ID`` and the controller's directory in their environment. That finds
+them again whatever happened in between: a controller that was killed, a reused process id, an engine whose parent died.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+REPLICA_VARIABLE = "QUANTRY_REPLICA_ID"
+URL_VARIABLE = "QUANTRY_REPLICA_URL"
+OWNER_VARIABLE = "QUANTRY_DEPLOY_DIR"
+
+START_TOLERANCE_S = 2.0
+"""A process's start time is counted from boot; the clock may have been set since it was recorded."""
+
+
+@dataclass(frozen=True)
+class EngineProcess:
+    """The leader of a replica's processes."""
+
+    replica_id: str
+    pid: int
+    started_at: float
+    """Unix time in seconds."""
+    url: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A process as the scan found it."""
+
+    process: psutil.Process
+    replica_id: str
+    url: str
+    started_at: float
+    is_leader: bool
+
+
+class ProcessTable:
+    """The engine processes of one controller directory."""
+
+    def __init__(self, owner: Path) -> None:
+        self._owner = str(owner)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def spawn(self, replica_id: str, url: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> EngineProcess:
+        """Starts a process in a new session, its output appended to ``log_path`` (mode 0600). Raises OSError."""
+        own = {REPLICA_VARIABLE: replica_id, URL_VARIABLE: url, OWNER_VARIABLE: self._owner}
+        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            child = subprocess.Popen(
+                command,
+                env={**environment, **own},
+                cwd=self._owner,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+        self._children[child.pid] = child
+        return EngineProcess(replica_id, child.pid, psutil.Process(child.pid).create_time(), url)
+
+    def leader(self, replica_id: str) -> EngineProcess | None:
+        """Returns the running leader of a replica's processes, recorded or not."""
+        for found in self._scan():
+            if found.replica_id == replica_id and found.is_leader:
+                return EngineProcess(replica_id, found.process.pid, found.started_at, found.url)
+        return None
+
+    def is_running(self, pid: int, started_at: float) -> bool:
+        """Tells whether the process is there and is the one that was started then."""
+        self._reap(pid)
+        try:
+            process = psutil.Process(pid)
+            return abs(process.create_time() - started_at) < START_TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def ending(self, pid: int) -> str:
+        """Returns how a process ended, for people, as far as that is known: only our own children tell."""
+        child = self._children.get(pid)
+        status = None if child is None else child.poll()
+        if status is None:
+            return "ended"
+        if status >= 0:
+            return f"ended with exit status {status}"
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        hint = ", as the kernel does when memory runs out" if -status == signal.SIGKILL else ""
+        return f"was ended by {name}{hint}"
+
+    def terminate(self, pid: int, started_at: float) -> None:
+        """Sends SIGTERM to a replica's process group, if its leader is still the one that was started then."""
+        if self.is_running(pid, started_at):
+            _signal_group(pid, signal.SIGTERM)
+
+    def kill(self, replica_id: str) -> None:
+        """Sends SIGKILL to every process of a replica, its leader's group and what left it."""
+        for found in self._scan():
+            if found.replica_id == replica_id:
+                with suppress(psutil.NoSuchProcess):
+                    found.process.kill()
+
+    def kill_only(self, pids: Collection[int]) -> None:
+        """Sends SIGKILL to those of these processes that are engines of this directory."""
+        for found in self._scan():
+            if found.process.pid in pids:
+                with suppress(psutil.NoSuchProcess):
+                    found.process.kill()
+
+    def end_all(self, within_s: float) -> None:
+        """Sends SIGTERM to every engine's group at once, waits up to ``within_s`` seconds, and kills what is left."""
+        engines = self._scan()
+        for engine in engines:
+            if engine.is_leader:
+                _signal_group(engine.process.pid, signal.SIGTERM)
+        psutil.wait_procs([engine.process for engine in engines], timeout=within_s)
+        for engine in self._scan():
+            with suppress(psutil.NoSuchProcess):
+                engine.process.kill()
+
+    def pids(self) -> dict[str, set[int]]:
+        """Returns the process ids of this controller's engines by replica id."""
+        pids: dict[str, set[int]] = {}
+        for found in self._scan():
+            pids.setdefault(found.replica_id, set()).add(found.process.pid)
+        return pids
+
+    def _scan(self) -> list[_Found]:
+        """Returns the running engine processes of this directory."""
+        for pid in list(self._children):
+            self._reap(pid)
+        found: list[_Found] = []
+        for process in psutil.process_iter():
+            # What ends while it is looked at, or belongs to another user, is none of ours.
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+                environment = process.environ()
+                if environment.get(OWNER_VARIABLE) == self._owner and REPLICA_VARIABLE in environment:
+                    found.append(
+                        _Found(
+                            process=process,
+                            replica_id=environment[REPLICA_VARIABLE],
+                            url=environment.get(URL_VARIABLE, ""),
+                            started_at=process.create_time(),
+                            is_leader=os.getpgid(process.pid) == process.pid,
+                        )
+                    )
+        return found
+
+    def _reap(self, pid: int) -> None:
+        child = self._children.get(pid)
+        if child is not None:
+            child.poll()
+
+
+def free_port(host: str, taken: set[int]) -> int:
+    """Returns a TCP port that nobody listens on and that is not in ``taken``.
+
+    An engine binds its port only seconds after it was started, so the caller names the ports it gave away; and vLLM
+    shares a port with others of the same user (SO_REUSEPORT) instead of failing.
+    """
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def _signal_group(pgid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pgid, number)

@@ -1,0 +1,72 @@
+"""What the controller saw: of each replica's process and engine, and of each release's files. Plain facts, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from quantry_core.jobs import JobReason
+
+
+@dataclass(frozen=True)
+class ReplicaObservation:
+    """One look at a replica."""
+
+    is_running: bool
+    """The process that the record names is there, and is the same one."""
+    ending: str = ""
+    """How it ended, for people, where it did: "ended with exit status 1"."""
+    answers: bool = False
+    """GET /health answered 200 this time."""
+    is_proven: bool = False
+    """It served this deployment's model with a real one-token completion since it was started."""
+    silent_s: float = 0.0
+    """Seconds since it last answered, or since it was first looked at."""
+    doubt: str = ""
+    """Why it is not proven although it answers."""
+
+
+class PullState(StrEnum):
+    """absent: nobody asked, or the files went bad. running: files are coming. done: all are here, every digest checked.
+    waiting: it failed and is tried again. refused: it failed and trying again changes nothing."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    DONE = "done"
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class PullStatus:
+    """How far the files of a release are."""
+
+    state: PullState
+    fraction: float = 0.0
+    """Of the bytes, 0 to 1."""
+    reason: JobReason = JobReason.INTERNAL
+    """Why it was refused."""
+    message: str = ""
+
+
+ABSENT = PullStatus(PullState.ABSENT)
+UNSEEN = ReplicaObservation(is_running=False)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Everything one pass saw of one deployment."""
+
+    replicas: Mapping[str, ReplicaObservation] = field(default_factory=dict)
+    """By replica id."""
+    pulls: Mapping[str, PullStatus] = field(default_factory=dict)
+    """By release id."""
+
+    def replica(self, replica_id: str) -> ReplicaObservation:
+        """Returns what was seen of a replica; one nobody looked at has no process."""
+        return self.replicas.get(replica_id, UNSEEN)
+
+    def pull(self, release_id: str) -> PullStatus:
+        """Returns how far a release's files are; absent where nobody asked."""
+        return self.pulls.get(release_id, ABSENT)

@@ -1,0 +1,41 @@
+"""How patient the controller is. All in seconds unless the name says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from quantry_core.rollouts import Rollout
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers that decide uses."""
+
+    resumed_at: datetime
+    """When this controller started. A rollout that began before gets its whole time again: nobody worked on it in between."""
+    drain_s: float = 5.0
+    """A replica that may still have requests goes on this long after its route is gone."""
+    stop_grace_s: float = 10.0
+    """Between SIGTERM and SIGKILL."""
+    unhealthy_after_s: float = 10.0
+    """Silence after which a replica gets no traffic."""
+    restart_after_s: float = 60.0
+    """Silence after which a replica is restarted."""
+    start_timeout_s: float = 900.0
+    """An engine that has not answered by then is restarted; inside a rollout the rollout's own deadline comes first."""
+    settled_after_s: float = 600.0
+    """A replica that was ready this long has its restarts counted from zero again."""
+    max_backoff_s: float = 60.0
+    max_restarts_in_rollout: int = 3
+
+    def backoff_s(self, num_restarts: int) -> float:
+        """Returns the wait before the next start: 1, 2, 4 ... up to ``max_backoff_s``."""
+        return min(2.0 ** min(num_restarts, 30), self.max_backoff_s)
+
+    def deadline(self, rollout: Rollout) -> datetime:
+        """Returns when a rollout must be ready."""
+        if rollout.created_at >= self.resumed_at:
+            return rollout.ready_deadline_at
+        allowed = rollout.ready_deadline_at - rollout.created_at
+        return max(rollout.ready_deadline_at, self.resumed_at + allowed)

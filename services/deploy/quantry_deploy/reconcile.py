@@ -1,0 +1,171 @@
+"""One pass over one deployment: observe, decide, act, persist. Early returns wait for the next pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from quantry_core.errors import Unavailable
+from quantry_core.jobs import Progress
+from quantry_core.rollouts import Release, Replica, ReplicaState
+from quantry_core.versions import VersionDetail
+from quantry_deploy.actions import (
+    Action,
+    AddReplica,
+    BeginRollout,
+    EndRollout,
+    FailReplica,
+    KillReplica,
+    PromoteRollout,
+    PullFiles,
+    RemoveReplica,
+    SetReplica,
+    StartReplica,
+    TerminateReplica,
+)
+from quantry_deploy.decide import decide, needs_files, wanted_releases
+from quantry_deploy.drivers.protocol import PoolDriver, StartOrder
+from quantry_deploy.ledger import Ledger
+from quantry_deploy.observations import Observations, PullStatus
+from quantry_deploy.policy import Policy
+from quantry_deploy.progress import rollout_progress
+from quantry_store.transactions.rollouts import DeploymentRecord
+
+_log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Moves deployments towards what their records ask for."""
+
+    def __init__(self, ledger: Ledger, driver: PoolDriver, policy: Policy, clock: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._driver = driver
+        self._policy = policy
+        self._clock = clock
+        self._versions: dict[str, VersionDetail] = {}
+        self._told: dict[str, tuple[str, Progress]] = {}
+
+    async def reconcile(self, record: DeploymentRecord) -> None:
+        """Does what is due for one deployment; what fails is due again in the next pass."""
+        seen = await self._observe(record)
+        actions = decide(record, seen, self._clock(), self._policy)
+        await self._tell(record, seen)
+        for action in actions:
+            await self._carry_out(record, action)
+
+    async def version(self, project_id: str, version_id: str) -> VersionDetail:
+        """Returns a version; it is immutable, so it is asked for once."""
+        if version_id not in self._versions:
+            self._versions[version_id] = await self._ledger.version(project_id, version_id)
+        return self._versions[version_id]
+
+    async def _observe(self, record: DeploymentRecord) -> Observations:
+        deployment = record.deployment
+        looks = await asyncio.gather(*(self._driver.probe(replica, deployment.name) for replica in deployment.replicas))
+        pulls = {release.id: await self._pull_status(record, release) for release in _needing_files(record)}
+        return Observations(replicas=dict(zip((replica.id for replica in deployment.replicas), looks, strict=True)), pulls=pulls)
+
+    async def _pull_status(self, record: DeploymentRecord, release: Release) -> PullStatus:
+        version = await self.version(record.deployment.project_id, release.version_id)
+        return self._driver.pull_status(version, release.engine)
+
+    async def _tell(self, record: DeploymentRecord, seen: Observations) -> None:
+        """Shows where a rollout is as its job's progress, when that changed."""
+        rollout = record.deployment.active_rollout
+        progress = None if rollout is None else rollout_progress(record, rollout, seen)
+        if rollout is None or progress is None or self._told.get(rollout.deployment_id) == (rollout.id, progress):
+            return
+        await self._ledger.progress(record.deployment.project_id, rollout, progress)
+        self._told[rollout.deployment_id] = (rollout.id, progress)
+
+    async def _carry_out(self, record: DeploymentRecord, action: Action) -> None:
+        _log.info("action", deployment=record.deployment.name, action=type(action).__name__, **_subject(action))
+        match action:
+            case BeginRollout():
+                await self._ledger.begin(action.rollout_id)
+            case PromoteRollout():
+                await self._ledger.promote(action.rollout_id)
+            case EndRollout():
+                await self._ledger.end(action.rollout_id, action.state, action.reason, await self._with_log(action.message, action.witness))
+            case PullFiles():
+                self._driver.pull(await self.version(record.deployment.project_id, action.release.version_id), action.release.engine)
+            case AddReplica():
+                await self._ledger.add_replica(action.release, action.ordinal, self._clock())
+            case StartReplica():
+                await self._start(record, action)
+            case SetReplica():
+                await self._ledger.write(action.replica.model_copy(update={"state": action.state, "message": action.message}))
+            case FailReplica():
+                await self._fail(action)
+            case TerminateReplica():
+                await self._driver.terminate(action.replica)
+            case KillReplica():
+                await self._driver.kill(action.replica)
+            case RemoveReplica():
+                await self._driver.kill(action.replica)
+                await self._ledger.remove(action.replica)
+
+    async def _start(self, record: DeploymentRecord, action: StartReplica) -> None:
+        """Starts the engine, then records it. If the second fails, the next pass finds the engine running and records that."""
+        version = await self.version(record.deployment.project_id, action.release.version_id)
+        order = StartOrder(action.replica.id, record.deployment.name, version, action.release.engine)
+        try:
+            started = await self._driver.start(order)
+        except Unavailable as error:
+            _log.warning("not started", replica=action.replica.id, error=error.detail)
+            return
+        except OSError as error:
+            await self._fail(FailReplica(action.replica, f"the engine cannot be started: {error}", action.num_restarts))
+            return
+        changes = {
+            "state": ReplicaState.STARTING,
+            "url": started.url,
+            "pid": started.pid,
+            "pid_started_at": started.pid_started_at,
+            "log_path": started.log_path,
+            "num_restarts": action.num_restarts,
+            "message": None,
+        }
+        await self._ledger.write(action.replica.model_copy(update=changes))
+
+    async def _fail(self, action: FailReplica) -> None:
+        """Ends what is left of a replica and records why. Without a pid in the record its next process is not a stray."""
+        message = await self._with_log(action.message, action.replica)
+        await self._driver.kill(action.replica)
+        changes = {
+            "state": ReplicaState.FAILED,
+            "url": None,
+            "pid": None,
+            "pid_started_at": None,
+            "num_restarts": action.num_restarts,
+            "message": message,
+        }
+        await self._ledger.write(action.replica.model_copy(update=changes))
+
+    async def _with_log(self, message: str, witness: Replica | None) -> str:
+        tail = "" if witness is None else await self._driver.log_tail(witness)
+        return f"{message}. Its last log lines:\n{tail}" if tail else message
+
+
+def _needing_files(record: DeploymentRecord) -> list[Release]:
+    return [release for release in wanted_releases(record) if needs_files(record, release)]
+
+
+def _subject(action: Action) -> dict[str, str]:
+    """Returns what an action is about, for the log line."""
+    match action:
+        case BeginRollout() | PromoteRollout():
+            return {"rollout": action.rollout_id}
+        case EndRollout():
+            return {"rollout": action.rollout_id, "reason": action.reason, "message": action.message}
+        case PullFiles() | AddReplica():
+            return {"release": action.release.id}
+        case SetReplica():
+            return {"replica": action.replica.id, "state": action.state}
+        case FailReplica():
+            return {"replica": action.replica.id, "message": action.message}
+        case StartReplica() | TerminateReplica() | KillReplica() | RemoveReplica():
+            return {"replica": action.replica.id}

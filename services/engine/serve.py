@@ -1,0 +1,138 @@
+"""Starts vLLM's OpenAI-compatible server for one model directory, on CPU or CUDA.
+
+Runs under the Python of the engine's environment, standard library only: it checks its arguments, sets the environment
+that makes vLLM stay offline and start quickly, and replaces itself with the server, so the process id stays the same.
+
+    .venvs/engine-cpu/bin/python services/engine/serve.py --model DIR --served-model-name NAME --port 8001
+
+Code that comes with a model is never run: there is no way to pass --trust-remote-code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NoReturn
+
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""Nothing is fetched and nothing is reported."""
+
+ON_CPU = {
+    # Replicas share the machine: bound to cores, a second one would sit on the first one's.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # On AMX hosts int4 weights would be computed with 8-bit activations: not the scheme the version says.
+    "VLLM_CPU_INT4_W4A8": "0",
+    # The executor runs inside the engine's process (see cpu_arguments).
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # An idle OpenMP thread sleeps instead of spinning on a core that another replica needs.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Process titles leave /proc/<pid>/environ alone: who started an engine is read from there.
+    "SPT_NOENV": "1",
+    # The engine's own sockets stay on this machine.
+    "VLLM_HOST_IP": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+
+CPU_MEMORY_SHARE = "0.1"
+"""Of the NUMA node's memory. With an explicit KV size vLLM only checks it, and its default (0.92) fails on a machine in use."""
+
+
+def main() -> NoReturn:
+    arguments = parse_arguments(sys.argv[1:])
+    device = engine_device()
+    environment = server_environment(device, arguments.threads, os.environ)
+    command = server_command(arguments, device)
+    sys.stderr.write(f"serve: {device}: {' '.join(command)}\n")
+    os.execve(command[0], command, environment)  # noqa: S606  replacing this process without a shell is the point
+
+
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """Returns the checked arguments; exits with status 2 and a sentence where one cannot be."""
+    parser = argparse.ArgumentParser(prog="serve.py", description=__doc__.split("\n", 1)[0] if __doc__ else None, allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="directory of the checkpoint")
+    parser.add_argument("--served-model-name", nargs="+", required=True, help="the names that requests may carry; the first is answered")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument("--max-model-len", type=int, default=None, help="context length in tokens; the model's own if not given")
+    parser.add_argument("--kv-cache-bytes", type=int, default=256 * 1024**2, help="memory of the KV cache on CPU, in bytes")
+    parser.add_argument("--max-num-seqs", type=int, default=16, help="sequences decoded together")
+    parser.add_argument("--threads", type=int, default=default_threads(), help="OpenMP threads of a CPU engine")
+    arguments = parser.parse_args(words)
+    if not (arguments.model / "config.json").is_file():
+        parser.error(f"{arguments.model} is not a checkpoint: it has no config.json")
+    if arguments.threads < 1:
+        parser.error(f"an engine needs a thread, not {arguments.threads}")
+    return arguments
+
+
+def default_threads() -> int:
+    """Returns the cores this process may use less one, which is left to the HTTP server; at least 1. vLLM's own rule."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def engine_device() -> str:
+    """Returns "cpu" or "cuda": what the installed vLLM was built for. Exits with a sentence if there is none."""
+    for distribution in ("vllm-cpu", "vllm"):
+        try:
+            found = version(distribution)
+        except PackageNotFoundError:
+            continue
+        return "cpu" if distribution == "vllm-cpu" or "+cpu" in found else "cuda"
+    sys.exit(f"serve.py: {sys.executable} has no vLLM; run it with the engine environment's Python")
+
+
+def server_environment(device: str, num_threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Returns the server's environment.
+
+    Bytecode is always cached: vLLM imports some 5,000 modules, and compiling them anew takes half of a CPU start.
+    """
+    environment = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment.update(OFFLINE)
+    if device == "cpu":
+        environment.update(ON_CPU)
+        environment["OMP_NUM_THREADS"] = str(num_threads)
+    return environment
+
+
+def server_command(arguments: argparse.Namespace, device: str) -> list[str]:
+    """Returns the command line. ``-P`` keeps the working directory off the import path."""
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", SERVER_MODULE]
+    command += ["--model", str(arguments.model), "--served-model-name", *arguments.served_model_name]
+    command += ["--host", arguments.host, "--port", str(arguments.port), "--max-num-seqs", str(arguments.max_num_seqs)]
+    if arguments.max_model_len is not None:
+        command += ["--max-model-len", str(arguments.max_model_len)]
+    if device == "cpu":
+        command += cpu_arguments(arguments.kv_cache_bytes)
+    return command
+
+
+def cpu_arguments(kv_cache_bytes: int) -> list[str]:
+    """Returns what a CPU engine is told besides.
+
+    Eager: nothing is compiled, and with an explicit KV size vLLM skips its warm-up. ``uni``: two processes instead of
+    three, each of which would import PyTorch and vLLM again (9 s of CPU time and 0.4 GB).
+    """
+    return [
+        "--enforce-eager",
+        "--distributed-executor-backend",
+        "uni",
+        "--kv-cache-memory-bytes",
+        str(kv_cache_bytes),
+        "--gpu-memory-utilization",
+        CPU_MEMORY_SHARE,
+    ]
+
+
+if __name__ == "__main__":
+    main()
