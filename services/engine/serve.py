@@ -28,6 +28,9 @@ OFFLINE = {
 }
 """Nothing is fetched and nothing is reported."""
 
+KEEP_ENVIRON = {"SPT_NOENV": "1"}
+"""Process titles leave /proc/<pid>/environ alone: whose engine a process is, is read from there."""
+
 ON_CPU = {
     # Replicas share the machine: bound to cores, a second one would sit on the first one's.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -37,8 +40,6 @@ ON_CPU = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # An idle OpenMP thread sleeps instead of spinning on a core that another replica needs.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Process titles leave /proc/<pid>/environ alone: who started an engine is read from there.
-    "SPT_NOENV": "1",
     # The engine's own sockets stay on this machine.
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
@@ -98,7 +99,7 @@ def server_environment(device: str, num_threads: int, inherited: Mapping[str, st
     Bytecode is always cached: vLLM imports some 5,000 modules, and compiling them anew takes half of a CPU start.
     """
     environment = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment.update(OFFLINE)
+    environment.update(OFFLINE | KEEP_ENVIRON)
     if device == "cpu":
         environment.update(ON_CPU)
         environment["OMP_NUM_THREADS"] = str(num_threads)

@@ -119,6 +119,14 @@ class Pool:
         return [event for event in await self.platform.events(job) if event.kind == "progress"]
 
 
+async def eventually(condition: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
+    """Returns once the condition holds, with nobody but the processes under test at work."""
+    deadline_s = time.monotonic() + patience_s
+    while not await condition():
+        assert time.monotonic() < deadline_s, f"not in {patience_s} s"
+        await asyncio.sleep(0.05)
+
+
 async def ask(url: str, name: str = "chat") -> dict[str, object]:
     """Returns what the fake engine says of itself in a completion."""
     async with httpx.AsyncClient(trust_env=False) as client:

@@ -104,7 +104,7 @@ class Layout:
             self._http_service("api", self.ports.api, api, stop_wait_s=4),
             self._http_service("gateway", self.ports.gateway, gateway, stop_wait_s=4),
             self._worker(),
-            self._http_service("deploy", self.ports.deploy, deploy, stop_wait_s=6),
+            self._http_service("deploy", self.ports.deploy, deploy, stop_wait_s=7),
         ]
 
     def parts(self) -> list[Part]:

@@ -29,7 +29,7 @@ from quantry_http.server import serve
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
 
-SETTLE_S = 1.5
+SETTLE_S = 1.0
 """A pass that is starting an engine is given this long to record it when the controller ends."""
 
 _log = structlog.get_logger(__name__)

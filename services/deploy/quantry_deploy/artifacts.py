@@ -11,13 +11,12 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from quantry_blobs.errors import DigestMismatch
-from quantry_blobs.vault import Vault
 from quantry_core.ids import uuid7
 from quantry_core.names import check_file_path
-from quantry_core.versions import VersionDetail, manifest_digest
+from quantry_core.versions import ManifestFile, VersionDetail, manifest_digest
 
 MARKER = ".quantry-complete.json"
 INCOMING_PREFIX = ".incoming-"
@@ -26,11 +25,19 @@ Report = Callable[[float], None]
 """Called with the share of bytes that are there, 0 to 1."""
 
 
+class FileSource(Protocol):
+    """Where files come from: ``quantry_blobs.vault.Vault``."""
+
+    def fetch(self, file: ManifestFile, to: Path) -> None:
+        """Downloads a file; raises DigestMismatch and keeps nothing if it is not that file."""
+        ...
+
+
 class ArtifactCache:
     """Complete versions in one directory. Its methods block; call them from a thread."""
 
-    def __init__(self, vault: Vault, directory: Path) -> None:
-        self._vault = vault
+    def __init__(self, source: FileSource, directory: Path) -> None:
+        self._source = source
         self._directory = directory
 
     def find(self, version: VersionDetail) -> Path | None:
@@ -79,7 +86,7 @@ class ArtifactCache:
             report(fetched_bytes / total_bytes)
             target = incoming / check_file_path(file.path)
             target.parent.mkdir(exist_ok=True)
-            self._vault.fetch(file, target)
+            self._source.fetch(file, target)
             fetched_bytes += file.size_bytes
 
     def _settle(self, incoming: Path, version: VersionDetail) -> Path:

@@ -22,7 +22,8 @@ def rollout_progress(record: DeploymentRecord, rollout: Rollout, seen: Observati
     if num_ready >= release.num_replicas:
         return Progress(phase="ready", fraction=1.0, detail=detail)
     if any(replica.state is not ReplicaState.PULLING for replica in replicas):
-        return Progress(phase="starting", fraction=PULLED + (1 - PULLED) * num_ready / release.num_replicas, detail=detail)
+        share = num_ready / release.num_replicas
+        return Progress(phase="starting", fraction=round(PULLED + (1 - PULLED) * share, 3), detail=detail)
     pull = seen.pull(release.id)
     share = 1.0 if pull.state is PullState.DONE else pull.fraction
     # Whole tenths: each change is an event, and an event for every chunk would drown the others.

@@ -21,6 +21,9 @@ REPLICA_VARIABLE = "QUANTRY_REPLICA_ID"
 URL_VARIABLE = "QUANTRY_REPLICA_URL"
 OWNER_VARIABLE = "QUANTRY_DEPLOY_DIR"
 
+KILL_WAIT_S = 1.0
+"""Seconds that the kernel is given to remove what was killed."""
+
 START_TOLERANCE_S = 2.0
 """A process's start time is counted from boot; the clock may have been set since it was recorded."""
 
@@ -127,9 +130,11 @@ class ProcessTable:
             if engine.is_leader:
                 _signal_group(engine.process.pid, signal.SIGTERM)
         psutil.wait_procs([engine.process for engine in engines], timeout=within_s)
-        for engine in self._scan():
+        left = [engine.process for engine in self._scan()]
+        for process in left:
             with suppress(psutil.NoSuchProcess):
-                engine.process.kill()
+                process.kill()
+        psutil.wait_procs(left, timeout=KILL_WAIT_S)
 
     def pids(self) -> dict[str, set[int]]:
         """Returns the process ids of this controller's engines by replica id."""

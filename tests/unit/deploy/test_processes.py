@@ -1,0 +1,140 @@
+"""Engine processes: whose they are, how they ended, what they wrote, and how they are started."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from factories.client import version
+from quantry_core.jobs import EngineConfig
+from quantry_deploy.controller import is_stray
+from quantry_deploy.drivers import logs
+from quantry_deploy.drivers.process import engine_command
+from quantry_deploy.drivers.processes import EngineProcess, ProcessTable
+from quantry_deploy.drivers.protocol import StartOrder
+from quantry_deploy.settings import DeploySettings
+
+SLEEP = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[ProcessTable]:
+    """A table over a directory of its own; what it started ends with the test."""
+    table = ProcessTable(tmp_path)
+    yield table
+    table.end_all(within_s=5)
+
+
+def spawn(table: ProcessTable, tmp_path: Path, code: str = SLEEP, replica_id: str = "rep_1") -> EngineProcess:
+    command = [sys.executable, "-S", "-c", code]
+    return table.spawn(replica_id, "http://127.0.0.1:9", command, {"PATH": os.defpath}, tmp_path / f"{replica_id}.log")
+
+
+def wait_until_ended(table: ProcessTable, process: EngineProcess) -> None:
+    while table.is_running(process.pid, process.started_at):
+        os.sched_yield()
+
+
+def test_a_started_engine_is_known_again_by_its_environment(table: ProcessTable, tmp_path: Path) -> None:
+    process = spawn(table, tmp_path)
+    assert ProcessTable(tmp_path).leader("rep_1") == process
+    assert ProcessTable(tmp_path / "other").leader("rep_1") is None
+    assert table.leader("rep_2") is None
+    assert table.pids() == {"rep_1": {process.pid}}
+    assert os.getpgid(process.pid) == process.pid
+
+
+def test_a_reused_process_id_is_not_the_engine(table: ProcessTable, tmp_path: Path) -> None:
+    process = spawn(table, tmp_path)
+    assert table.is_running(process.pid, process.started_at)
+    assert not table.is_running(process.pid, process.started_at - 60)
+    table.terminate(process.pid, process.started_at - 60)
+    assert table.is_running(process.pid, process.started_at)
+
+
+def test_how_an_engine_ended_is_told(table: ProcessTable, tmp_path: Path) -> None:
+    crashed = spawn(table, tmp_path, "raise SystemExit(3)")
+    wait_until_ended(table, crashed)
+    assert table.ending(crashed.pid) == "ended with exit status 3"
+    asked = spawn(table, tmp_path, replica_id="rep_2")
+    table.terminate(asked.pid, asked.started_at)
+    wait_until_ended(table, asked)
+    assert table.ending(asked.pid) == "was ended by SIGTERM"
+    killed = spawn(table, tmp_path, replica_id="rep_3")
+    table.kill("rep_3")
+    wait_until_ended(table, killed)
+    assert table.ending(killed.pid) == "was ended by SIGKILL, as the kernel does when memory runs out"
+    assert ProcessTable(tmp_path).ending(killed.pid) == "ended"
+
+
+def test_all_end_together_the_stubborn_ones_by_force(table: ProcessTable, tmp_path: Path) -> None:
+    stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); {SLEEP}"
+    process = spawn(table, tmp_path, stubborn)
+    while logs.tail(tmp_path / "rep_1.log") != "set":
+        os.sched_yield()
+    spawn(table, tmp_path, replica_id="rep_2")
+    table.end_all(within_s=0.2)
+    assert table.pids() == {}
+    assert not table.is_running(process.pid, process.started_at)
+
+
+def test_only_engines_of_the_directory_are_killed_as_strays(table: ProcessTable, tmp_path: Path) -> None:
+    process = spawn(table, tmp_path)
+    ProcessTable(tmp_path / "other").kill_only([process.pid])
+    assert table.is_running(process.pid, process.started_at)
+    table.kill_only([process.pid])
+    wait_until_ended(table, process)
+
+
+@pytest.mark.parametrize(
+    ("known", "stray"),
+    [({}, True), ({"rep_1": 7}, False), ({"rep_1": 8}, True), ({"rep_1": None}, False)],
+)
+def test_whose_engine_it_is(known: dict[str, int | None], stray: bool) -> None:
+    assert is_stray("rep_1", {7, 9}, known) is stray
+
+
+def test_a_log_is_private_and_its_tail_short(table: ProcessTable, tmp_path: Path) -> None:
+    process = spawn(table, tmp_path, "for n in range(100): print('line', n, chr(0))")
+    wait_until_ended(table, process)
+    log_path = tmp_path / "rep_1.log"
+    assert stat.S_IMODE(log_path.stat().st_mode) == 0o600
+    lines = logs.tail(log_path).splitlines()
+    assert (lines[0], lines[-1]) == ("line 85", "line 99")
+    assert logs.tail(tmp_path / "none.log") == ""
+
+
+def test_a_log_that_has_grown_too_long_is_moved_aside(tmp_path: Path) -> None:
+    log_path = tmp_path / "rep_1.log"
+    log_path.write_text("short")
+    logs.rotate(log_path)
+    assert log_path.exists()
+    os.truncate(log_path, logs.MAX_LOG_BYTES + 1)
+    logs.rotate(log_path)
+    assert not log_path.exists()
+    assert (tmp_path / "rep_1.log.1").exists()
+
+
+def test_logs_of_long_ago_are_removed(tmp_path: Path) -> None:
+    for name, age_s in (("old.log", logs.KEPT_S + 1), ("old.log.1", logs.KEPT_S + 1), ("new.log", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age_s, 1e9 - age_s))
+    assert logs.prune(tmp_path, 1e9) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["new.log"]
+
+
+def test_the_command_line_is_made_of_typed_settings_alone(tmp_path: Path) -> None:
+    settings = DeploySettings(deploy_port=1, deploy_dir=tmp_path, engine_python=Path("/engine/bin/python"), engine_script=Path("/serve.py"))
+    engine = EngineConfig(max_model_len_tokens=512, kv_cache_bytes=2**26, max_num_seqs=4)
+    order = StartOrder("rep_1", "chat", version({"config.json": b"{}"}), engine)
+    assert engine_command(settings, order, Path("/files"), 8001) == [
+        *("/engine/bin/python", "-P", "/serve.py", "--model", "/files", "--served-model-name", "chat", "rep_1"),
+        *("--host", "127.0.0.1", "--port", "8001", "--kv-cache-bytes", "67108864", "--max-num-seqs", "4", "--max-model-len", "512"),
+    ]
+    plain = engine_command(settings, StartOrder("rep_1", "chat", order.version, EngineConfig()), Path("/files"), 8001)
+    assert "--max-model-len" not in plain

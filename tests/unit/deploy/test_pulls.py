@@ -1,0 +1,115 @@
+"""Pulls in the background: shared, tried again where that helps, refused with words where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import pytest
+
+from factories.rollout_records import true_version
+from quantry_blobs.errors import DigestMismatch, StoreUnavailable
+from quantry_core.errors import NotServable
+from quantry_core.jobs import EngineConfig, JobReason
+from quantry_core.versions import ManifestFile, VersionState
+from quantry_deploy.artifacts import ArtifactCache
+from quantry_deploy.drivers.pulls import Pulls, failed_pull
+from quantry_deploy.observations import PullState, PullStatus
+
+CONTENTS = {"config.json": b'{"max_position_embeddings": 1024}', "model.safetensors": b"weights"}
+VERSION = true_version(CONTENTS)
+ENGINE = EngineConfig()
+
+
+class Vault:
+    """Answers, or fails with what it is told."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.num_fetched = 0
+
+    def fetch(self, file: ManifestFile, to: Path) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.num_fetched += 1
+        to.write_bytes(CONTENTS[file.path])
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def settled(pulls: Pulls, engine: EngineConfig = ENGINE) -> PullStatus:
+    """Returns how a pull ended; it blocks a thread for no longer than a few small files take."""
+    for _ in range(1000):
+        if pulls.status(VERSION, engine).state is not PullState.RUNNING:
+            break
+        await asyncio.sleep(0.001)
+    return pulls.status(VERSION, engine)
+
+
+async def test_a_pull_goes_on_in_the_background_and_is_done_once(tmp_path: Path) -> None:
+    vault = Vault()
+    pulls = Pulls(ArtifactCache(vault, tmp_path))
+    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+    pulls.begin(VERSION, ENGINE)
+    pulls.begin(VERSION, ENGINE)
+    assert pulls.status(VERSION, ENGINE).state is PullState.RUNNING
+    assert await settled(pulls) == PullStatus(PullState.DONE, fraction=1.0)
+    assert vault.num_fetched == len(CONTENTS)
+    pulls.forget(VERSION)
+    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+
+
+async def test_a_vault_that_was_away_is_asked_again_after_a_while(tmp_path: Path) -> None:
+    vault, clock = Vault(), Clock()
+    pulls = Pulls(ArtifactCache(vault, tmp_path), clock=clock)
+    vault.failure = StoreUnavailable("nobody answers")
+    pulls.begin(VERSION, ENGINE)
+    assert await settled(pulls) == PullStatus(PullState.WAITING, message="nobody answers")
+    vault.failure = None
+    pulls.begin(VERSION, ENGINE)
+    assert pulls.status(VERSION, ENGINE).state is PullState.WAITING
+    clock.now_s = 5.0
+    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+    pulls.begin(VERSION, ENGINE)
+    assert (await settled(pulls)).state is PullState.DONE
+
+
+async def test_an_engine_configuration_is_checked_against_the_files(tmp_path: Path) -> None:
+    engine = EngineConfig(max_model_len_tokens=2048)
+    pulls = Pulls(ArtifactCache(Vault(), tmp_path))
+    pulls.begin(VERSION, engine)
+    refused = await settled(pulls, engine)
+    assert (refused.state, refused.reason) == (PullState.REFUSED, JobReason.INVALID_INPUT)
+    pulls.begin(VERSION, ENGINE)
+    assert (await settled(pulls)).state is PullState.DONE
+
+
+async def test_a_version_that_cannot_be_served_is_not_fetched(tmp_path: Path) -> None:
+    vault = Vault()
+    pulls = Pulls(ArtifactCache(vault, tmp_path))
+    quarantined = VERSION.model_copy(update={"state": VersionState.QUARANTINED})
+    pulls.begin(quarantined, ENGINE)
+    assert (await settled(pulls)).state is PullState.REFUSED
+    assert vault.num_fetched == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (NotServable("no"), PullState.REFUSED, JobReason.INVALID_INPUT),
+        (StoreUnavailable("away"), PullState.WAITING, JobReason.INTERNAL),
+        (DigestMismatch("other bytes"), PullState.REFUSED, JobReason.INTERNAL),
+        (OSError(errno.ENOSPC, "No space left on device"), PullState.REFUSED, JobReason.INTERNAL),
+        (ValueError("config.json is no object"), PullState.REFUSED, JobReason.INTERNAL),
+    ],
+)
+def test_what_each_failure_means(error: Exception, state: PullState, reason: JobReason) -> None:
+    status = failed_pull(error)
+    assert (status.state, status.reason) == (state, reason)
+    assert str(error.args[-1]) in status.message
