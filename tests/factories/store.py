@@ -153,7 +153,7 @@ class Platform:
 
     async def dataset(self, name: str = "tales", content: str = "once upon a time") -> Dataset:
         async with self.database.begin() as uow:
-            return await uow.datasets.add(self.project_id, name, blob(content))
+            return (await uow.datasets.add(self.project_id, name, blob(content)))[0]
 
     async def job(self, job_id: str) -> Job:
         async with self.database.begin() as uow:

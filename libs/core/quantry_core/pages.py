@@ -1,4 +1,4 @@
-"""Cursor pages: every list of the control plane answers one."""
+"""Cursor pages: how the control plane answers lists that grow."""
 
 from __future__ import annotations
 

@@ -98,7 +98,11 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(str(self._socket_path))
+        try:
+            self.sock.connect(str(self._socket_path))
+        except OSError:
+            self.close()
+            raise
 
 
 class _UnixTransport(xmlrpc.client.Transport):
@@ -107,6 +111,13 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._socket_path = socket_path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        del host
+        connection = _UnixConnection(self._socket_path)
+        self._connection = (host, connection)
+        return connection
+
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
         # One connection per request: a kept one would have to be watched for supervisord's end.
-        return _UnixConnection(self._socket_path)
+        try:
+            return super().request(host, handler, request_body, verbose)
+        finally:
+            self.close()

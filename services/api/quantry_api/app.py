@@ -48,7 +48,7 @@ def build_app(settings: ApiSettings, store: StoreSettings) -> FastAPI:
         "Quantry control plane",
         description="Jobs, deployments, keys, audit, and the execution API of workers.",
         database=database,
-        health={"broker": waker.ping},
+        # Health asks the database alone, not the broker: that only wakes workers, and while it is away jobs are still taken in.
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
     )

@@ -59,10 +59,6 @@ class Waker:
             _log.warning("wake.not_sent", queue=queue, error=repr(error))
         return error is None
 
-    async def ping(self) -> None:
-        """Returns when the broker answers; raises what its client raises otherwise."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._ask)
-
     def close(self) -> None:
         """Stops the thread after what it is doing."""
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -78,10 +74,6 @@ class Waker:
         with self._celery.connection_for_write() as connection:
             if num_waiting(connection, queue.value) < MAX_WAITING_MESSAGES:
                 self._celery.send_task(WAKE_TASK, args=[queue.value], queue=queue.value, connection=connection, expires=EXPIRES_S)
-
-    def _ask(self) -> None:
-        with self._celery.connection_for_write() as connection:
-            connection.connect()
 
 
 def num_waiting(connection: Connection, queue: str) -> int:

@@ -44,7 +44,7 @@ def make_app(database: Database, parts: Parts) -> FastAPI:
         "Quantry registry",
         description="Models, versions, files, lineage, aliases, datasets, and the seal.",
         database=database,
-        health={"object store": parts.ensure_buckets},
+        health={"object store": parts.check_buckets},
         openapi_url=OPENAPI_URL,
         lifespan=lifespan,
     )

@@ -16,6 +16,9 @@ from quantry_registry.settings import RegistrySettings
 MAX_SEALS_AT_ONCE = 4
 """Files hashed at the same time, over all requests; more would only share the same processors and disks."""
 
+HEALTH_PREFIX = "health/"
+"""Nothing lies here: listing it asks whether the bucket is there and costs nothing."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -28,9 +31,18 @@ class Parts:
     seal_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SEALS_AT_ONCE))
 
     async def ensure_buckets(self) -> None:
-        """Makes the buckets that are missing; raises StoreUnavailable or StoreRefused if it cannot. Serves as the health check."""
+        """Makes the buckets that are missing; raises StoreUnavailable or StoreRefused if it cannot."""
         for bucket in (self.vault.bucket, self.staging.bucket):
             await asyncio.to_thread(self.store.ensure_bucket, bucket)
+
+    async def check_buckets(self) -> None:
+        """Raises StoreUnavailable or StoreRefused unless both buckets are there. A health check never makes a missing vault."""
+        for bucket in (self.vault.bucket, self.staging.bucket):
+            await asyncio.to_thread(self._ask, bucket)
+
+    def _ask(self, bucket: str) -> None:
+        for _key in self.store.list(bucket, HEALTH_PREFIX):
+            return
 
 
 def make_parts(settings: RegistrySettings, blob_settings: BlobSettings, store: ObjectStore) -> Parts:

@@ -101,7 +101,7 @@ class Api:
         file = ManifestFile(path="text.txt", size_bytes=len(content), sha256=sha256(content).hexdigest())
         async with self.database.begin() as uow:
             await record_blobs(uow, [file])
-            return (await uow.datasets.add(self.project_id, name, file)).id
+            return (await uow.datasets.add(self.project_id, name, file))[0].id
 
 
 def slug(response: httpx.Response) -> str:

@@ -111,3 +111,12 @@ async def test_a_key_of_another_project_sees_nothing_of_this_one(api: Api) -> No
     async with client_of(api.app, worker_secret) as client:
         body = {"queue": "cpu", "worker_id": "other:1", "environments": ["ml"]}
         assert (await client.post("/api/v1/execution/next", json=body)).status_code == 204
+
+
+async def test_no_admin_makes_a_gateway_key(api: Api) -> None:
+    """A gateway's key sees the routes of every project."""
+    refused = await api[Role.ADMIN].post("/api/v1/keys", json={"name": "mine", "role": "gateway"})
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:quantry:problem:invalid-input"
+    listed = (await api[Role.ADMIN].get("/api/v1/keys")).json()["data"]
+    assert "mine" not in {key["name"] for key in listed}

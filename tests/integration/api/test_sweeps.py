@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 import redis
-from pydantic import SecretStr
 
 from quantry_api.sweeps import Sweeper
 from quantry_api.wake import MAX_WAITING_MESSAGES, Waker
@@ -97,16 +96,10 @@ async def test_a_broker_that_is_away_is_a_false_and_no_more() -> None:
     started = asyncio.get_running_loop().time()
     assert await waker.wake(Queue.CPU) is False
     assert asyncio.get_running_loop().time() - started < 2
-    with pytest.raises(redis.ConnectionError):
-        await waker.ping()
     waker.close()
 
 
-async def test_health_tells_of_a_broker_that_is_away(api: Api, redis_url: str) -> None:
-    assert (await api[Role.VIEWER].get("/healthz")).json() == {"status": "ok"}
+async def test_the_api_is_well_without_its_broker(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.execute_command("CLIENT", "PAUSE", 2000, "ALL")
-    response = await api[Role.VIEWER].get("/healthz")
-    assert response.status_code == 503
-    assert "broker" in response.json()["detail"]
-    assert SecretStr(redis_url).get_secret_value() not in response.text
+    assert (await api[Role.VIEWER].get("/healthz")).json() == {"status": "ok"}

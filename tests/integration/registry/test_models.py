@@ -174,3 +174,15 @@ async def test_health_tells_that_the_object_store_is_away(registry: Registry, bl
         answer = await client.get("/healthz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert "object store" in answer.json()["detail"]
+
+
+async def test_health_never_makes_a_missing_vault(registry: Registry, blob_settings: BlobSettings, database_url: str) -> None:
+    lost = blob_settings.model_copy(update={"vault_bucket": "a-vault-that-is-lost"})
+    store = MinioStore(lost)
+    app = make_app(Database(database_url), make_parts(registry.parts.settings, lost, store))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as client:
+        for _ in range(2):
+            answer = await client.get("/healthz")
+            assert answer.status_code == 503
+            assert "object store" in answer.json()["detail"]
+    store.close()

@@ -20,7 +20,7 @@ and an illegal move raises.
 
 ## Jobs
 Where a job is; its `reason` says why. `running` goes back to `queued` when its worker was lost or handed it back.
-A cancel request is a flag, not a state.
+A cancel request is a flag, not a state. Nothing leads to `waiting` yet: it is for jobs that need other jobs.
 
 {jobs}
 ## Rollouts
@@ -42,7 +42,7 @@ def diagram(table: Mapping[State, Iterable[State]], first: Iterable[State]) -> s
 
 def document() -> str:
     return TEXT.format(
-        jobs=diagram(TRANSITIONS, [JobStatus.WAITING, JobStatus.QUEUED]),
+        jobs=diagram(TRANSITIONS, [JobStatus.QUEUED]),
         rollouts=diagram(ROLLOUT_TRANSITIONS, [RolloutState.PENDING]),
     )
 

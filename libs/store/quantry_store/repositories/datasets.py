@@ -71,8 +71,8 @@ class DatasetRepository:
         statement = select(DatasetRow).where(DatasetRow.project_id == project_id)
         return await load_page(self._session, statement, DatasetRow.id, lambda row: _dataset(row[0]), after=after, limit=limit)
 
-    async def add(self, project_id: str, name: str, stored: Stored) -> Dataset:
-        """Returns the dataset with these bytes under this name: the one there is, or a new one with the next number.
+    async def add(self, project_id: str, name: str, stored: Stored) -> tuple[Dataset, bool]:
+        """Returns the dataset with these bytes under this name, and whether it is new: then it has the next number.
 
         The bytes must be in the vault already. Raises InvalidName.
         """
@@ -82,7 +82,7 @@ class DatasetRepository:
         same_name = (DatasetRow.project_id == project_id, DatasetRow.name == name)
         same = (await self._session.scalars(select(DatasetRow).where(*same_name, DatasetRow.sha256 == stored.sha256))).one_or_none()
         if same is not None:
-            return _dataset(same)
+            return _dataset(same), False
         await self._blobs.add({stored.sha256: stored.size_bytes})
         highest = (await self._session.scalars(select(func.max(DatasetRow.number)).where(*same_name))).one()
         row = DatasetRow(
@@ -95,7 +95,7 @@ class DatasetRepository:
         )
         self._session.add(row)
         await self._session.flush()
-        return _dataset(row)
+        return _dataset(row), True
 
 
 def _dataset(row: DatasetRow) -> Dataset:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from quantry_core.errors import NotFound
+from quantry_core.errors import InvalidInput, NotFound
 from quantry_core.ids import IdPrefix, is_id
-from quantry_core.keys import ApiKey, Identity, KeyRequest, NewKey
+from quantry_core.keys import ApiKey, Identity, KeyRequest, NewKey, Role
 from quantry_core.pages import Page
 from quantry_http.auth import Admin, AnyCaller, Db
 from quantry_http.pages import PageParams
@@ -31,6 +31,9 @@ async def list_keys(caller: Admin, db: Db, page: PageParams) -> Page[ApiKey]:
 @router.post("/keys", status_code=201)
 async def create_key(request: KeyRequest, caller: Admin, db: Db) -> NewKey:
     """Makes a key and shows its secret this once."""
+    if request.role is Role.GATEWAY:
+        # A gateway serves every project: its key is made by whoever runs the installation, with quantry_api.bootstrap.
+        raise InvalidInput("a gateway's key cannot be made here: it would see the routes of every project")
     async with db.begin() as uow:
         key, secret = await uow.keys.create(caller.project_id, request.name, request.role, who=caller)
     return NewKey(key=key, secret=secret)

@@ -9,12 +9,10 @@ from typing import BinaryIO, cast
 
 from quantry_blobs.stores import Stored
 from quantry_blobs.vault import Vault
-from quantry_core.errors import UnknownDataset
 from quantry_core.keys import Identity
 from quantry_core.versions import Dataset
 from quantry_registry.datasets.text import TextCheck
 from quantry_store.database import Database
-from quantry_store.unit_of_work import UnitOfWork
 
 MAX_MEMORY_BYTES = 8 * 1024**2
 """A longer text goes to a file in the temporary directory while it is checked."""
@@ -27,9 +25,7 @@ async def add_text(database: Database, vault: Vault, caller: Identity, name: str
     """
     stored = await _take_in(vault, pieces)
     async with database.begin() as uow:
-        highest = await _highest_number(uow, caller.project_id, name)
-        dataset = await uow.datasets.add(caller.project_id, name, stored)
-        is_new = dataset.number > highest
+        dataset, is_new = await uow.datasets.add(caller.project_id, name, stored)
         if is_new:
             data = {"ref": dataset.ref, "sha256": dataset.sha256, "size_bytes": dataset.size_bytes}
             await uow.audit.record(caller, "dataset.add", "dataset", dataset.id, data)
@@ -45,10 +41,3 @@ async def _take_in(vault: Vault, pieces: AsyncIterator[bytes]) -> Stored:
         check.finish()
         await asyncio.to_thread(file.seek, 0)
         return await asyncio.to_thread(vault.put_stream, cast(BinaryIO, file))
-
-
-async def _highest_number(uow: UnitOfWork, project_id: str, name: str) -> int:
-    try:
-        return (await uow.datasets.resolve(project_id, name)).number
-    except UnknownDataset:
-        return 0
