@@ -30,7 +30,8 @@ class CommandLine:
     """Runs ``quantry`` on one state directory."""
 
     def __init__(self, home: Path) -> None:
-        self.state_dir = home / "stack"
+        # Characters that a database address, a shell and a configuration file read in their own ways.
+        self.state_dir = home / "a stack+more&all"
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("QUANTRY_")}
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
