@@ -16,10 +16,10 @@ demo: ## From master to a served, quantized checkpoint, on real parts; stops eve
 
 up: ## Start the whole platform on this machine and print its addresses
 	@$(ENVIRONMENTS) build light ml engine-cpu
-	@.venvs/light/bin/quantry up --state-dir $(STATE_DIR)
+	@.venvs/light/bin/quantry up --state-dir "$(STATE_DIR)"
 
 down: ## Stop it; the data stays
-	@.venvs/light/bin/quantry down --state-dir $(STATE_DIR)
+	@.venvs/light/bin/quantry down --state-dir "$(STATE_DIR)"
 
 test: ## The tests, on the same real parts
 	@$(ENVIRONMENTS) build dev ml engine-cpu
@@ -34,7 +34,7 @@ check: ## ruff, mypy --strict, import-linter and the unit tests
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
 	@$(DEV)/mypy
-	@$(DEV)/lint-imports --no-timing --no-logo 2>/dev/null || $(DEV)/lint-imports
+	@$(DEV)/lint-imports
 	@$(DEV)/pytest -q tests/unit
 
 format: ## Format the code

@@ -1,5 +1,9 @@
 """Builds Quantry's Python environments from the hash-locked requirement files beside this file.
 
+Everything is installed by its SHA-256 from a lock, with one exception: torch (and what only a GPU build of it pulls in).
+Its wheel depends on the machine, so it is pinned by version alone and comes, unhashed, from PyTorch's index over HTTPS or
+from the find-links place that UV_FIND_LINKS or PIP_FIND_LINKS names.
+
 Runs on the plain Python of a fresh machine (3.11 or newer, Linux): standard library only. Environments land under
 ``.venvs/<name>``; each is rebuilt only when one of its inputs changed. Called by the Makefile:
 
@@ -15,6 +19,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -22,6 +27,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
@@ -91,6 +97,9 @@ def main() -> int:
     except BuildError as error:
         print(f"environments: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("environments: interrupted; the same command builds what is missing", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -154,14 +163,16 @@ def build_one(uv: Path, name: str) -> Timing | None:
     timing = Timing()
     started = time.monotonic()
     run([str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
-    install = [str(uv), "pip", "install", "--compile-bytecode", "--python", str(home / "bin" / "python")]
+    linked = [str(uv), "pip", "install", "--python", str(home / "bin" / "python")]
+    install = [*linked, "--compile-bytecode"]
     if environment.has_torch:
         timing.download_s += install_torch(install)
     lock = str(REQUIREMENTS / f"{environment.lock}.lock")
     timing.download_s += timed_install([*install, "--require-hashes", "--no-deps", "-r", lock])
     editables = [part for package in environment.packages for part in ("-e", str(ROOT / package))]
     if editables:
-        timed_install([*install, "--no-deps", "--no-build-isolation", *editables])
+        # Not compiled: these packages are run from the source tree, which is the user's.
+        timed_install([*linked, "--no-compile-bytecode", "--no-deps", "--no-build-isolation", *editables])
     stamp.write_text(digest)
     timing.install_s = time.monotonic() - started - timing.download_s
     return timing
@@ -169,11 +180,28 @@ def build_one(uv: Path, name: str) -> Timing | None:
 
 def install_torch(install: list[str]) -> float:
     """Installs torch alone: the CPU wheel, or with QUANTRY_TORCH_BACKEND=auto the one that fits the machine's driver."""
-    backend = os.environ.get("QUANTRY_TORCH_BACKEND", "cpu")
-    if find_links():
-        return timed_install([*install, "--no-deps", TORCH])
-    deps = ["--no-deps"] if backend == "cpu" else []
-    return timed_install([*install, *deps, f"--torch-backend={backend}", TORCH])
+    return timed_install([*install, *torch_request(torch_backend(), find_links())])
+
+
+def torch_backend() -> str:
+    return os.environ.get("QUANTRY_TORCH_BACKEND") or "cpu"
+
+
+def torch_request(backend: str, links: str | None) -> list[str]:
+    """Returns what uv is asked for. A CPU wheel at hand is taken by its full version, so that no index is asked for a GPU build."""
+    if backend != "cpu":
+        return [f"--torch-backend={backend}", TORCH]
+    if holds_cpu_wheel(links):
+        return ["--no-deps", f"{TORCH}+cpu"]
+    return ["--no-deps", "--torch-backend=cpu", TORCH]
+
+
+def holds_cpu_wheel(links: str | None) -> bool:
+    """Tells whether a find-links folder on this machine holds torch's CPU wheel for this interpreter. URLs are not looked at."""
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    wheel = f"{TORCH.replace('==', '-')}+cpu-{tag}-{tag}-*_{platform.machine()}.whl"
+    places = [Path(unquote(urlsplit(place).path) if place.startswith("file://") else place) for place in (links or "").split(",") if place]
+    return any(next((ROOT / place).glob(wheel), None) is not None for place in places)
 
 
 def timed_install(command: list[str]) -> float:
@@ -211,10 +239,13 @@ def drop_cuda(lock: Path) -> None:
 
 
 def inputs_digest(environment: Environment) -> str:
-    """Digest of what the environment is made from: its lock, the packages' pyproject files, this file, the interpreter."""
+    """Digest of what the environment is made from: its lock, the packages' pyproject files, this file, the interpreter, torch's origin."""
     paths = [REQUIREMENTS / f"{environment.lock}.lock", Path(__file__)]
     paths += [ROOT / package / "pyproject.toml" for package in environment.packages]
     parts = [sys.version, str(ROOT), *(file_digest(path) for path in paths)]
+    if environment.has_torch:
+        # The others come by their hashes, wherever from.
+        parts += [f"torch backend {torch_backend()}", f"find links {find_links() or ''}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -223,7 +254,8 @@ def file_digest(path: Path) -> str:
 
 
 def find_links() -> str | None:
-    return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+    """Returns the places as uv writes them, with commas between; pip's variable has spaces there."""
+    return os.environ.get("UV_FIND_LINKS") or ",".join(os.environ.get("PIP_FIND_LINKS", "").split()) or None
 
 
 def uv_environment() -> dict[str, str]:

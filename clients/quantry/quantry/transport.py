@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -35,6 +37,15 @@ def path_part(text: str) -> str:
     return text
 
 
+def is_loopback(url: str) -> bool:
+    """Tells whether a URL's host is this machine by its name or number; nothing is looked up."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class Transport:
     """Sends requests; one per client. ``sleep`` is injected so that tests wait for nothing."""
 
@@ -55,6 +66,8 @@ class Transport:
             transport=transport,
             # No redirect is part of the API; following one could carry the key to another server.
             follow_redirects=False,
+            # A proxy named in the environment is for the way out: it would look for this machine's server on its own machine.
+            trust_env=not is_loopback(connection.url),
         )
 
     def close(self) -> None:

@@ -133,5 +133,5 @@ def failing_in_one_sentence(state_dir: Path) -> Iterator[None]:
         typer.echo(f"quantry: {explain(error, state_dir)}", err=True)
         raise typer.Exit(1) from error
     except Interrupted as interrupt:
-        typer.echo("quantry: interrupted; nothing was left running", err=True)
+        typer.echo("quantry: interrupted" + (f"; {interrupt.outcome}" if interrupt.outcome else ""), err=True)
         raise typer.Exit(interrupt.exit_code) from interrupt

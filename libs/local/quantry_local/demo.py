@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,9 @@ from quantry.errors import ClientError
 from quantry_local.demo_steps import STEPS, Demo, Step, StepFailed
 from quantry_local.demo_view import LineView, LiveView, View, result_table
 from quantry_local.errors import StackError
+from quantry_local.folders import choose_folders, is_empty
 from quantry_local.installation import find_installation
+from quantry_local.interrupts import Interrupted
 from quantry_local.leftovers import find_processes
 from quantry_local.memory import MemorySampler
 from quantry_local.ports import free_ports
@@ -37,11 +40,16 @@ class BuildTimes(BaseModel):
 
 
 def run_demo(console: Console, state_dir: Path | None = None) -> int:
-    """Runs the demo and returns the exit code: 0 only if every step truly worked and nothing was left running."""
+    """Runs the demo and returns the exit code: 0 only if every step truly worked and nothing was left running.
+
+    Raises StackError, having touched nothing, where ``state_dir`` is not the demo's alone.
+    """
     started = time.monotonic()
     installation = find_installation()
     build = build_times(installation.root)
-    chosen = state_dir or installation.root / ".quantry" / f"demo-{os.getpid()}"
+    chosen = (state_dir or installation.root / ".quantry" / f"demo-{os.getpid()}").resolve()
+    check_fresh(chosen)
+    made = [path for path in (chosen, *chosen.parents) if not path.exists()]
     view: View = LiveView(console, [*(step.title for step in STEPS), STOP_TITLE]) if console.is_terminal else LineView(console)
     stack = Stack(Options(chosen, gateway_port=free_ports(1, besides=set())[0], installation=installation), view.note)
     demo = Demo(stack, installation.examples)
@@ -52,9 +60,15 @@ def run_demo(console: Console, state_dir: Path | None = None) -> int:
                 failure = take(step, demo, view)
                 if failure:
                     break
-        finally:
-            # Also when a signal ended the steps: this runs to its end, whatever else is sent.
+        except BaseException as error:
+            # A signal, or a defect. This runs to its end, whatever else is sent.
             stop_failure = stop(stack, view)
+            if isinstance(error, Interrupted):
+                error.outcome = stop_failure or "nothing was left running"
+            raise
+        else:
+            stop_failure = stop(stack, view)
+        finally:
             view.close()
     failure = failure or stop_failure
     if failure:
@@ -64,10 +78,21 @@ def run_demo(console: Console, state_dir: Path | None = None) -> int:
         return 1
     show_results(console, demo)
     show_costs(console, build, time.monotonic() - started, memory.peak_bytes)
-    stack.forget()
+    stack.empty()
     with suppress(OSError):
-        stack.folders.state_dir.parent.rmdir()
+        for path in made:
+            path.rmdir()
     return 0
+
+
+def check_fresh(state_dir: Path) -> None:
+    """Raises StackError if anything is there that the demo would stop or remove at its end without having made it."""
+    folders = choose_folders(state_dir)
+    for path in (folders.state_dir, *folders.outside):
+        if not is_empty(path):
+            raise StackError(f"{path} is not empty, and the demo removes what it worked in; name a new or an empty folder with --state-dir")
+    if find_processes(folders.state_dir):
+        raise StackError(f"a stack still runs for {state_dir}; stop it with `quantry down --state-dir {shlex.quote(str(state_dir))}`")
 
 
 def take(step: Step, demo: Demo, view: View) -> str | None:

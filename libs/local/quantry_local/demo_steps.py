@@ -153,7 +153,7 @@ def complete(demo: Demo, report: Report) -> str:
     request = {"model": DEPLOYMENT, "prompt": PROMPT, "max_tokens": NUM_TOKENS, "temperature": 0}
     deadline = time.monotonic() + ROUTE_TIMEOUT_S
     while True:
-        response = httpx.post(f"{demo.url}/v1/completions", json=request, headers=_headers(demo), timeout=120)
+        response = httpx.post(f"{demo.url}/v1/completions", json=request, headers=_headers(demo), timeout=120, trust_env=False)
         # The gateway hears of a new deployment a moment after the rollout has ended.
         if response.status_code not in {404, 503} or time.monotonic() > deadline:
             break
@@ -176,7 +176,8 @@ def chat(demo: Demo, report: Report) -> str:
     }
     pieces: list[str] = []
     has_ended = False
-    with httpx.stream("POST", f"{demo.url}/v1/chat/completions", json=request, headers=_headers(demo), timeout=120) as response:
+    url = f"{demo.url}/v1/chat/completions"
+    with httpx.stream("POST", url, json=request, headers=_headers(demo), timeout=120, trust_env=False) as response:
         if response.status_code != 200:
             raise StepFailed(f"the gateway answered {response.status_code}: {response.read().decode()[:300]}", demo.stack.log_of("gateway"))
         for line in response.iter_lines():

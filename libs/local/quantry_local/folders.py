@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,15 @@ MAX_SOCKET_PATH_CHARS = 100
 """Linux takes 107 bytes for a Unix socket's path; a little is kept for Postgres's lock file beside it."""
 
 LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
+
+MARKS = ("ports.json", "secrets.json")
+"""Files that only a stack's own directory holds."""
+
+FIRST_NAMES = re.compile(r"logs|run|postgres|lock|\.writable|\.ports\.json\.\d+|demo-\d+")
+"""What a start makes before the first of ``MARKS``, and the demos' directories, which lie in the default one."""
+
+UNFIT_CHARACTERS = ',"\\\n\r'
+"""In a state directory's path: Postgres and libpq split socket folders at commas, Redis quotes its folder."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,18 @@ class Folders:
         """Folders of this stack that are not below its state directory."""
         return [path for path in (self.postgres_home, self.sockets) if not path.is_relative_to(self.state_dir)]
 
-    def make(self) -> None:
-        """Makes the folders with narrow modes; raises StackError if one cannot be made or is somebody else's."""
+    def is_used(self) -> bool:
+        """Tells whether the state directory is there and a stack's own: by its files, or what a first start that failed left."""
         try:
+            names = {path.name for path in self.state_dir.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return any(mark in names for mark in MARKS) or (bool(names) and all(FIRST_NAMES.fullmatch(name) for name in names))
+
+    def make(self) -> None:
+        """Makes the folders with narrow modes; raises StackError if one cannot be made, or is somebody else's or for other things."""
+        try:
+            self._check_fit()
             self.state_dir.mkdir(parents=True, exist_ok=True)
             # Root lends Postgres an account: that account must pass through, and can list nothing.
             self.state_dir.chmod(0o711 if self.account and can_enter(self.state_dir.parent, self.account) else 0o700)
@@ -52,6 +71,30 @@ class Folders:
                 f"{self.state_dir} cannot be used as state directory ({error.strerror}: {error.filename}); "
                 "choose one you may write, on a disk with room, with --state-dir"
             ) from error
+
+    def _check_fit(self) -> None:
+        """Raises StackError unless the state directory may be taken over: it is closed to others, and `forget` empties it."""
+        if any(character in str(self.state_dir) for character in UNFIT_CHARACTERS):
+            raise StackError(
+                f"the path {str(self.state_dir)!r} cannot be a state directory: "
+                "it may hold no comma, double quote, backslash or line break; choose another --state-dir"
+            )
+        if not self.state_dir.is_dir():
+            return
+        if self.state_dir.stat().st_mode & stat.S_ISVTX:
+            raise StackError(f"{self.state_dir} is shared by every user of this machine; choose a folder of its own with --state-dir")
+        if not is_empty(self.state_dir) and not self.is_used():
+            raise StackError(f"{self.state_dir} holds files that are no stack's; choose a new or an empty folder with --state-dir")
+
+
+def is_empty(path: Path) -> bool:
+    """Tells whether nothing is lost by using this path: it is not there, or is a folder that holds nothing."""
+    try:
+        return next(path.iterdir(), None) is None
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def choose_folders(state_dir: Path) -> Folders:

@@ -18,6 +18,8 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+        self.outcome: str | None = None
+        """Set by whoever stopped something because of it: what is now so, for people."""
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:

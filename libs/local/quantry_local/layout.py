@@ -22,6 +22,18 @@ EXIT_GRACE_S = 4.0
 """Seconds that a stopping deploy service leaves its engines; less than in production, because `down` ends within 15 s."""
 
 
+PASSED_ON = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("HF_ENDPOINT", "HF_HOME"),
+        *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    }
+)
+"""Of the caller's environment a service gets these and LC_*: machine, way out, devices. No keys, no PYTHONPATH, no PGOPTIONS."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Everything that decides how the stack's processes are started."""
@@ -32,7 +44,7 @@ class Layout:
     secrets: Secrets
     import_roots: Sequence[Path]
     inherited: Mapping[str, str]
-    """The caller's environment: proxies, certificate files, the model hub's settings. Its QUANTRY_ variables are left out."""
+    """The caller's environment; services get what PASSED_ON names."""
 
     settings: Mapping[str, str]
     """Environment variables that every service gets last."""
@@ -165,7 +177,7 @@ class Layout:
         )
 
     def _python(self, module: str, variables: Mapping[str, str], arguments: Sequence[str] = ()) -> LaunchFile:
-        inherited = {name: value for name, value in self.inherited.items() if not name.startswith("QUANTRY_")}
+        inherited = {name: value for name, value in self.inherited.items() if name in PASSED_ON or name.startswith("LC_")}
         environment = {
             **inherited,
             STACK_VARIABLE: stack_mark(self.folders.state_dir),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quantry_local.launch import LaunchFile
+from quantry_local.loopback import open_directly
 
 READY_TIMEOUT_S = 60.0
 
@@ -44,9 +43,9 @@ def answers_ok(url: str) -> Callable[[], bool]:
 
     def ask() -> bool:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a fixed http address
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+            with open_directly(url, timeout_s=5) as answer:
+                return answer.status == 200
+        except OSError:
             return False
 
     return ask

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from quantry_local.account import Account, can_enter
 from quantry_local.errors import StackError
@@ -63,7 +64,7 @@ class Postgres:
 
     def database_url(self, database: str) -> str:
         """Returns SQLAlchemy's address of one database of this server."""
-        return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={self.socket_dir}&port={PORT}"
+        return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={quote(str(self.socket_dir))}&port={PORT}"
 
     @property
     def binaries(self) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
 
 from quantry_local.account import Account
 from quantry_local.errors import StackError
 from quantry_local.folders import Folders, make_private
+from quantry_local.loopback import open_directly
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -55,9 +55,9 @@ class S3:
     def is_ready(self) -> bool:
         """Asks for the bucket list without a key: the refusal is the server's own answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.endpoint}/", timeout=2) as answer:
-                return bool(answer.status < 500)
-        except urllib.error.HTTPError as error:
+            with open_directly(f"http://{self.endpoint}/", timeout_s=2) as answer:
+                return answer.status < 500
+        except HTTPError as error:
             return error.code in {400, 403}
         except OSError:
             return False

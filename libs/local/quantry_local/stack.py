@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from quantry_local.errors import StackError
 from quantry_local.folders import choose_folders, make_private
 from quantry_local.installation import Installation, find_installation
-from quantry_local.interrupts import uninterrupted
+from quantry_local.interrupts import Interrupted, uninterrupted
 from quantry_local.last_words import last_words
 from quantry_local.layout import Layout
 from quantry_local.leftovers import end_processes, find_processes
@@ -32,6 +33,7 @@ MIN_FREE_BYTES = 512 * 1024**2
 SUPERVISOR_START_S = 20.0
 STOP_DEADLINE_S = 8.0
 """Seconds for an orderly end; what is left then is ended by force, which takes up to 7 more: 15 in all."""
+SUPERVISOR_REAP_S = 5.0
 STOP_ORDER = (("deploy", "worker"), ("gateway",), ("api", "registry"), ("s3", "redis"), ("postgres",))
 """Those that do not need each other stop at the same time."""
 
@@ -79,6 +81,7 @@ class Stack:
         self.folders = choose_folders(options.state_dir)
         self._files = SupervisorFiles(self.folders)
         self._rpc = SupervisorRpc(self._files.socket)
+        self._supervisor: subprocess.Popen[bytes] | None = None
 
     def up(self) -> Up:
         """Returns once every part answers; starts what is not up. Raises StackError, having stopped what it had started."""
@@ -97,14 +100,18 @@ class Stack:
             except OSError as error:
                 self._stop()
                 raise explain(error, self.folders.state_dir) from error
+            except Interrupted as interrupt:
+                self._stop()
+                interrupt.outcome = "nothing was left running"
+                raise
             except BaseException:
                 self._stop()
                 raise
 
     def down(self) -> bool:
         """Stops everything within 15 seconds; returns whether anything ran. Data stays."""
-        if not self.folders.state_dir.is_dir():
-            # Somebody removed it under a running stack.
+        if not self.folders.is_used():
+            # Somebody removed it under a running stack, or it never was a stack's: then no lock file belongs in it.
             return end_processes(self.folders.state_dir) > 0
         with locked(self.folders.state_dir):
             return self._stop()
@@ -130,9 +137,19 @@ class Stack:
         return self.folders.logs / f"{part}.log"
 
     def forget(self) -> None:
-        """Removes everything the stack keeps, data included. It must be down."""
-        for path in (self.folders.state_dir, *self.folders.outside):
-            shutil.rmtree(path, ignore_errors=True)
+        """Removes everything the stack keeps, data and directory included. It must be down."""
+        self.empty()
+        with suppress(OSError):
+            self.folders.state_dir.rmdir()
+
+    def empty(self) -> None:
+        """Removes everything the stack keeps, data included, but not its directory, which was there before. It must be down."""
+        inside = list(self.folders.state_dir.iterdir()) if self.folders.state_dir.is_dir() else []
+        for path in (*inside, *self.folders.outside):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _start(self) -> Up:
         ports = choose_ports(load_ports(self.folders.state_dir), self._options.gateway_port)
@@ -161,6 +178,8 @@ class Stack:
                 self._say("stopping")
                 self._stop_in_order(time.monotonic() + STOP_DEADLINE_S)
             num_left = end_processes(self.folders.state_dir)
+            if self._supervisor is not None:
+                self._supervisor.wait(SUPERVISOR_REAP_S)
             if num_left:
                 self._say(f"ended {num_left} processes that were left over")
             left = find_processes(self.folders.state_dir)
@@ -226,7 +245,7 @@ class Stack:
         environment = layout.migrate().launch.environment
         with self._files.log.open("ab") as log:
             # Its own session: a Ctrl-C in the terminal reaches this command, which stops the parts in order.
-            process = subprocess.Popen(
+            process = self._supervisor = subprocess.Popen(
                 command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + SUPERVISOR_START_S

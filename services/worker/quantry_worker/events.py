@@ -81,13 +81,16 @@ class EventBuffer:
         self._on_progress(current)
 
     def flush(self) -> bool:
-        """Posts all that was said up to now; returns whether that succeeded."""
+        """Posts all that was said up to now, and waits for what the thread is posting; returns whether that succeeded."""
         with self._lock:
             self._next_progress_at = 0.0
-        while self._has_pending():
+        while True:
+            # A batch leaves what is pending only while this is held: so nothing pending here means nothing on its way either.
+            with self._posting:
+                if not self._has_pending():
+                    return self._guard.reason() is not StopReason.STALE
             if not self._post():
                 return False
-        return True
 
     def _add(self, draft: EventDraft) -> None:
         with self._lock:

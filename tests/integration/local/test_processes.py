@@ -16,10 +16,12 @@ import psutil
 import pytest
 
 from factories.servers import free_port
+from quantry_local.demo import check_fresh
 from quantry_local.errors import StackError
 from quantry_local.launch import LaunchFile
 from quantry_local.leftovers import STACK_VARIABLE, end_processes, find_processes, is_alive, stack_mark
 from quantry_local.ports import Ports, choose_ports, is_free
+from quantry_local.stack import Options, Stack
 
 Spawn = Callable[[str, Mapping[str, str]], subprocess.Popen[bytes]]
 
@@ -131,3 +133,29 @@ def test_a_taken_gateway_port_names_its_holder_and_the_option() -> None:
         assert not is_free(port)
         with pytest.raises(StackError, match=rf"port {port} is taken by .+ \(pid {os.getpid()}\).*--port"):
             choose_ports(None, port)
+
+
+def test_down_ends_what_a_removed_state_directory_left(tmp_path: Path, spawn: Spawn) -> None:
+    gone = tmp_path / "gone"
+    left = spawn(SLEEP, {STACK_VARIABLE: stack_mark(gone)})
+    first_line(left)
+    assert Stack(Options(gone)).down()
+    assert left.wait(1) == -signal.SIGTERM
+    assert not gone.exists()
+    assert not Stack(Options(gone)).down()
+
+
+def test_down_leaves_a_folder_that_is_no_stacks_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("of another program")
+    (tmp_path / "thesis.tex").touch()
+    assert not Stack(Options(tmp_path)).down()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "thesis.tex"]
+    assert (tmp_path / "lock").read_text() == "of another program"
+
+
+def test_the_demo_refuses_a_folder_whose_stack_still_runs(tmp_path: Path, spawn: Spawn) -> None:
+    running = spawn(SLEEP, {STACK_VARIABLE: stack_mark(tmp_path)})
+    first_line(running)
+    with pytest.raises(StackError, match="still runs"):
+        check_fresh(tmp_path)
+    assert running.poll() is None

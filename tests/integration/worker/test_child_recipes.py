@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
@@ -166,6 +167,44 @@ def test_quantized_weights_are_small_tied_and_pass_the_gate(quantized: Ran) -> N
     assert [event.fraction for event in progress] == sorted(event.fraction for event in progress)
 
 
+def test_config_json_is_the_masters_with_quantization_config_added(quantized: Ran) -> None:
+    config = json.loads((quantized.output_dir / "config.json").read_text())
+    assert config.pop("quantization_config")["quant_method"] == Format.COMPRESSED_TENSORS
+    assert list(config.items()) == list(json.loads((MASTER / "config.json").read_text()).items())
+
+
+def test_what_is_not_quantized_is_bit_for_bit_the_masters(quantized: Ran) -> None:
+    ours, theirs = load_file(quantized.output_dir / "model.safetensors"), load_file(MASTER / "model.safetensors")
+    plain = sorted(ours.keys() & theirs.keys())
+    # The embedding, two norms in each of six layers, and the last norm.
+    assert len(plain) == 14
+    assert [name for name in plain if ours[name].tobytes() != theirs[name].tobytes()] == []
+
+
+def test_a_master_with_a_config_of_transformers_4_is_quantized_and_evaluated(tmp_path: Path, calibration: list[ChildInput]) -> None:
+    master = tmp_path / "master"
+    shutil.copytree(MASTER, master)
+    config = old_style(json.loads((MASTER / "config.json").read_text()))
+    (master / "config.json").write_text(json.dumps(config))
+    ran = run(tmp_path / "quantize", quantize_spec(), [checkpoint(InputRole.BASE, master), *calibration])
+
+    assert ran.result.version is not None
+    assert ran.result.version.state is VersionState.READY, [one.metrics["problems"] for one in ran.result.evidence]
+    written = json.loads((ran.output_dir / "config.json").read_text())
+    assert written.pop("quantization_config")["format"] == "pack-quantized"
+    assert written == config
+
+    # transformers reads it as it reads the master: the figures are those of a model that works.
+    spec = EvaluateSpec(version="bard", against="bard@1", corpora=["kjv"], window_tokens=WINDOW_TOKENS, max_windows=4)
+    inputs = [
+        checkpoint(InputRole.SUBJECT, ran.output_dir, VersionKind.QUANTIZED, Format.COMPRESSED_TENSORS),
+        checkpoint(InputRole.REFERENCE, MASTER),
+        text(InputRole.CORPUS, tmp_path, "kjv.test"),
+    ]
+    (one,) = run(tmp_path / "evaluate", spec, inputs).result.evidence
+    assert 0.95 < one.metrics["perplexity_ratio"] < 1.1
+
+
 def test_evaluation_agrees_with_an_independent_one(tmp_path: Path, quantized: Ran) -> None:
     corpora = [text(InputRole.CORPUS, tmp_path, f"{name}.test") for name in ("kjv", "speeches")]
     spec = EvaluateSpec(
@@ -240,6 +279,13 @@ def test_sigterm_ends_it_at_once(tmp_path: Path, calibration: list[ChildInput]) 
         child.send_signal(signal.SIGTERM)
         assert child.wait(timeout=5) == -signal.SIGTERM
         assert not any(isinstance(parse_event(line), ChildResult | ChildFailure) for line in events)
+
+
+def old_style(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a Llama config in the words of transformers 4.31: version 5 would rewrite nearly all that differs here."""
+    newer = {"head_dim", "attention_bias", "attention_dropout", "mlp_bias", "rope_parameters", "dtype"}
+    older = {name: value for name, value in config.items() if name not in newer}
+    return older | {"rope_theta": 10000.0, "rope_scaling": None, "torch_dtype": "float16", "transformers_version": "4.31.0"}
 
 
 def independent_figures(subject: Path, texts: list[Path]) -> list[dict[str, float]]:

@@ -36,7 +36,8 @@ from quantry.cli import lineage as lineage_command
 from quantry.cli import main as command
 from quantry_core.jobs import EventKind, JobReason, JobStatus
 from quantry_core.keys import ApiKey, NewKey, Role
-from quantry_core.methods import METHODS, Method
+from quantry_core.methods import METHODS, Method, MethodInfo
+from quantry_core.pages import Page
 from quantry_core.rollouts import Deployment
 from quantry_core.versions import Model
 
@@ -222,7 +223,7 @@ def prepare_everything(server: FakeServer) -> None:
     server.on("GET", "/api/v1/deployments/chat", answer(DEPLOYMENT))
     server.on("POST", "/api/v1/deployments/chat/stop", answer(DEPLOYMENT))
     server.on("POST", "/api/v1/deployments/chat/start", answer(DEPLOYMENT))
-    server.on("GET", "/api/v1/methods", answer([METHODS[Method.GPTQ].model_dump(mode="json")]))
+    server.on("GET", "/api/v1/methods", answer(Page[MethodInfo](data=[METHODS[Method.GPTQ]])))
     server.on("GET", "/api/v1/keys", page(KEY_ROW))
     server.on("POST", "/api/v1/keys", answer(NewKey(key=KEY_ROW, secret="qtr_abcd-once"), 201))
     server.on("DELETE", "/api/v1/keys/key_1", lambda _request: httpx.Response(204))

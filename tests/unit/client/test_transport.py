@@ -7,7 +7,7 @@ import pytest
 
 from factories.client import JOB_ID, KEY, Answer, FakeServer, answer, failing, job, page, problem
 from quantry import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
-from quantry.transport import MAX_ATTEMPTS
+from quantry.transport import MAX_ATTEMPTS, is_loopback
 from quantry_core.jobs import ImportSpec, JobStatus, JobType
 
 JOB = f"/api/v1/jobs/{JOB_ID}"
@@ -133,3 +133,20 @@ def test_what_cannot_be_a_name_is_not_sent(text: str) -> None:
     with pytest.raises(InvalidReference):
         server.client().models.get(text)
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("http://127.0.0.1:8321", True),
+        ("http://127.9.9.9", True),
+        ("https://[::1]:8321", True),
+        ("http://LOCALHOST:8321", True),
+        ("http://quantry.localhost", True),
+        ("http://10.0.0.1:8321", False),
+        ("https://localhost.example.com", False),
+        ("https://127.0.0.1.example.com", False),
+    ],
+)
+def test_which_servers_are_this_machine(url: str, is_here: bool) -> None:
+    assert is_loopback(url) is is_here

@@ -13,6 +13,7 @@ import pytest
 from quantry_local.account import Account, can_enter
 from quantry_local.errors import StackError
 from quantry_local.folders import LONGEST_SOCKET_NAME, MAX_SOCKET_PATH_CHARS, choose_folders, make_private
+from quantry_local.state import locked
 
 STRANGER = Account("stranger", 4_000_001, 4_000_001)
 
@@ -72,3 +73,41 @@ def test_a_private_folder_is_not_taken_over_from_a_link(open_dir: Path) -> None:
     (open_dir / "sockets").symlink_to(open_dir / "elsewhere")
     with pytest.raises(StackError, match="belongs to another user or is no folder"):
         make_private(open_dir / "sockets")
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "a\\b"])
+def test_a_path_that_a_server_cannot_hold_is_refused_before_anything_is_made(open_dir: Path, name: str) -> None:
+    with pytest.raises(StackError, match="cannot be a state directory"):
+        choose_folders(open_dir / name / "state").make()
+    assert list(open_dir.iterdir()) == []
+
+
+def test_a_folder_with_other_things_is_refused_and_left_as_it_was(open_dir: Path) -> None:
+    (open_dir / "thesis.tex").write_text("mine")
+    with pytest.raises(StackError, match="holds files that are no stack's"):
+        choose_folders(open_dir).make()
+    assert [path.name for path in open_dir.iterdir()] == ["thesis.tex"]
+    assert stat.S_IMODE(open_dir.stat().st_mode) == 0o755
+
+
+def test_a_folder_that_everybody_shares_is_refused_even_empty(open_dir: Path) -> None:
+    open_dir.chmod(0o1777)
+    with pytest.raises(StackError, match="shared by every user"):
+        choose_folders(open_dir).make()
+    assert stat.S_IMODE(open_dir.stat().st_mode) == 0o1777
+
+
+@pytest.mark.parametrize("name", ["ports.json", "secrets.json", "logs", "demo-17"])
+def test_a_stacks_own_folder_and_an_empty_one_are_taken(open_dir: Path, name: str) -> None:
+    assert not choose_folders(open_dir).is_used()
+    (open_dir / name).mkdir()
+    assert choose_folders(open_dir).is_used()
+    choose_folders(open_dir).make()
+
+
+def test_a_start_that_failed_before_its_ports_were_chosen_can_be_made_again(open_dir: Path) -> None:
+    folders = choose_folders(open_dir / "state")
+    folders.make()
+    with locked(folders.state_dir):
+        pass
+    folders.make()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ SECRETS = Secrets(
     gateway_token="secret-gateway",
 )
 
+UNWANTED = {
+    "AWS_SECRET_ACCESS_KEY": "secret-aws",
+    "HF_TOKEN": "secret-hub",
+    "PYTHONPATH": "/home/me/lib",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PGOPTIONS": "-c search_path=mine",
+    "PGSSLMODE": "verify-full",
+}
+
 
 def layout_of(state_dir: Path, account: Account | None = None) -> Layout:
     return Layout(
@@ -37,7 +47,7 @@ def layout_of(state_dir: Path, account: Account | None = None) -> Layout:
         secrets=SECRETS,
         import_roots=[Path("/opt/q/examples"), Path("/models")],
         settings={"QUANTRY_LEASE_S": "10"},
-        inherited={"PATH": "/bin", "HTTPS_PROXY": "http://proxy", "QUANTRY_API_KEY": "the caller's", STACK_VARIABLE: "/other"},
+        inherited={"PATH": "/bin", "HTTPS_PROXY": "http://proxy", "QUANTRY_API_KEY": "the caller's", STACK_VARIABLE: "/other", **UNWANTED},
     )
 
 
@@ -85,6 +95,15 @@ def test_every_process_carries_the_mark_and_nothing_of_the_callers_settings(layo
         assert part.launch.environment[STACK_VARIABLE] == stack_mark(layout.folders.state_dir)
         assert "QUANTRY_API_KEY" not in part.launch.environment
     assert all(part.launch.environment["HTTPS_PROXY"] == "http://proxy" for part in layout.services())
+
+
+def test_services_inherit_the_way_out_and_nothing_that_is_secret_or_changes_them(layout: Layout) -> None:
+    for launch in [layout.migrate().launch, layout.bootstrap().launch, *(part.launch for part in layout.parts())]:
+        assert not UNWANTED.keys() & launch.environment.keys()
+        assert not any(value in launch.model_dump_json() for value in ("secret-aws", "secret-hub"))
+    wanted = {"LC_TIME": "C", "https_proxy": "http://p", "SSL_CERT_FILE": "/c", "HF_ENDPOINT": "http://h", "CUDA_VISIBLE_DEVICES": "1"}
+    worker = next(part for part in replace(layout, inherited=wanted).services() if part.name == "worker")
+    assert wanted.items() <= worker.launch.environment.items()
 
 
 def test_import_roots_reach_the_api_and_the_worker(layout: Layout) -> None:

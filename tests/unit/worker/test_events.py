@@ -1,23 +1,38 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from factories.fake_control import FakeControl
 from quantry_core.errors import InvalidInput, StaleAttempt, Unavailable
-from quantry_core.execution import MAX_EVENTS_PER_POST
+from quantry_core.execution import MAX_EVENTS_PER_POST, EventsRequest
 from quantry_core.jobs import EventKind, Progress
 from quantry_worker.events import BATCH_EVENTS, MAX_LOG_LINES, MAX_NOTES, EventBuffer
 from quantry_worker.guard import Guard, StopReason
 from quantry_worker.protocol import ChildProgress
 
 
+class BlockedControl(FakeControl):
+    """Holds the first post back until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_posting = threading.Event()
+        self.release = threading.Event()
+
+    def events(self, job_id: str, request: EventsRequest) -> None:
+        self.is_posting.set()
+        assert self.release.wait(5)
+        super().events(job_id, request)
+
+
 class World:
     """An event buffer without its thread: the test flushes."""
 
-    def __init__(self) -> None:
-        self.control = FakeControl()
+    def __init__(self, control: FakeControl | None = None) -> None:
+        self.control = control or FakeControl()
         self.guard = Guard(lease_s=60, since=0, is_draining=lambda: False, clock=lambda: 0)
         self.progress: list[Progress] = []
         self.events = EventBuffer(self.control, "job_1", 2, self.guard, self.progress.append)
@@ -110,3 +125,38 @@ def test_the_thread_posts_by_itself(world: World) -> None:
             assert time.monotonic() < give_up_at
             time.sleep(0.01)
     assert world.control.said(EventKind.LOG) == ["hello"]
+
+
+BATCH = [f"line {number}" for number in range(BATCH_EVENTS)]
+"""As many lines as make the thread post at once."""
+
+
+def flush_while_the_thread_posts(control: BlockedControl, world: World) -> tuple[bool, list[str]]:
+    """Flushes while a full batch is on its way that gets there a little later; returns what it said and what was there by then."""
+    with world.events:
+        for line in BATCH:
+            world.events.log(line)
+        assert control.is_posting.wait(5)
+        released = threading.Timer(0.1, control.release.set)
+        released.start()
+        has_succeeded = world.events.flush()
+        arrived = control.said(EventKind.LOG)
+        released.join()
+    return has_succeeded, arrived
+
+
+def test_a_flush_waits_for_what_the_thread_is_posting() -> None:
+    control = BlockedControl()
+    assert flush_while_the_thread_posts(control, World(control)) == (True, BATCH)
+
+
+def test_a_flush_posts_what_the_thread_could_not() -> None:
+    control = BlockedControl()
+    control.troubles["events"] = [Unavailable("away")]
+    assert flush_while_the_thread_posts(control, World(control)) == (True, BATCH)
+
+
+def test_a_flush_does_not_call_it_a_success_when_the_thread_was_refused_as_stale() -> None:
+    control = BlockedControl()
+    control.troubles["events"] = [StaleAttempt("not yours")]
+    assert flush_while_the_thread_posts(control, World(control)) == (False, [])

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import RootModel
-
 from quantry.transport import Transport
 from quantry_core.methods import MethodInfo
-
-
-class _MethodTable(RootModel[list[MethodInfo]]):
-    """The answer: a plain list, for there is no second page."""
+from quantry_core.pages import Page
 
 
 class Methods:
@@ -19,5 +14,5 @@ class Methods:
         self._transport = transport
 
     def list(self) -> list[MethodInfo]:
-        """Returns every method with its schemes and group sizes."""
-        return self._transport.get(_MethodTable, "/api/v1/methods").root
+        """Returns every method with its schemes and group sizes; the server has all on one page."""
+        return self._transport.get(Page[MethodInfo], "/api/v1/methods").data

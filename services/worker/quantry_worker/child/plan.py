@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import QuantizeSpec
-from quantry_core.methods import MethodInfo, Scheme, check_method
+from quantry_core.methods import EXPRESSION_PREFIX, MethodInfo, Scheme, check_ignore, check_method
 
 Shape = tuple[int, int]
 """(out_features, in_features), as a Linear's weight is stored."""
@@ -47,7 +47,7 @@ class QuantizationPlan:
 def plan_quantization(spec: QuantizeSpec, master: CheckpointInfo) -> QuantizationPlan:
     """Returns the plan; raises InvalidInput naming the modules that cannot be quantized so, or served so afterwards."""
     method, scheme, group_size = check_method(spec.method, spec.scheme, spec.group_size)
-    check_patterns(spec.ignore)
+    check_ignore(spec.ignore)
     linears = linear_modules(master)
     kept = {name: shape for name, shape in linears.items() if is_named(name, spec.ignore)}
     targets = {name: shape for name, shape in linears.items() if name not in kept}
@@ -74,17 +74,7 @@ def linear_modules(master: CheckpointInfo) -> dict[str, Shape]:
 
 def is_named(module: str, patterns: Iterable[str]) -> bool:
     """Tells whether a module is one of ``patterns``: exact names, or ``re:`` and an expression that matches from the start."""
-    return any(re.match(pattern[3:], module) if pattern.startswith("re:") else pattern == module for pattern in patterns)
-
-
-def check_patterns(patterns: Iterable[str]) -> None:
-    """Raises InvalidInput for an entry of ignore that is not a valid expression."""
-    for pattern in patterns:
-        if pattern.startswith("re:"):
-            try:
-                re.compile(pattern[3:])
-            except re.error as error:
-                raise InvalidInput(f"ignore: {pattern!r} is not a regular expression: {error}") from error
+    return any(_matches(pattern, module) for pattern in patterns)
 
 
 def unmatched_patterns(plan: QuantizationPlan) -> list[str]:
@@ -116,6 +106,12 @@ def names_in_words(names: Iterable[str]) -> str:
     shown = ", ".join(ordered[:MAX_NAMES_SHOWN])
     more = len(ordered) - MAX_NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _matches(pattern: str, module: str) -> bool:
+    if pattern.startswith(EXPRESSION_PREFIX):
+        return re.match(pattern.removeprefix(EXPRESSION_PREFIX), module) is not None
+    return pattern == module
 
 
 def _is_embedding(module: str) -> bool:

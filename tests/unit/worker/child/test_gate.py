@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factories.quantized import MODULES, TinyCheckpoint, packed_parts, tiny_master, tiny_quantized
+from factories.quantized import MODULES, TinyCheckpoint, pack_word, packed_parts, tiny_master, tiny_quantized
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
 from quantry_core.jobs import CalibrationSpec, QuantizeSpec
 from quantry_core.versions import EvidenceDraft, Verdict
+from quantry_worker.child.gate import reconstruction
 from quantry_worker.child.gate.findings import GateInput
+from quantry_worker.child.gate.reconstruction import MAX_RELATIVE_ERROR
 from quantry_worker.child.gate.table import CHECKS, run_gate
 from quantry_worker.child.plan import plan_quantization
 
@@ -26,9 +28,11 @@ Q0, K0, V0, DOWN0, DOWN1 = (
 )
 
 
-def gate(tmp_path: Path, output: TinyCheckpoint, ignore: tuple[str, ...] = ("lm_head",)) -> dict[str, EvidenceDraft]:
+def gate(
+    tmp_path: Path, output: TinyCheckpoint, ignore: tuple[str, ...] = ("lm_head",), original: TinyCheckpoint | None = None
+) -> dict[str, EvidenceDraft]:
     """Writes the master and the output, asks for W4A16 with groups of 32, and returns the gate's evidence by check."""
-    master_dir = tiny_master().write(tmp_path / "master")
+    master_dir = (original or tiny_master()).write(tmp_path / "master")
     master = inspect_checkpoint(DirectoryCheckpoint(master_dir))
     spec = QuantizeSpec(base="tiny", group_size=32, ignore=list(ignore), calibration=CalibrationSpec(datasets=["text"]))
     given = GateInput(
@@ -47,6 +51,18 @@ def unpack_again(output: TinyCheckpoint, module: str) -> None:
 def set_scales(output: TinyCheckpoint, value: float) -> None:
     scales = output.tensors[f"{Q0}.weight_scale"]
     output.tensors[f"{Q0}.weight_scale"] = np.full_like(scales, value)
+
+
+def change_last_element(output: TinyCheckpoint, name: str) -> None:
+    tensor = output.tensors[name].copy()
+    tensor.flat[-1] += 1
+    output.tensors[name] = tensor
+
+
+def overwrite(output: TinyCheckpoint, module: str, rows: slice, columns: slice, value: int) -> None:
+    """Puts one 4-bit integer into the rows and columns (whole words of eight) of a packed module."""
+    packed = output.tensors[f"{module}.weight_packed"]
+    packed[rows, slice(columns.start // 8, columns.stop // 8)] = pack_word([value] * 8)
 
 
 def swap_layers(output: TinyCheckpoint) -> None:
@@ -118,16 +134,124 @@ BREAKAGES: list[tuple[str, Callable[[TinyCheckpoint], object], str, str]] = [
     ),
     ("another group size", lambda o: say_group_size(o, 64), "precision", "config.json says group size 64, asked for was 32"),
     ("another group size, shapes", lambda o: say_group_size(o, 64), "integrity", f"{Q0}.weight_scale is F16 [64, 2]"),
-    ("another architecture", lambda o: o.config.update(vocab_size=41), "integrity", "config.json: vocab_size is 41"),
+    (
+        "an element of the embedding",
+        lambda o: change_last_element(o, "model.embed_tokens.weight"),
+        "integrity",
+        "model.embed_tokens.weight is not quantized and does not hold the master's bytes",
+    ),
+    ("an element of a norm", lambda o: change_last_element(o, "model.norm.weight"), "integrity", "model.norm.weight is not quantized"),
+    (
+        "one row of zeros",
+        lambda o: overwrite(o, Q0, slice(1, 2), slice(0, 64), 0),
+        "precision",
+        f"{Q0} is not the master's weight in 1 of 64 rows (the first is 1): relative error up to 1.00",
+    ),
+    (
+        "one row of garbage",
+        lambda o: overwrite(o, Q0, slice(62, 63), slice(0, 64), 7),
+        "precision",
+        f"{Q0} is not the master's weight in 1 of 64 rows (the first is 62)",
+    ),
+    (
+        "one group of columns of zeros",
+        lambda o: overwrite(o, DOWN0, slice(0, 64), slice(32, 64), 0),
+        "precision",
+        f"{DOWN0} is not the master's weight in 1 of 3 column groups (the first is 1): relative error up to 1.00",
+    ),
+    ("another architecture", lambda o: o.config.update(vocab_size=41), "integrity", "config.json: vocab_size is 41, in the master 40"),
+    ("another dtype", lambda o: o.config.update(dtype="float32"), "integrity", 'config.json: dtype is "float32", in the master "float16"'),
+    (
+        "rewritten by a library",
+        lambda o: o.config.update(transformers_version="5.17.0", rope_scaling=None),
+        "integrity",
+        "config.json: rope_scaling is null, in the master absent",
+    ),
+    ("true for 1", lambda o: o.config.update(tie_word_embeddings=1), "integrity", "tie_word_embeddings is 1, in the master true"),
     ("tokenizer gone", lambda o: o.others.pop("tokenizer.json"), "integrity", "tokenizer.json of the master is missing"),
     ("tokenizer changed", lambda o: o.others.update({"tokenizer.json": "[]"}), "integrity", "tokenizer.json is not the master's"),
     ("scales not a number", lambda o: set_scales(o, float("nan")), "precision", f"{Q0}: a scale is infinite or not a number"),
+    (
+        "numbers not finite",
+        lambda o: set_scales(o, float("inf")),
+        "precision",
+        f"{Q0}: a number, unpacked or in the master, is infinite or NaN",
+    ),
     ("scales of zero", lambda o: set_scales(o, 0.0), "precision", f"{Q0}: 128 scales are not positive"),
     ("scales of one", lambda o: set_scales(o, 1.0), "precision", f"{Q0}: every scale is 1"),
     ("layers swapped", swap_layers, "precision", f"{DOWN0} is not the master's weight"),
     ("ignored too much", lambda o: o.config["quantization_config"]["ignore"].append(Q0), "precision", f"leaves out {Q0}"),
     ("no quantization_config", lambda o: o.config.pop("quantization_config"), "integrity", "config.json has no quantization_config"),
 ]
+
+
+OLD_STYLE_CONFIG = {
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "torch_dtype": "float16",
+    "transformers_version": "4.31.0",
+    "_name_or_path": "somebody/tiny",
+}
+"""What transformers 4 wrote; version 5 writes rope_parameters and dtype in place of it."""
+
+
+def test_a_config_in_an_old_style_passes_as_the_master_has_it_and_not_rewritten(tmp_path: Path) -> None:
+    master = tiny_master()
+    del master.config["dtype"]
+    master.config |= OLD_STYLE_CONFIG
+    kept = gate(tmp_path / "kept", tiny_quantized(master), original=master)
+    assert {one.verdict for one in kept.values()} == {Verdict.PASS}
+
+    rewritten = tiny_quantized(master)
+    rewritten.config["dtype"] = rewritten.config.pop("torch_dtype")
+    evidence = gate(tmp_path / "rewritten", rewritten, original=master)["integrity"]
+    assert evidence.metrics["problems"] == [
+        'config.json: dtype is "float16", in the master absent',
+        'config.json: torch_dtype is absent, in the master "float16"',
+    ]
+
+
+def test_an_ignored_module_must_hold_the_masters_bytes(tmp_path: Path) -> None:
+    output = tiny_quantized(tiny_master(), kept=frozenset({DOWN0, DOWN1}))
+    change_last_element(output, f"{DOWN1}.weight")
+    evidence = gate(tmp_path, output, ignore=("lm_head", "re:.*down_proj"))["integrity"]
+    assert evidence.metrics["problems"] == [f"{DOWN1}.weight is not quantized and does not hold the master's bytes"]
+
+
+def test_a_number_that_is_none_is_found_even_where_the_master_has_it_too(tmp_path: Path) -> None:
+    master = tiny_master()
+    master.tensors["model.norm.weight"][3] = np.inf
+    evidence = gate(tmp_path, tiny_quantized(master), original=master)["integrity"]
+    assert evidence.metrics["problems"] == ["model.norm.weight holds infinities or NaN"]
+
+
+def test_a_row_of_zeros_must_stay_one(tmp_path: Path) -> None:
+    master = tiny_master()
+    output = tiny_quantized(master)
+    master.tensors[f"{Q0}.weight"][1] = 0
+    evidence = gate(tmp_path, output, original=master)["precision"]
+    assert evidence.metrics["problems"] == [
+        f"{Q0} is not the master's weight in 1 of 64 rows (the first is 1): relative error up to inf, at most {MAX_RELATIVE_ERROR}"
+    ]
+
+
+def test_what_training_switched_off_may_become_zeros(tmp_path: Path) -> None:
+    master = tiny_master()
+    output = tiny_quantized(master)
+    overwrite(output, Q0, slice(1, 2), slice(0, 64), 0)
+    overwrite(output, Q0, slice(0, 64), slice(32, 64), 0)
+    master.tensors[f"{Q0}.weight"][1] = 6e-8
+    master.tensors[f"{Q0}.weight"][:, 32:] = 6e-8
+    assert gate(tmp_path, output, original=master)["precision"].verdict is Verdict.PASS
+
+
+def test_blocks_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gate(tmp_path / "whole", tiny_quantized(tiny_master()))["precision"].metrics
+    monkeypatch.setattr(reconstruction, "BLOCK_WEIGHTS", 5 * 64)
+    blocks = gate(tmp_path / "blocks", tiny_quantized(tiny_master()))["precision"].metrics
+    for name in ("relative_error_max", "relative_error_mean"):
+        assert blocks[name] == pytest.approx(whole[name], rel=1e-12)
+    assert blocks["num_problems"] == whole["num_problems"] == 0
 
 
 @pytest.mark.parametrize(("breakage", "check", "words"), [row[1:] for row in BREAKAGES], ids=[row[0] for row in BREAKAGES])

@@ -78,20 +78,35 @@ def test_a_link_out_of_the_allowed_root_is_followed_before_it_is_judged(tmp_path
     root = tmp_path / "models"
     root.mkdir()
     (root / "link").symlink_to(outside)
-    for source in (str(root / "link"), str(root / ".." / "outside"), str(outside)):
+    for source in (root / "link", root / ".." / "outside", outside, outside / "nothing"):
         with pytest.raises(SourceRefused, match="outside the folders"):
             allowed_directory(source, [root])
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("models/tiny", "neither an absolute path"), ("/nowhere/at/all", "cannot be read"), ("/a\0b", "cannot be read")],
+    [
+        ("models/tiny", "a source is an absolute path or hf:"),
+        ("/nowhere/at/all", "outside the folders"),
+        ("/a\0b", "NUL"),
+        ("hf:owner", "a source on the hub is written"),
+        ("hf:-owner/name", "a source on the hub is written"),
+        ("hf:owner/name..", "a source on the hub is written"),
+        ("hf:owner/name@../main", "a source on the hub is written"),
+    ],
 )
-def test_a_path_that_is_none_is_refused(tmp_path: Path, source: str, words: str) -> None:
+def test_a_source_that_is_none_is_refused_in_the_words_of_the_api(tmp_path: Path, source: str, words: str) -> None:
     with pytest.raises(SourceRefused, match=words):
-        allowed_directory(source, [tmp_path])
+        import_from(source, tmp_path, tmp_path / "models")
+
+
+def test_a_folder_that_is_not_there_is_refused_and_links_in_a_circle_are_too(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, words in (("nothing", "there is no directory"), ("circle", "cannot be read on this worker")):
+        with pytest.raises(SourceRefused, match=words):
+            allowed_directory(tmp_path / name, [tmp_path])
 
 
 def test_without_roots_no_path_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(SourceRefused, match="none is set"):
-        allowed_directory(str(tmp_path), [])
+        allowed_directory(tmp_path, [])

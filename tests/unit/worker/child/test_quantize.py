@@ -112,6 +112,13 @@ def test_a_result_that_fails_the_gate_is_quarantined_with_the_evidence(tmp_path:
     assert {one.name: one.verdict for one in result.evidence} == {"integrity": Verdict.PASS, "precision": Verdict.FAIL}
 
 
+def test_a_gate_that_says_nothing_lets_nothing_pass(tmp_path: Path, backend: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "run_gate", lambda _given: [])
+    version = run(tmp_path, []).version
+    assert version is not None
+    assert version.state is VersionState.QUARANTINED
+
+
 def test_a_master_that_is_not_finite_diverged(tmp_path: Path, backend: TinyCheckpoint) -> None:
     def spoil(master: TinyCheckpoint) -> None:
         master.tensors["model.layers.0.mlp.up_proj.weight"][3, 3] = np.nan

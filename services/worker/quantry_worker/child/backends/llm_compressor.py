@@ -6,6 +6,7 @@ Hessians are better for it. Afterwards every tensor goes back to the dtype it ha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     oneshot(model=model, recipe=[gptq, watch], dataset=_calibration_batches(order.windows), pipeline="sequential")
     order.on_progress(SHARE_QUANTIZED, "saving")
     _restore_dtypes(model, order.master)
-    _save(model, order.output_dir)
+    _save(model, order)
     return QuantizationReport(
         toolchain=toolchain("torch", "transformers", "llmcompressor", "compressed-tensors"),
         settings={"activation_order": ACTIVATION_ORDER, "compute_dtype": "float32", "num_threads": order.num_threads},
@@ -133,9 +134,17 @@ def _restore_dtypes(model: Any, master: CheckpointInfo) -> None:
     model.config.dtype = weights_dtype
 
 
-def _save(model: Any, output_dir: Path) -> None:
-    model.save_pretrained(output_dir, save_compressed=True)
-    (output_dir / OWN_RECIPE_FILE).unlink(missing_ok=True)
+def _save(model: Any, order: QuantizationOrder) -> None:
+    model.save_pretrained(order.output_dir, save_compressed=True)
+    (order.output_dir / OWN_RECIPE_FILE).unlink(missing_ok=True)
+    _restore_config(order.output_dir / "config.json", order.master.config)
+
+
+def _restore_config(path: Path, master_config: dict[str, Any]) -> None:
+    """Leaves the master's own config.json with quantization_config added: transformers rewrites it in its own version's words."""
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    config = master_config | {"quantization_config": saved["quantization_config"]}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _notes(round_to_nearest: list[str]) -> list[str]:

@@ -1,13 +1,15 @@
 """Check 1: the files are whole, and tensors, config.json and quantization_config tell the same story as the master.
 
-Every file is hashed, every safetensors header parsed. Then each of the master's tensors must be there: unchanged in shape
-and dtype, or, for a module that quantization_config targets, packed with exactly its parts. Nothing else may be there: an
-output layer that was tied and is now stored a second time is found here.
+Every file is hashed, every safetensors header parsed. Then each of the master's tensors must be there: the same bytes, or,
+for a module that quantization_config targets, packed with exactly its parts. Nothing else may be there: an output layer that
+was tied and is now stored a second time is found here. config.json is the master's own, with quantization_config added.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from quantry_blobs.directory import hash_directory
 from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint
@@ -19,7 +21,7 @@ from quantry_worker.child.numerics.tensors import TensorReader
 from quantry_worker.child.plan import OUTPUT_LAYER, Shape, carried_files, linear_modules
 
 NAME = "integrity"
-CONFIG_MAY_DIFFER = frozenset({"quantization_config", "transformers_version", "dtype", "torch_dtype", "_name_or_path"})
+CONFIG_ADDED = "quantization_config"
 COMPUTED_BUFFERS = re.compile(r".*rotary_emb\.inv_freq")
 """Old checkpoints store them; models compute them."""
 
@@ -35,7 +37,7 @@ def check_integrity(given: GateInput) -> EvidenceDraft:
         *_files_missing(given),
         *_config_changes(given.master, info),
         *_tensor_names(given.master, info, covered),
-        *_unchanged_tensors(given.master, info, covered),
+        *_changed_tensors(given, info, covered),
     ]
     for module, shape in covered.items():
         problems += packed_problems(module, shape, info, stated, given.master)
@@ -85,10 +87,14 @@ def _files_missing(given: GateInput) -> list[str]:
 
 
 def _config_changes(master: CheckpointInfo, info: CheckpointInfo) -> list[str]:
-    """The architecture must be the master's."""
-    names = sorted((set(master.config) | set(info.config)) - CONFIG_MAY_DIFFER)
-    changed = [name for name in names if master.config.get(name) != info.config.get(name)]
-    return [f"config.json: {name} is {info.config.get(name)!r}, in the master {master.config.get(name)!r}" for name in changed]
+    """The same keys with the same values, told apart as JSON does: an absent key is no null, and 1 is not true."""
+    ours, theirs = _as_json(info.config), _as_json(master.config)
+    names = sorted(name for name in ours.keys() | theirs.keys() if name != CONFIG_ADDED and ours.get(name) != theirs.get(name))
+    return [f"config.json: {name} is {ours.get(name, 'absent')}, in the master {theirs.get(name, 'absent')}" for name in names]
+
+
+def _as_json(config: dict[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(value, sort_keys=True) for name, value in config.items()}
 
 
 def _tensor_names(master: CheckpointInfo, info: CheckpointInfo, covered: dict[str, Shape]) -> list[str]:
@@ -102,14 +108,20 @@ def _tensor_names(master: CheckpointInfo, info: CheckpointInfo, covered: dict[st
     return [f"tensor {name} is missing" for name in missing] + [f"tensor {name} does not belong here" for name in extra]
 
 
-def _unchanged_tensors(master: CheckpointInfo, info: CheckpointInfo, covered: dict[str, Shape]) -> list[str]:
+def _changed_tensors(given: GateInput, info: CheckpointInfo, covered: dict[str, Shape]) -> list[str]:
+    """What is not quantized must be the master's, byte for byte, and finite."""
+    reader, master_reader = TensorReader(given.output, info), TensorReader(given.original, given.master)
     problems = []
     for name, tensor in sorted(info.tensors.items()):
-        original = master.tensors.get(name)
+        original = given.master.tensors.get(name)
         if original is None or name.removesuffix(".weight") in covered:
             continue
         if (tensor.dtype, tensor.shape) != (original.dtype, original.shape):
             problems.append(f"{name} is {tensor.dtype} {list(tensor.shape)}, in the master {original.dtype} {list(original.shape)}")
+        elif not reader.is_same_as(name, master_reader):
+            problems.append(f"{name} is not quantized and does not hold the master's bytes")
+        if reader.has_nonfinite(name):
+            problems.append(f"{name} holds infinities or NaN")
     return problems
 
 

@@ -1,8 +1,8 @@
 """Check 2: every module has the bits the recipe asked for, and its packed numbers stand for the master's weights.
 
 Bits are counted from what lies on disk, scales included, not from what a config claims. Scales must be finite, positive
-and not all 1. Modules that vLLM fuses share one scheme. Some rows of each module are unpacked and compared with the
-master's: an error of the size of the weights themselves means that something else is stored there.
+and not all 1. Modules that vLLM fuses share one scheme. Every row of each module is unpacked and compared with the master's:
+an error of the size of the weights themselves means that something else is stored there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint
 from quantry_core.versions import EvidenceDraft
 from quantry_worker.child.gate.findings import GateInput, evidence
-from quantry_worker.child.gate.packing import PACKED_PARTS, dequantize_rows, packed_columns, unpack_rows
+from quantry_worker.child.gate.packing import PACKED_PARTS, packed_columns
+from quantry_worker.child.gate.reconstruction import compare_with_master
 from quantry_worker.child.gate.stated import StatedQuantization, read_quantization
 from quantry_worker.child.numerics.tensors import TensorReader, bits_of
 from quantry_worker.child.plan import QuantizationPlan, Shape, fused_groups
@@ -24,9 +25,6 @@ from quantry_worker.child.plan import QuantizationPlan, Shape, fused_groups
 NAME = "precision"
 BITS_TOLERANCE = 0.01
 """Share by which bits per weight may exceed the scheme's: the module's stored shape."""
-ROWS_COMPARED = 16
-MAX_RELATIVE_ERROR = 0.7
-"""Of ||W - W'|| / ||W|| (Frobenius) over the compared rows. 4-bit GPTQ gives 0.1 to 0.2; a wrong tensor gives 1 or more."""
 
 
 def check_precision(given: GateInput) -> EvidenceDraft:
@@ -42,9 +40,9 @@ def check_precision(given: GateInput) -> EvidenceDraft:
         if not _is_readable(module, shape, info, plan):
             continue
         problems += scale_problems(module, reader)
-        errors[module] = relative_error(module, shape, reader, master_reader, plan.bits)
-        if not errors[module] <= MAX_RELATIVE_ERROR:
-            problems.append(f"{module} is not the master's weight: relative error {errors[module]:.2f}, at most {MAX_RELATIVE_ERROR}")
+        reconstruction = compare_with_master(module, shape, reader, master_reader, plan.bits)
+        problems += reconstruction.problems
+        errors[module] = reconstruction.relative_error
     return evidence(NAME, problems, _metrics(bits, errors, info, given))
 
 
@@ -64,18 +62,6 @@ def scale_problems(module: str, reader: TensorReader) -> list[str]:
     if scales.size > 1 and (scales == 1).all():
         return [f"{module}: every scale is 1, so none was fitted"]
     return []
-
-
-def relative_error(module: str, shape: Shape, reader: TensorReader, master_reader: TensorReader, bits: int) -> float:
-    """Returns ||W - W'|| / ||W|| over evenly spaced rows, W the master's weight and W' the dequantized one."""
-    squared_error, squared_norm = 0.0, 0.0
-    for row in np.unique(np.linspace(0, shape[0] - 1, num=ROWS_COMPARED, dtype=int)):
-        values = unpack_rows(reader.integer_rows(f"{module}.weight_packed", int(row), 1), bits, shape[1])
-        restored = dequantize_rows(values, reader.float_rows(f"{module}.weight_scale", int(row), 1)).astype(np.float64)
-        original = master_reader.float_rows(f"{module}.weight", int(row), 1).astype(np.float64)
-        squared_error += float(((original - restored) ** 2).sum())
-        squared_norm += float((original**2).sum())
-    return float(np.sqrt(squared_error / squared_norm)) if squared_norm else 0.0
 
 
 def _scheme_problems(stated: StatedQuantization, plan: QuantizationPlan) -> list[str]:

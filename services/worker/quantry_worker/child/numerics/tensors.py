@@ -61,6 +61,12 @@ class TensorReader:
         view, mask = _EXPONENTS[dtype]
         return any(bool(((np.frombuffer(piece, dtype=view) & mask) == mask).any()) for piece in self._pieces(name))
 
+    def is_same_as(self, name: str, other: TensorReader) -> bool:
+        """Tells whether another checkpoint's tensor of this name holds the same bytes. Neither is ever in memory as a whole."""
+        if self._info.tensors[name].size_bytes != other._info.tensors[name].size_bytes:
+            return False
+        return all(ours == theirs for ours, theirs in zip(self._pieces(name), other._pieces(name), strict=True))
+
     def _rows(self, name: str, start: int, count: int) -> bytes:
         tensor = self._info.tensors[name]
         row_bytes = tensor.size_bytes // tensor.shape[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from quantry_core.errors import SourceRefused
+from quantry_core.sources import HubSource
 
 TIMEOUT_S = 15.0
 BOOKKEEPING = ".cache"
@@ -27,18 +27,13 @@ ALLOWED_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICE
 LEFT_OUT = ["*/*", "consolidated*.safetensors", "*.gguf"]
 """Other layouts of the same weights, in folders or beside them."""
 
-_SOURCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
-
-def download(source: str, directory: Path) -> str:
-    """Downloads ``hf:<owner>/<name>[@<revision>]`` into ``directory`` and returns the commit that the revision named.
+def download(source: HubSource, directory: Path) -> str:
+    """Downloads a repository into ``directory`` and returns the commit that its revision named.
 
     Raises SourceRefused saying what stands in the way.
     """
-    match = _SOURCE.fullmatch(source)
-    if match is None:
-        raise SourceRefused(f"{source!r} is not hf:<owner>/<name> or hf:<owner>/<name>@<revision>")
-    repository, revision = match["repository"], match["revision"]
+    repository, revision = source.repository, source.revision
     try:
         commit = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT_S).sha
         snapshot_download(

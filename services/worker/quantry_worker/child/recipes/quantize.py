@@ -108,7 +108,8 @@ def carry_over(master_dir: Path, output_dir: Path) -> None:
 
 
 def _version(spec: QuantizeSpec, plan: QuantizationPlan, report: QuantizationReport, evidence: list[EvidenceDraft]) -> ChildVersion:
-    has_passed = all(one.verdict is Verdict.PASS for one in evidence)
+    # A gate that said nothing has not let it pass.
+    has_passed = bool(evidence) and all(one.verdict is Verdict.PASS for one in evidence)
     return ChildVersion(
         kind=VersionKind.QUANTIZED,
         format=plan.method.format,

@@ -1,0 +1,15 @@
+"""The worker's log lines go nowhere in these tests: threads that a test leaves behind would print them into other tests' output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _quiet_log() -> Iterator[None]:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
