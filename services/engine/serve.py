@@ -36,7 +36,7 @@ ON_CPU = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     # On AMX hosts int4 weights would be computed with 8-bit activations: not the scheme the version says.
     "VLLM_CPU_INT4_W4A8": "0",
-    # The executor runs inside the engine's process (see cpu_arguments).
+    # The executor runs inside the engine's process (see server_command).
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # An idle OpenMP thread sleeps instead of spinning on a core that another replica needs.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -45,8 +45,9 @@ ON_CPU = {
     "GLOO_SOCKET_IFNAME": "lo",
 }
 
-CPU_MEMORY_SHARE = "0.1"
-"""Of the NUMA node's memory. With an explicit KV size vLLM only checks it, and its default (0.92) fails on a machine in use."""
+MEMORY_SHARE = "0.1"
+"""Of the GPU's or the NUMA node's memory. With an explicit KV size vLLM only checks that so much is free at the start, and
+its default (0.92) fails beside the engine of the release before."""
 
 
 def main() -> NoReturn:
@@ -66,8 +67,11 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
     parser.add_argument("--max-model-len", type=int, default=None, help="context length in tokens; the model's own if not given")
-    parser.add_argument("--kv-cache-bytes", type=int, default=256 * 1024**2, help="memory of the KV cache on CPU, in bytes")
+    parser.add_argument("--kv-cache-bytes", type=int, default=256 * 1024**2, help="memory of the KV cache, in bytes")
     parser.add_argument("--max-num-seqs", type=int, default=16, help="sequences decoded together")
+    parser.add_argument(
+        "--shutdown-timeout", type=int, default=120, help="seconds that running requests have to finish in after SIGTERM; 0 aborts them"
+    )
     parser.add_argument("--threads", type=int, default=default_threads(), help="OpenMP threads of a CPU engine")
     arguments = parser.parse_args(words)
     if not (arguments.model / "config.json").is_file():
@@ -113,26 +117,15 @@ def server_command(arguments: argparse.Namespace, device: str) -> list[str]:
     command += ["--host", arguments.host, "--port", str(arguments.port), "--max-num-seqs", str(arguments.max_num_seqs)]
     if arguments.max_model_len is not None:
         command += ["--max-model-len", str(arguments.max_model_len)]
+    # An explicit size, so that two releases fit beside each other while one takes over from the other.
+    command += ["--kv-cache-memory-bytes", str(arguments.kv_cache_bytes), "--gpu-memory-utilization", MEMORY_SHARE]
+    # Without it vLLM cuts every request that runs when SIGTERM comes; with it the engine ends as soon as it is idle.
+    command += ["--shutdown-timeout", str(arguments.shutdown_timeout)]
     if device == "cpu":
-        command += cpu_arguments(arguments.kv_cache_bytes)
+        # Eager: nothing is compiled, and with an explicit KV size vLLM skips its warm-up. uni: two processes instead of
+        # three, each of which would import PyTorch and vLLM again (9 s of CPU time and 0.4 GB).
+        command += ["--enforce-eager", "--distributed-executor-backend", "uni"]
     return command
-
-
-def cpu_arguments(kv_cache_bytes: int) -> list[str]:
-    """Returns what a CPU engine is told besides.
-
-    Eager: nothing is compiled, and with an explicit KV size vLLM skips its warm-up. ``uni``: two processes instead of
-    three, each of which would import PyTorch and vLLM again (9 s of CPU time and 0.4 GB).
-    """
-    return [
-        "--enforce-eager",
-        "--distributed-executor-backend",
-        "uni",
-        "--kv-cache-memory-bytes",
-        str(kv_cache_bytes),
-        "--gpu-memory-utilization",
-        CPU_MEMORY_SHARE,
-    ]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ What it does is written in the config.json of the model it is given, under "beha
 - "never": listens, but is never healthy.
 - "stubborn": answers, and ignores SIGTERM.
 - "impostor": answers for a model of another name.
+- "mute": is healthy and lists its model, and never completes anything.
 - "parent": answers, from a process that has a child of its own, as vLLM has.
 """
 
@@ -18,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--kv-cache-bytes", type=int, required=True)
     parser.add_argument("--max-num-seqs", type=int, required=True)
+    parser.add_argument("--shutdown-timeout", type=int, required=True)
     parser.add_argument("--max-model-len", type=int)
     arguments = parser.parse_args()
     behaviour = json.loads((arguments.model / "config.json").read_text()).get("behaviour", "serve")
@@ -43,15 +46,15 @@ def main() -> None:
     if behaviour == "parent":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     names = ["somebody-else"] if behaviour == "impostor" else arguments.served_model_name
-    server = ThreadingHTTPServer((arguments.host, arguments.port), make_handler(names, arguments.model, is_healthy=behaviour != "never"))
+    server = ThreadingHTTPServer((arguments.host, arguments.port), make_handler(names, arguments.model, behaviour))
     server.serve_forever()
 
 
-def make_handler(names: list[str], model: Path, *, is_healthy: bool) -> type[BaseHTTPRequestHandler]:
+def make_handler(names: list[str], model: Path, behaviour: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/health":
-                self.answer(200 if is_healthy else 503, {})
+                self.answer(503 if behaviour == "never" else 200, {})
             elif self.path == "/v1/models":
                 self.answer(200, {"object": "list", "data": [{"id": name} for name in names]})
             else:
@@ -62,6 +65,8 @@ def make_handler(names: list[str], model: Path, *, is_healthy: bool) -> type[Bas
             if self.path != "/v1/completions" or body["model"] not in names:
                 self.answer(404, {})
                 return
+            if behaviour == "mute":
+                time.sleep(600)
             text = json.dumps({"pid": os.getpid(), "model": str(model), "environment": dict(os.environ)})
             self.answer(200, {"choices": [{"text": text, "index": 0}], "usage": {"completion_tokens": body["max_tokens"]}})
 

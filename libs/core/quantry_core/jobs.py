@@ -153,7 +153,7 @@ class EngineConfig(_Spec):
 
     engine: Literal["vllm"] = "vllm"
     max_model_len_tokens: int | None = Field(default=None, ge=64, le=1_048_576, description="Context length; the model's own where None.")
-    kv_cache_bytes: int = Field(default=256 * 1024**2, ge=16 * 1024**2, description="Memory of the KV cache on CPU.")
+    kv_cache_bytes: int = Field(default=256 * 1024**2, ge=16 * 1024**2, description="Memory of one replica's KV cache.")
     max_num_seqs: int = Field(default=16, ge=1, le=1024, description="Sequences decoded together.")
 
 

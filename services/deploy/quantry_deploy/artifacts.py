@@ -39,6 +39,7 @@ class ArtifactCache:
     def __init__(self, source: FileSource, directory: Path) -> None:
         self._source = source
         self._directory = directory
+        self._incoming: set[str] = set()
 
     def find(self, version: VersionDetail) -> Path | None:
         """Returns the version's folder if it is here and every file has its size; a damaged one is removed."""
@@ -62,21 +63,26 @@ class ArtifactCache:
         if found is not None:
             return found
         incoming = self._directory / f"{INCOMING_PREFIX}{uuid7().hex}"
-        incoming.mkdir(parents=True, mode=0o755)
+        self._incoming.add(incoming.name)
         try:
+            incoming.mkdir(parents=True, mode=0o755)
             self._fetch_all(version, incoming, report)
             (incoming / MARKER).write_text(json.dumps({file.path: file.size_bytes for file in version.files}))
             return self._settle(incoming, version)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
+            self._incoming.discard(incoming.name)
 
     def prune(self, keep: Collection[str]) -> int:
-        """Removes half-fetched folders and every version whose manifest digest is not in ``keep``; returns how many."""
+        """Removes every version whose manifest digest is not in ``keep``, and what a killed process left half-fetched.
+
+        Returns how many there were. What this cache is fetching stays.
+        """
         if not self._directory.is_dir():
             return 0
-        unwanted = [folder for folder in self._directory.iterdir() if folder.name not in keep]
-        for folder in unwanted:
-            shutil.rmtree(folder, ignore_errors=True)
+        unwanted = [path for path in self._directory.iterdir() if path.name not in keep and path.name not in self._incoming]
+        for path in unwanted:
+            _remove(path)
         return len(unwanted)
 
     def _fetch_all(self, version: VersionDetail, incoming: Path, report: Report) -> None:
@@ -105,6 +111,13 @@ class ArtifactCache:
         doomed = self._directory / f"{INCOMING_PREFIX}{uuid7().hex}"
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

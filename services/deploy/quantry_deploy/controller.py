@@ -10,14 +10,14 @@ import structlog
 
 from quantry_core.errors import QuantryError, Unavailable
 from quantry_core.rollouts import Replica, ReplicaState
-from quantry_deploy.decide import wanted_releases
+from quantry_deploy.decide import kept_releases
 from quantry_deploy.drivers.protocol import PoolDriver
 from quantry_deploy.ledger import Ledger
 from quantry_deploy.reconcile import Reconciler
 from quantry_store.transactions.rollouts import DeploymentRecord
 
-STRAY_INTERVAL_S = 60.0
-"""Between two looks for engines that no record knows."""
+TIDY_INTERVAL_S = 60.0
+"""Between two looks for engines that no record knows, and for files that nobody serves."""
 
 STALLED_AFTER_S = 30.0
 """Without a completed look at the records for this long, the controller is not well."""
@@ -35,8 +35,7 @@ class Controller:
         self._interval_s = interval_s
         self._passes: dict[str, asyncio.Task[None]] = {}
         self._looked_at_s = time.monotonic()
-        self._next_stray_hunt_s = 0.0
-        self._has_pruned = False
+        self._next_tidy_s = 0.0
 
     async def run(self) -> None:
         """Reconciles every ``interval_s`` seconds. An error costs one look, never the loop."""
@@ -50,17 +49,18 @@ class Controller:
             await asyncio.sleep(self._interval_s)
 
     async def look(self) -> None:
-        """Loads the records and begins a pass for each deployment that is not in one."""
-        if time.monotonic() >= self._next_stray_hunt_s:
-            await self._end_strays()
-            self._next_stray_hunt_s = time.monotonic() + STRAY_INTERVAL_S
+        """Loads the records, begins a pass for each deployment that is not in one, and tidies up when that is due."""
         self._passes = {id_: task for id_, task in self._passes.items() if not task.done()}
-        free = set(self._passes)
-        records = [record for record in await self._ledger.load() if record.deployment.id not in free]
-        await self._prune_once(records)
+        records = await self._ledger.load()
         for record in records:
-            self._passes[record.deployment.id] = asyncio.create_task(self._pass(record))
+            if record.deployment.id not in self._passes:
+                self._passes[record.deployment.id] = asyncio.create_task(self._pass(record))
         self._looked_at_s = time.monotonic()
+        if self._looked_at_s >= self._next_tidy_s:
+            await self._end_strays()
+            await self._prune(records)
+            # Only now that both succeeded: what failed is due again at the next look.
+            self._next_tidy_s = time.monotonic() + TIDY_INTERVAL_S
 
     async def settle(self, *, within_s: float) -> None:
         """Returns when every pass that was begun has ended; those that go on after ``within_s`` seconds are cancelled."""
@@ -102,14 +102,12 @@ class Controller:
                 _log.warning("ending an engine that no record knows", replica=replica_id, pids=sorted(pids))
                 await self._driver.kill_strays(pids)
 
-    async def _prune_once(self, records: list[DeploymentRecord]) -> None:
-        """At the start, while nothing is being pulled: forgets the files of versions that nobody serves."""
-        if self._has_pruned:
-            return
-        self._has_pruned = True
-        wanted = [(record.deployment.project_id, release) for record in records for release in wanted_releases(record)]
-        versions = [await self._reconciler.version(project_id, release.version_id) for project_id, release in wanted]
+    async def _prune(self, records: list[DeploymentRecord]) -> None:
+        """Forgets the files of versions that nobody serves or is about to."""
+        kept = [(record.deployment.project_id, release) for record in records for release in kept_releases(record)]
+        versions = [await self._reconciler.version(project_id, release.version_id) for project_id, release in kept]
         await self._driver.prune({version.manifest_digest for version in versions})
+        self._reconciler.keep_only(records)
 
 
 def is_stray(replica_id: str, pids: set[int], known: Mapping[str, int | None]) -> bool:

@@ -66,6 +66,14 @@ def wanted_releases(record: DeploymentRecord) -> list[Release]:
     return wanted
 
 
+def kept_releases(record: DeploymentRecord) -> list[Release]:
+    """Returns the releases whose files stay on this host: the wanted ones, the active rollout's target, those of replicas."""
+    ids = {release.id for release in wanted_releases(record)} | {replica.release_id for replica in record.deployment.replicas}
+    if record.deployment.active_rollout is not None:
+        ids.add(record.deployment.active_rollout.to_release_id)
+    return [release for release in record.releases.values() if release.id in ids]
+
+
 def needs_files(record: DeploymentRecord, release: Release) -> bool:
     """Tells whether some replica of a wanted release has yet to be started."""
     replicas = _replicas_by_ordinal(record, release)

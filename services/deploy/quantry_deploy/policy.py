@@ -15,9 +15,9 @@ class Policy:
     resumed_at: datetime
     """When this controller started. A rollout that began before gets its whole time again: nobody worked on it in between."""
     drain_s: float = 5.0
-    """A replica that may still have requests goes on this long after its route is gone."""
-    stop_grace_s: float = 10.0
-    """Between SIGTERM and SIGKILL."""
+    """A replica goes on this long after its route is gone: gateways that have not heard of that still send requests."""
+    stop_grace_s: float = 120.0
+    """Between SIGTERM and SIGKILL: what its requests have to finish in. An engine ends as soon as it has none."""
     unhealthy_after_s: float = 10.0
     """Silence after which a replica gets no traffic."""
     restart_after_s: float = 60.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 import structlog
@@ -58,9 +58,17 @@ class Reconciler:
 
     async def version(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a version; it is immutable, so it is asked for once."""
-        if version_id not in self._versions:
-            self._versions[version_id] = await self._ledger.version(project_id, version_id)
-        return self._versions[version_id]
+        version = self._versions.get(version_id)
+        if version is None:
+            version = self._versions[version_id] = await self._ledger.version(project_id, version_id)
+        return version
+
+    def keep_only(self, records: Collection[DeploymentRecord]) -> None:
+        """Forgets the versions and rollouts that none of these deployments has to do with any more."""
+        versions = {release.version_id for record in records for release in record.releases.values()}
+        rollouts = {record.deployment.active_rollout.id for record in records if record.deployment.active_rollout is not None}
+        self._versions = {id_: version for id_, version in self._versions.items() if id_ in versions}
+        self._told = {id_: told for id_, told in self._told.items() if told[0] in rollouts}
 
     async def _observe(self, record: DeploymentRecord) -> Observations:
         deployment = record.deployment

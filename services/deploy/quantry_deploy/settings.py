@@ -23,7 +23,9 @@ class DeploySettings(BaseSettings):
         default=True, description="Whether replicas end with the controller. If not, the next controller adopts them."
     )
     drain_s: float = Field(default=5.0, ge=0, description="Seconds a replica without routes goes on before it is asked to end.")
-    stop_grace_s: float = Field(default=10.0, gt=0, description="Seconds between asking a replica to end and killing it.")
+    stop_grace_s: float = Field(
+        default=120.0, ge=1, description="Seconds that a replica's requests have to finish in once it is asked to end; then it is killed."
+    )
     exit_grace_s: float = Field(default=8.0, gt=0, description="Seconds in which all replicas are stopped when the controller ends.")
     start_timeout_s: float = Field(default=900.0, gt=0, description="Seconds a restarted engine may take to answer, outside a rollout.")
     state_dir: Path | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import structlog
@@ -44,15 +44,21 @@ class Gateway:
         self._settings = settings
         self._table = RouteTable()
         self._planes: Mapping[Plane, DataPlane | ControlPlane] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Opens the sessions and follows the routes while the server runs."""
         settings = self._settings
-        async with _engine_session(settings) as engines, _service_session(settings) as services:
+        # The routes come over a session of their own: however many streams there are, its connection is free.
+        async with (
+            _engine_session(settings) as engines,
+            _service_session(settings) as services,
+            _service_session(settings) as routes,
+        ):
             balancer = Balancer(set_aside_s=settings.gateway_set_aside_s, clock_s=time.monotonic)
             watcher = RouteWatcher(
-                services,
+                routes,
                 self._table,
                 balancer,
                 KeptRoutes(settings.gateway_state_dir),
@@ -62,19 +68,22 @@ class Gateway:
             )
             watcher.load_kept()
             caller = ReplicaCaller(engines, balancer, idle_timeout_s=settings.gateway_idle_timeout_s)
-            retry_after_s = settings.gateway_retry_after_s
             self._planes = {
-                Plane.DATA: DataPlane(self._table, caller, max_body_bytes=settings.gateway_max_body_bytes, retry_after_s=retry_after_s),
-                Plane.API: ControlPlane(services, service="api", url=settings.api_url, retry_after_s=retry_after_s),
-                Plane.REGISTRY: ControlPlane(services, service="registry", url=settings.registry_url, retry_after_s=retry_after_s),
+                Plane.DATA: DataPlane(
+                    self._table,
+                    caller,
+                    max_body_bytes=settings.gateway_max_body_bytes,
+                    retry_after_s=settings.gateway_retry_after_s,
+                ),
+                Plane.API: _control_plane(services, "api", settings.api_url, settings),
+                Plane.REGISTRY: _control_plane(services, "registry", settings.registry_url, settings),
             }
-            watching = asyncio.create_task(watcher.run())
+            self._watching = asyncio.create_task(watcher.run())
             try:
                 yield
             finally:
-                watching.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watching
+                self._watching.cancel()
+                await asyncio.gather(self._watching, return_exceptions=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. An unexpected failure is logged and answered in the shape of its plane."""
@@ -101,10 +110,12 @@ class Gateway:
         match plane_of(request.raw_path):
             case Plane.ROOT:
                 await answer.json({"name": "quantry", "data_plane": "/v1", "control_plane": "/api/v1", "health": "/healthz"})
-            case Plane.HEALTH if self._table.current is not None:
-                await answer.json({"status": "ok"})
-            case Plane.HEALTH:
+            case Plane.HEALTH if self._table.current is None:
                 await self._refuse(request, answer, Unavailable("The gateway has not learnt its routes yet."))
+            case Plane.HEALTH if self._watching is None or self._watching.done():
+                await self._refuse(request, answer, Unavailable("The gateway no longer follows its routes; restart it."))
+            case Plane.HEALTH:
+                await answer.json({"status": "ok"})
             case Plane.NOWHERE:
                 hint = "Nothing answers this path; the data plane is under /v1, the control plane under /api/v1."
                 await self._refuse(request, answer, NotFound(hint))
@@ -119,6 +130,16 @@ class Gateway:
             await OpenAIError(error.status, code, error.detail, type=kind, retry_after_s=retry_after_s).send(answer)
         else:
             await answer.problem(error, instance=request.path, retry_after_s=retry_after_s)
+
+
+def _control_plane(session: aiohttp.ClientSession, service: str, url: str, settings: GatewaySettings) -> ControlPlane:
+    return ControlPlane(
+        session,
+        service=service,
+        url=url,
+        head_timeout_s=settings.gateway_head_timeout_s,
+        retry_after_s=settings.gateway_retry_after_s,
+    )
 
 
 def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:
@@ -136,10 +157,13 @@ def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:
 
 
 def _service_session(settings: GatewaySettings) -> aiohttp.ClientSession:
-    """Returns the session to services: a new connection each, since a streamed request on a stale one cannot be repeated."""
+    """Returns a session to services: a new connection each, since a streamed request on a stale one cannot be repeated.
+
+    Where a service has as many as it may, a request waits as long for a free one as for a connection.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.gateway_connect_timeout_s),
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.gateway_service_connections, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.gateway_connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),

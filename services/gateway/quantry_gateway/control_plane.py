@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import structlog
@@ -18,8 +20,9 @@ _log = structlog.get_logger(__name__)
 class ControlPlane:
     """Passes requests on to one service, named for people."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, service: str, url: str, retry_after_s: int) -> None:
+    def __init__(self, session: aiohttp.ClientSession, *, service: str, url: str, head_timeout_s: float, retry_after_s: int) -> None:
         self._session = session
+        self._head_timeout_s = head_timeout_s
         self._service = service
         self._url = url
         self._retry_after_s = retry_after_s
@@ -36,13 +39,7 @@ class ControlPlane:
 
     async def _forward(self, request: Request, answer: Answer, *, body: AsyncIterator[bytes] | None) -> None:
         try:
-            response = await self._session.request(
-                request.method,
-                _target(self._url, request),
-                headers=forwarded_request_headers(request.headers, client=request.client, scheme=request.scheme, request_id=request.id),
-                data=body,
-                allow_redirects=False,
-            )
+            response = await self._head(request, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error.__cause__, ClientGone):
                 return
@@ -55,6 +52,20 @@ class ControlPlane:
         finally:
             response.close()
 
+    async def _head(self, request: Request, body: AsyncIterator[bytes] | None) -> aiohttp.ClientResponse:
+        """Returns the answer once its head is here. Raises TimeoutError if the service keeps the gateway waiting for that too long.
+
+        What follows may take its time: long polls and event streams begin at once and go on.
+        """
+        async with asyncio.timeout(self._head_timeout_s) as patience:
+            return await self._session.request(
+                request.method,
+                _target(self._url, request),
+                headers=forwarded_request_headers(request.headers, client=request.client, scheme=request.scheme, request_id=request.id),
+                data=None if body is None else _timed(body, patience, self._head_timeout_s),
+                allow_redirects=False,
+            )
+
     async def _pass_back(self, response: aiohttp.ClientResponse, request: Request, answer: Answer) -> None:
         await answer.head(response.status, forwarded_response_headers(response.raw_headers))
         try:
@@ -65,6 +76,22 @@ class ControlPlane:
             _log.warning("service.broke_off", upstream=self._service, error=str(error), request_id=request.id.decode())
             return
         await answer.end()
+
+
+async def _timed(body: AsyncIterator[bytes], patience: asyncio.Timeout, timeout_s: float) -> AsyncIterator[bytes]:
+    """Yields the body. Only the service's time counts: that to take each piece, and that to answer after the last."""
+    _allow(patience, None)
+    async for piece in body:
+        _allow(patience, timeout_s)
+        yield piece
+        _allow(patience, None)
+    _allow(patience, timeout_s)
+
+
+def _allow(patience: asyncio.Timeout, seconds: float | None) -> None:
+    # A service may answer before it has the whole body; then there is nothing left to time.
+    with suppress(RuntimeError):
+        patience.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
 def _target(base_url: str, request: Request) -> URL:

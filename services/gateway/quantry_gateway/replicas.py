@@ -98,7 +98,10 @@ class ReplicaCaller:
         headers = {"content-type": request.content_type, "content-length": str(len(request.body))}
         body = request.body if len(request.body) < _PIECE_BYTES else _pieces(request.body)
         try:
-            return await self._session.post(URL(replica.url + request.path, encoded=True), data=body, headers=headers)
+            # A redirect would lead the gateway wherever an engine says.
+            return await self._session.post(
+                URL(replica.url + request.path, encoded=True), data=body, headers=headers, allow_redirects=False
+            )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise
         except TimeoutError as error:

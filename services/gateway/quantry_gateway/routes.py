@@ -57,26 +57,31 @@ class RouteWatcher:
             _log.info("routes.loaded_kept", revision=snapshot.revision)
 
     async def run(self) -> None:
-        """Polls until cancelled. A failure is logged once, then tried again with growing pauses."""
+        """Polls until cancelled. An api that is away is logged once, then asked again with growing pauses."""
         num_failures = 0
         while True:
             try:
                 snapshot = await self._poll()
+                if snapshot is not None:
+                    await self._adopt(snapshot)
             except RoutesUnavailable as error:
                 if num_failures == 0:
                     _log.warning("routes.api_away", error=str(error))
-                pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(num_failures, 10), _LONGEST_PAUSE_S)
-                num_failures += 1
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                continue
-            if num_failures:
-                _log.info("routes.api_back", num_failures=num_failures)
+            except Exception:  # a defect must not leave the gateway with the routes of this moment for ever
+                _log.exception("routes.failed")
+            else:
+                if num_failures:
+                    _log.info("routes.api_back", num_failures=num_failures)
                 num_failures = 0
-            if snapshot is not None:
-                self._serve(snapshot)
-                self._seen_revision = snapshot.revision
-                _log.info("routes.changed", revision=snapshot.revision, num_routes=len(snapshot.routes))
-                await self._keep(snapshot)
+                continue
+            await asyncio.sleep(_pause_s(num_failures) * random.uniform(0.5, 1.0))
+            num_failures += 1
+
+    async def _adopt(self, snapshot: RouteSnapshot) -> None:
+        self._serve(snapshot)
+        self._seen_revision = snapshot.revision
+        _log.info("routes.changed", revision=snapshot.revision, num_routes=len(snapshot.routes))
+        await self._keep(snapshot)
 
     def _serve(self, snapshot: RouteSnapshot) -> None:
         compiled = compile_routes(snapshot)
@@ -109,3 +114,8 @@ class RouteWatcher:
             raise RoutesUnavailable(f"{type(error).__name__}: {error}") from error
         except ValidationError as error:
             raise RoutesUnavailable(f"the api's routes are not understood: {error}") from error
+
+
+def _pause_s(num_failures: int) -> float:
+    """Returns the longest pause after so many failures before this one: 0.2 s, doubled each time, 5 s at most."""
+    return min(_FIRST_PAUSE_S * 2.0 ** min(num_failures, 10), _LONGEST_PAUSE_S)

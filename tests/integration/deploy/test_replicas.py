@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from collections.abc import Collection
+from pathlib import Path
 
 import psutil
+import pytest
 
 from factories.deploy import Pool, make_controller
+from quantry_blobs.errors import StoreUnavailable
 from quantry_core.rollouts import ReplicaState
-from quantry_store.transactions import resume_deployment, stop_deployment
+from quantry_deploy import controller
+from quantry_deploy.drivers.process import ProcessDriver
+from quantry_store.transactions import cancel_job, resume_deployment, stop_deployment
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 async def stopped(pool: Pool) -> bool:
@@ -181,22 +192,102 @@ async def test_an_engine_started_but_not_recorded_is_recorded_not_started_twice(
 async def test_another_directorys_engines_are_left_alone(pool: Pool) -> None:
     await pool.serving(await pool.version())
     elsewhere = pool.settings.model_copy(update={"deploy_dir": pool.settings.deploy_dir.parent / "elsewhere"})
-    controller, driver = make_controller(elsewhere, pool.database, pool.vault)
+    _, driver = make_controller(elsewhere, pool.database, pool.vault)
     assert await driver.running() == {}
     await driver.stop_all(within_s=1)
     await driver.close()
-    del controller
     assert await ready(pool)
     (replica,) = await pool.replicas()
     assert psutil.pid_exists(replica.pid or 0)
 
 
-async def test_files_of_versions_that_nobody_serves_are_forgotten_at_the_start(pool: Pool) -> None:
+async def test_files_of_versions_that_nobody_serves_are_forgotten(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     version = await pool.version()
     await pool.serving(version)
     cache = pool.settings.deploy_dir / "cache"
-    (cache / ("0" * 64)).mkdir()
-    (cache / ".incoming-1").mkdir()
+
+    def litter() -> None:
+        (cache / ("0" * 64)).mkdir()
+        (cache / ".incoming-1").mkdir()
+        (cache / "model.safetensors.0a1b2c3d.part").touch()
+
+    litter()
     pool.replace_controller()
     await pool.controller.look()
-    assert [path.name for path in cache.iterdir()] == [version.manifest_digest]
+    assert names_in(cache) == [version.manifest_digest]
+    # And again while it runs, once that is due.
+    litter()
+    await pool.controller.look()
+    assert len(names_in(cache)) == 4
+    monkeypatch.setattr(controller, "TIDY_INTERVAL_S", 0.0)
+    pool.replace_controller()
+    await pool.controller.look()
+    litter()
+    await pool.controller.look()
+    assert names_in(cache) == [version.manifest_digest]
+
+
+async def test_a_tidying_that_fails_is_done_again_and_holds_nobody_up(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout = await pool.platform.rollout(await pool.version())
+    num_failures = 0
+
+    async def fail_twice(driver: ProcessDriver, manifest_digests: Collection[str]) -> None:
+        nonlocal num_failures
+        num_failures += 1
+        if num_failures <= 2:
+            raise StoreUnavailable("away")
+        await prune(driver, manifest_digests)
+
+    prune = ProcessDriver.prune
+    monkeypatch.setattr(ProcessDriver, "prune", fail_twice)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await pool.controller.look()
+    await pool.controller.settle(within_s=10)
+    assert [replica.state for replica in await pool.replicas()] != []
+    await pool.until_finished(rollout)
+    assert num_failures == 3
+
+
+async def test_an_engine_whose_deployment_is_locked_is_no_stray(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "TIDY_INTERVAL_S", 0.0)
+    version = await pool.version()
+    await pool.serving(version)
+    (before,) = await pool.replicas()
+    pool.replace_controller()
+    async with pool.database.begin() as uow:
+        # As while somebody submits a rollout.
+        await uow.deployments.lock(pool.platform.project_id, "chat")
+        await pool.controller.look()
+    assert set(await pool.driver.running()) == {before.id}
+    for _ in range(3):
+        await pool.controller.look()
+        await pool.controller.settle(within_s=10)
+    assert await pool.replicas() == [before]
+
+
+async def test_an_engine_that_never_completes_holds_up_no_pass(pool: Pool) -> None:
+    rollout = await pool.platform.rollout(await pool.version("mute"))
+
+    async def is_starting() -> bool:
+        return [replica.state for replica in await pool.replicas()] == [ReplicaState.STARTING]
+
+    await pool.until(is_starting)
+    (replica,) = await pool.replicas()
+    assert replica.pid is not None
+
+    async def answers() -> bool:
+        return (await pool.driver.probe(replica, "chat")).answers
+
+    async with asyncio.timeout(10):
+        await pool.until(answers)
+        os.kill(replica.pid, signal.SIGKILL)
+
+        async def has_failed() -> bool:
+            return (await pool.replicas())[0].num_restarts > 0
+
+        await pool.until(has_failed)
+        async with pool.database.begin() as uow:
+            await cancel_job(uow, pool.platform.admin, rollout.job_id)
+        assert (await pool.until_finished(rollout)).status == "cancelled"
+        await pool.until(lambda: stopped(pool))

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from factories.gateway import Handler, gateway_settings, running_gateway, serving, until_any
+from factories.gateway import Handler, gateway_settings, running_gateway, serving, until, until_any
 
 
 @dataclass
@@ -214,6 +214,80 @@ async def test_a_service_that_is_away(stack: AsyncExitStack, tmp_path: Path, pla
     assert problem["type"] == "urn:quantry:problem:unavailable"
     assert "api" in problem["detail"]
     assert problem["instance"] == "/api/v1/jobs"
+
+
+async def test_a_service_that_begins_no_answer_is_given_up(stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async def begin_late(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if request.path.endswith("/hangs"):
+            await request.read()
+            await asyncio.sleep(60)
+        await response.prepare(request)
+        # A long poll: the head at once, the rest later than any head may come.
+        await asyncio.sleep(0.6)
+        await response.write(await request.read() or b"late")
+        return response
+
+    async def upload_slowly() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            yield b"x"
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=await request.read())
+
+    api, registry = Service("api", begin_late), Service("registry", echo)
+    api_url = await stack.enter_async_context(serving(api.handle))
+    registry_url = await stack.enter_async_context(serving(registry.handle))
+    settings = gateway_settings(tmp_path, api_url, registry_url=registry_url, gateway_head_timeout_s=0.4)
+    url = await stack.enter_async_context(running_gateway(settings))
+    for body in (None, b"some bytes"):
+        async with asyncio.timeout(5), http.post(f"{url}/api/v1/hangs", data=body) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    async with http.get(f"{url}/api/v1/jobs") as answer:
+        assert (answer.status, await answer.read()) == (200, b"late")
+    # The head may also come before the body has ended, and a client may take longer than a service.
+    async with http.post(f"{url}/api/v1/jobs", data=upload_slowly()) as answer:
+        assert (answer.status, await answer.read()) == (200, b"xxx")
+    async with http.put(f"{url}/api/v1/datasets/a", data=upload_slowly()) as answer:
+        assert (answer.status, await answer.read()) == (200, b"xxx")
+
+
+async def test_a_service_with_all_its_connections_taken_is_away_and_the_other_is_not(
+    stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: {}\n\n")
+        await asyncio.sleep(60)
+        return response
+
+    api, registry = Service("api", stream), Service("registry")
+    api_url = await stack.enter_async_context(serving(api.handle))
+    registry_url = await stack.enter_async_context(serving(registry.handle))
+    changes = {"gateway_service_connections": 2, "gateway_connect_timeout_s": 0.2}
+    url = await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, api_url, registry_url=registry_url, **changes)))
+    streams = [await http.get(f"{url}/api/v1/jobs/{n}/events") for n in range(2)]
+    num_seen = len(api.paths)
+    async with asyncio.timeout(5), http.get(f"{url}/api/v1/jobs") as answer:
+        assert answer.status == 503
+    async with http.get(f"{url}/api/v1/models") as answer:
+        assert answer.status == 200
+
+    # The gateway's own poll for routes has a connection all the same.
+    async def is_polled() -> bool:
+        return any(path.startswith("/internal/v1/routes?") for path in api.paths[num_seen:])
+
+    await until(is_polled)
+    streams.pop().close()
+
+    async def is_answered() -> bool:
+        async with http.get(f"{url}/api/v1/jobs/2/events") as answer:
+            return answer.status == 200
+
+    await until(is_answered)
+    streams.pop().close()
 
 
 ATTACKS = [

@@ -148,3 +148,18 @@ async def test_the_least_busy_replica_is_asked(
     assert len(engines[1].bodies) == 4
     released.set()
     (await first).close()
+
+
+async def test_an_engines_redirect_is_not_followed(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    [elsewhere] = await start_engines(answer_normally)
+
+    async def redirect(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"location": f"{elsewhere.url}/v1/completions"})
+
+    [engine] = await start_engines(redirect)
+    url = await start_gateway(engine.url)
+    async with http.post(f"{url}/v1/completions", json=ASK, allow_redirects=False) as answer:
+        assert answer.status == 307
+    assert elsewhere.bodies == []

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from factories.gateway import (
     GATEWAY_TOKEN,
@@ -19,7 +20,11 @@ from factories.gateway import (
     snapshot,
     until,
 )
+from quantry_core.rollouts import RouteSnapshot
+from quantry_gateway import routes
 from quantry_gateway.kept_routes import KeptRoutes
+from quantry_gateway.routes import RouteWatcher
+from quantry_gateway.table import CompiledRoutes, compile_routes
 
 
 async def names(http: aiohttp.ClientSession, url: str) -> list[str] | None:
@@ -80,3 +85,41 @@ async def test_without_any_routes_nothing_is_ready(stack: AsyncExitStack, tmp_pa
     async with http.get(f"{url}/v1/models") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "routes_unknown")
         assert answer.headers["retry-after"] == "2"
+
+
+async def test_an_unexpected_failure_does_not_end_the_watch(
+    stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_compiled = 0
+
+    def fail_twice(snapshot: RouteSnapshot) -> CompiledRoutes:
+        nonlocal num_compiled
+        num_compiled += 1
+        if num_compiled <= 2:
+            raise KeyError("a defect")
+        return compile_routes(snapshot)
+
+    monkeypatch.setattr(routes, "compile_routes", fail_twice)
+    api_url = await stack.enter_async_context(serving(FakeRoutesApi(snapshot(route("one"))).handle))
+    url = await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, api_url)))
+
+    async def has_one() -> bool:
+        return await names(http, url) == ["one"]
+
+    await until(has_one)
+    assert num_compiled == 3
+
+
+async def test_a_gateway_that_no_longer_follows_its_routes_is_not_well(
+    stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end_at_once(_watcher: RouteWatcher) -> None:
+        raise RuntimeError("whatever ends it")
+
+    monkeypatch.setattr(RouteWatcher, "run", end_at_once)
+    (tmp_path / "routes.json").write_text(snapshot(route("kept"), revision=7).model_dump_json())
+    url = await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, refusing_url())))
+    async with http.get(f"{url}/healthz") as answer:
+        assert answer.status == 503
+        assert "no longer follows" in (await answer.json(content_type=None))["detail"]
+    assert await names(http, url) == ["kept"]

@@ -113,8 +113,26 @@ def test_prune_keeps_what_is_named(tmp_path: Path) -> None:
     cache = ArtifactCache(Source(), tmp_path / "cache")
     assert cache.prune([]) == 0
     folder = cache.pull(VERSION, unheard)
+    # What a fetch leaves when its process is killed.
     (tmp_path / "cache" / ".incoming-1").mkdir()
-    assert cache.prune([VERSION.manifest_digest]) == 1
+    (tmp_path / "cache" / ".incoming-1" / "model.safetensors.0a1b2c3d.part").write_bytes(b"half")
+    (tmp_path / "cache" / "model.safetensors.0a1b2c3d.part").write_bytes(b"half")
+    assert cache.prune([VERSION.manifest_digest]) == 2
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [VERSION.manifest_digest]
     assert cache.find(VERSION) == folder
     assert cache.prune([]) == 1
     assert cache.find(VERSION) is None
+
+
+def test_prune_leaves_what_is_being_fetched(tmp_path: Path) -> None:
+    class Pruned(Source):
+        """While it fetches, others tidy up."""
+
+        def fetch(self, file: ManifestFile, to: Path) -> None:
+            super().fetch(file, to)
+            assert cache.prune([]) == 0
+
+    cache = ArtifactCache(Pruned(), tmp_path)
+    folder = cache.pull(VERSION, unheard)
+    assert cache.find(VERSION) == folder
+    assert cache.prune([]) == 1

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from factories.rollout_records import NOW, ago, record, release, replica
-from quantry_core.rollouts import Replica, ReplicaState
+from factories.rollout_records import NOW, ago, record, release, replica, rollout
+from quantry_core.rollouts import Replica, ReplicaState, RolloutState
 from quantry_deploy.actions import (
     Action,
     AddReplica,
@@ -19,7 +19,7 @@ from quantry_deploy.actions import (
     StartReplica,
     TerminateReplica,
 )
-from quantry_deploy.decide import decide, needs_files, wanted_releases
+from quantry_deploy.decide import decide, kept_releases, needs_files, wanted_releases
 from quantry_deploy.observations import Observations, PullState, PullStatus, ReplicaObservation
 from quantry_deploy.policy import Policy
 
@@ -190,3 +190,12 @@ def test_files_are_needed_while_a_replica_has_yet_to_start() -> None:
     assert needs_files(record(current=RELEASE), RELEASE)
     assert needs_files(record(own(ReplicaState.FAILED), current=RELEASE), RELEASE)
     assert not needs_files(record(own(ReplicaState.READY), current=RELEASE), RELEASE)
+
+
+def test_files_stay_while_anybody_wants_them_or_still_runs_on_them() -> None:
+    target = release("rel_new")
+    pending = record(current=RELEASE, target=target, active=rollout(RolloutState.PENDING))
+    assert kept_releases(pending) == [RELEASE, target]
+    assert kept_releases(record(current=RELEASE)) == [RELEASE]
+    assert kept_releases(record(current=RELEASE, is_stopped=True)) == []
+    assert kept_releases(record(own(ReplicaState.STOPPING), current=RELEASE, is_stopped=True)) == [RELEASE]

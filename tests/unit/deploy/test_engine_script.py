@@ -56,9 +56,23 @@ def test_the_command_line_on_cpu(serve: ModuleType, model: Path) -> None:
     assert "--trust-remote-code" not in command
 
 
-def test_on_cuda_the_engine_chooses_for_itself(serve: ModuleType, model: Path) -> None:
+def test_on_cuda_the_engine_chooses_how_it_runs(serve: ModuleType, model: Path) -> None:
     command = serve.server_command(serve.parse_arguments(words(model)), "cuda")
-    assert not {"--enforce-eager", "--kv-cache-memory-bytes", "--max-model-len", "--distributed-executor-backend"} & set(command)
+    assert not {"--enforce-eager", "--max-model-len", "--distributed-executor-backend"} & set(command)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_two_releases_fit_beside_each_other(serve: ModuleType, model: Path, device: str) -> None:
+    arguments = serve.parse_arguments(words(model, "--kv-cache-bytes", "1024"))
+    # vLLM asks for that share of the memory to be free at the start, whatever the KV size.
+    assert "--kv-cache-memory-bytes 1024 --gpu-memory-utilization 0.1" in " ".join(serve.server_command(arguments, device))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_running_requests_are_finished_after_sigterm(serve: ModuleType, model: Path, device: str) -> None:
+    assert "--shutdown-timeout 120" in " ".join(serve.server_command(serve.parse_arguments(words(model)), device))
+    arguments = serve.parse_arguments(words(model, "--shutdown-timeout", "7"))
+    assert "--shutdown-timeout 7" in " ".join(serve.server_command(arguments, device))
 
 
 @pytest.mark.parametrize("more", [["--trust-remote-code"], ["--threads", "0"], ["--served", "x"]])

@@ -72,6 +72,24 @@ def test_how_an_engine_ended_is_told(table: ProcessTable, tmp_path: Path) -> Non
     assert ProcessTable(tmp_path).ending(killed.pid) == "ended"
 
 
+def test_what_ended_and_was_told_is_forgotten(table: ProcessTable, tmp_path: Path) -> None:
+    crashed = spawn(table, tmp_path, "raise SystemExit(3)")
+    other = spawn(table, tmp_path, "raise SystemExit(4)", replica_id="rep_2")
+    for process in (crashed, other):
+        wait_until_ended(table, process)
+    table.pids()
+    assert table.ending(crashed.pid) == "ended with exit status 3"
+    table.kill("rep_1")
+    assert table.ending(crashed.pid) == "ended"
+    assert table.ending(other.pid) == "ended with exit status 4"
+    # One that was killed just now is remembered until it has been reaped.
+    running = spawn(table, tmp_path)
+    table.kill("rep_1")
+    wait_until_ended(table, running)
+    table.pids()
+    assert table.ending(running.pid) == "ended"
+
+
 def test_all_end_together_the_stubborn_ones_by_force(table: ProcessTable, tmp_path: Path) -> None:
     stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); {SLEEP}"
     process = spawn(table, tmp_path, stubborn)
@@ -134,7 +152,8 @@ def test_the_command_line_is_made_of_typed_settings_alone(tmp_path: Path) -> Non
     order = StartOrder("rep_1", "chat", version({"config.json": b"{}"}), engine)
     assert engine_command(settings, order, Path("/files"), 8001) == [
         *("/engine/bin/python", "-P", "/serve.py", "--model", "/files", "--served-model-name", "chat", "rep_1"),
-        *("--host", "127.0.0.1", "--port", "8001", "--kv-cache-bytes", "67108864", "--max-num-seqs", "4", "--max-model-len", "512"),
+        *("--host", "127.0.0.1", "--port", "8001", "--kv-cache-bytes", "67108864", "--max-num-seqs", "4"),
+        *("--shutdown-timeout", "120", "--max-model-len", "512"),
     ]
     plain = engine_command(settings, StartOrder("rep_1", "chat", order.version, EngineConfig()), Path("/files"), 8001)
     assert "--max-model-len" not in plain

@@ -80,6 +80,20 @@ async def test_a_vault_that_was_away_is_asked_again_after_a_while(tmp_path: Path
     assert (await settled(pulls)).state is PullState.DONE
 
 
+async def test_pulls_of_versions_that_are_wanted_no_more_are_forgotten_once_they_ended(tmp_path: Path) -> None:
+    pulls = Pulls(ArtifactCache(Vault(), tmp_path))
+    pulls.begin(VERSION, ENGINE)
+    pulls.keep_only([])
+    assert pulls.status(VERSION, ENGINE).state is PullState.RUNNING
+    assert pulls.manifest_digests() == {VERSION.manifest_digest}
+    assert (await settled(pulls)).state is PullState.DONE
+    pulls.keep_only([VERSION.manifest_digest])
+    assert pulls.status(VERSION, ENGINE).state is PullState.DONE
+    pulls.keep_only([])
+    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+    assert pulls.manifest_digests() == set()
+
+
 async def test_an_engine_configuration_is_checked_against_the_files(tmp_path: Path) -> None:
     engine = EngineConfig(max_model_len_tokens=2048)
     pulls = Pulls(ArtifactCache(Vault(), tmp_path))

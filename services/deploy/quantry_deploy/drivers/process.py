@@ -20,6 +20,7 @@ from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.drivers import logs
 from quantry_deploy.drivers.probes import EngineProbe
 from quantry_deploy.drivers.processes import EngineProcess, ProcessTable, free_port
+from quantry_deploy.drivers.proofs import Proofs
 from quantry_deploy.drivers.protocol import StartedReplica, StartOrder
 from quantry_deploy.drivers.pulls import Pulls
 from quantry_deploy.observations import PullStatus, ReplicaObservation
@@ -45,9 +46,9 @@ class ProcessDriver:
         self._cache = cache
         self._pulls = Pulls(cache)
         self._probe = probe
+        self._proofs = Proofs(probe)
         self._table = ProcessTable(self._home)
         self._ports: dict[str, int] = {}
-        self._proven: set[tuple[str, int]] = set()
         self._answered_at_s: dict[str, float] = {}
         self._asked_to_end: set[tuple[str, int]] = set()
         for folder in (self._home / "replicas", self._home / "home", self._home / "tmp"):
@@ -82,13 +83,13 @@ class ProcessDriver:
         answers = await self._probe.answers(replica.url)
         if answers:
             self._answered_at_s[replica.id] = now_s
-        doubt = await self._prove(replica, replica.url, served_name) if answers else ""
+            self._proofs.ask(replica.id, replica.pid, replica.url, served_name)
         return ReplicaObservation(
             is_running=True,
             answers=answers,
-            is_proven=(replica.id, replica.pid) in self._proven,
+            is_proven=self._proofs.is_proven(replica.id, replica.pid),
             silent_s=now_s - self._answered_at_s.setdefault(replica.id, now_s),
-            doubt=doubt,
+            doubt=self._proofs.doubt(replica.id, replica.pid),
         )
 
     async def terminate(self, replica: Replica) -> None:
@@ -114,22 +115,14 @@ class ProcessDriver:
         await asyncio.to_thread(self._table.kill_only, pids)
 
     async def prune(self, manifest_digests: Collection[str]) -> None:
-        await asyncio.to_thread(self._cache.prune, manifest_digests)
+        self._pulls.keep_only(manifest_digests)
+        await asyncio.to_thread(self._cache.prune, {*manifest_digests, *self._pulls.manifest_digests()})
         await asyncio.to_thread(logs.prune, self._home / "replicas", time.time())
 
     async def close(self) -> None:
         await self._pulls.close()
+        await self._proofs.close()
         await self._probe.close()
-
-    async def _prove(self, replica: Replica, url: str, served_name: str) -> str:
-        """Asks for the one-token completion once for each start; returns why it did not convince."""
-        key = (replica.id, replica.pid or 0)
-        if key in self._proven:
-            return ""
-        doubt = await self._probe.doubt(url, served_name, replica.id)
-        if not doubt:
-            self._proven.add(key)
-        return doubt
 
     def _spawn(self, order: StartOrder, folder: Path) -> EngineProcess:
         port = free_port(HOST, set(self._ports.values()))
@@ -161,7 +154,7 @@ class ProcessDriver:
     def _forget(self, replica: Replica) -> None:
         self._ports.pop(replica.id, None)
         self._answered_at_s.pop(replica.id, None)
-        self._proven = {key for key in self._proven if key[0] != replica.id}
+        self._proofs.forget(replica.id)
         self._asked_to_end = {key for key in self._asked_to_end if key[0] != replica.id}
 
 
@@ -170,6 +163,7 @@ def engine_command(settings: DeploySettings, order: StartOrder, folder: Path, po
     command = [str(settings.engine_python), "-P", str(settings.engine_script), "--model", str(folder)]
     command += ["--served-model-name", order.served_name, order.replica_id, "--host", HOST, "--port", str(port)]
     command += ["--kv-cache-bytes", str(order.engine.kv_cache_bytes), "--max-num-seqs", str(order.engine.max_num_seqs)]
+    command += ["--shutdown-timeout", str(int(settings.stop_grace_s))]
     if order.engine.max_model_len_tokens is not None:
         command += ["--max-model-len", str(order.engine.max_model_len_tokens)]
     return command

@@ -50,12 +50,22 @@ class _Found:
     is_leader: bool
 
 
+@dataclass
+class _Child:
+    """A process that this table started."""
+
+    popen: subprocess.Popen[bytes]
+    replica_id: str
+    is_told: bool = False
+    """Nobody asks any more how it ended: it can be forgotten once it has."""
+
+
 class ProcessTable:
     """The engine processes of one controller directory."""
 
     def __init__(self, owner: Path) -> None:
         self._owner = str(owner)
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[int, _Child] = {}
 
     def spawn(self, replica_id: str, url: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> EngineProcess:
         """Starts a process in a new session, its output appended to ``log_path`` (mode 0600). Raises OSError."""
@@ -73,7 +83,7 @@ class ProcessTable:
             )
         finally:
             os.close(descriptor)
-        self._children[child.pid] = child
+        self._children[child.pid] = _Child(child, replica_id)
         return EngineProcess(replica_id, child.pid, psutil.Process(child.pid).create_time(), url)
 
     def leader(self, replica_id: str) -> EngineProcess | None:
@@ -95,7 +105,7 @@ class ProcessTable:
     def ending(self, pid: int) -> str:
         """Returns how a process ended, for people, as far as that is known: only our own children tell."""
         child = self._children.get(pid)
-        status = None if child is None else child.poll()
+        status = None if child is None else child.popen.poll()
         if status is None:
             return "ended"
         if status >= 0:
@@ -110,7 +120,9 @@ class ProcessTable:
             _signal_group(pid, signal.SIGTERM)
 
     def kill(self, replica_id: str) -> None:
-        """Sends SIGKILL to every process of a replica, its leader's group and what left it."""
+        """Sends SIGKILL to every process of a replica, its leader's group and what left it. How they ended is told no more."""
+        for child in list(self._children.values()):
+            child.is_told = child.is_told or child.replica_id == replica_id
         for found in self._scan():
             if found.replica_id == replica_id:
                 with suppress(psutil.NoSuchProcess):
@@ -144,9 +156,10 @@ class ProcessTable:
         return pids
 
     def _scan(self) -> list[_Found]:
-        """Returns the running engine processes of this directory."""
-        for pid in list(self._children):
-            self._reap(pid)
+        """Returns the running engine processes of this directory, and forgets the children that are gone for good."""
+        for pid, child in list(self._children.items()):
+            if child.popen.poll() is not None and child.is_told:
+                self._children.pop(pid, None)
         found: list[_Found] = []
         for process in psutil.process_iter():
             # What ends while it is looked at, or belongs to another user, is none of ours.
@@ -167,7 +180,7 @@ class ProcessTable:
     def _reap(self, pid: int) -> None:
         child = self._children.get(pid)
         if child is not None:
-            child.poll()
+            child.popen.poll()
 
 
 def free_port(host: str, taken: set[int]) -> int:

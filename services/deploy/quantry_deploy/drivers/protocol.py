@@ -53,7 +53,7 @@ class PoolDriver(Protocol):
         ...
 
     async def probe(self, replica: Replica, served_name: str) -> ReplicaObservation:
-        """Looks at a replica's process and asks its engine."""
+        """Looks at a replica's process and asks its engine. The proof that it completes goes on in the background."""
         ...
 
     async def terminate(self, replica: Replica) -> None:
@@ -81,7 +81,7 @@ class PoolDriver(Protocol):
         ...
 
     async def prune(self, manifest_digests: Collection[str]) -> None:
-        """Removes the files of every other version, and what has been lying about for long."""
+        """Removes the files of every other version that is not being pulled, and what has been lying about for long."""
         ...
 
     async def close(self) -> None:

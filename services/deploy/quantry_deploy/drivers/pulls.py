@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -27,6 +27,7 @@ class _Pull:
     """One pull: what is known of it, and until when a failure is left alone."""
 
     status: PullStatus
+    manifest_digest: str
     task: asyncio.Task[None] | None = None
     retry_at_s: float = 0.0
 
@@ -43,7 +44,7 @@ class Pulls:
         """Begins a pull, unless it is done or going on."""
         if self.status(version, engine).state is not PullState.ABSENT:
             return
-        pull = _Pull(PullStatus(PullState.RUNNING))
+        pull = _Pull(PullStatus(PullState.RUNNING), version.manifest_digest)
         pull.task = asyncio.create_task(self._run(pull, version, engine))
         self._pulls[_key(version, engine)] = pull
 
@@ -58,6 +59,18 @@ class Pulls:
         """Says that a version's files are not here any more."""
         for key in [key for key in self._pulls if key[0] == version.id]:
             del self._pulls[key]
+
+    def keep_only(self, manifest_digests: Collection[str]) -> None:
+        """Forgets every pull of another version that has ended."""
+        self._pulls = {
+            key: pull
+            for key, pull in self._pulls.items()
+            if pull.manifest_digest in manifest_digests or pull.status.state is PullState.RUNNING
+        }
+
+    def manifest_digests(self) -> set[str]:
+        """Returns the versions it knows of."""
+        return {pull.manifest_digest for pull in self._pulls.values()}
 
     async def close(self) -> None:
         """Cancels what goes on. A file that a thread is fetching is finished and then thrown away."""

@@ -1,0 +1,75 @@
+"""Proofs that go on in the background: each started engine is asked for one token, and nobody waits for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+class Doubter(Protocol):
+    """Who asks the engine: ``quantry_deploy.drivers.probes.EngineProbe``."""
+
+    async def doubt(self, url: str, served_name: str, replica_id: str) -> str:
+        """Returns why this is not the engine that was started, or does not complete; an empty string if all is well."""
+        ...
+
+
+@dataclass
+class _Proof:
+    """What is known of one process. ``doubt`` is that of the last answer, while the next one is awaited."""
+
+    is_proven: bool = False
+    doubt: str = ""
+    task: asyncio.Task[None] | None = None
+
+
+class Proofs:
+    """Knows which engines have served a real completion since they were started. Lives in one event loop."""
+
+    def __init__(self, probe: Doubter) -> None:
+        self._probe = probe
+        self._proofs: dict[tuple[str, int], _Proof] = {}
+
+    def ask(self, replica_id: str, pid: int, url: str, served_name: str) -> None:
+        """Asks an engine in the background, unless it is proven or being asked."""
+        proof = self._proofs.setdefault((replica_id, pid), _Proof())
+        if not proof.is_proven and (proof.task is None or proof.task.done()):
+            proof.task = asyncio.create_task(self._run(proof, url, served_name, replica_id))
+
+    def is_proven(self, replica_id: str, pid: int) -> bool:
+        """Tells whether this process has convinced once."""
+        proof = self._proofs.get((replica_id, pid))
+        return proof is not None and proof.is_proven
+
+    def doubt(self, replica_id: str, pid: int) -> str:
+        """Returns why this process did not convince when it last answered; an empty string if it did or has yet to."""
+        proof = self._proofs.get((replica_id, pid))
+        return "" if proof is None else proof.doubt
+
+    def forget(self, replica_id: str) -> None:
+        """Says that a replica's processes are gone."""
+        for key in [key for key in self._proofs if key[0] == replica_id]:
+            task = self._proofs.pop(key).task
+            if task is not None:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Gives up what goes on."""
+        tasks = [proof.task for proof in self._proofs.values() if proof.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, proof: _Proof, url: str, served_name: str, replica_id: str) -> None:
+        try:
+            proof.doubt = await self._probe.doubt(url, served_name, replica_id)
+        except Exception as error:  # a proof that went wrong is a doubt like any other
+            _log.exception("proof failed", replica=replica_id)
+            proof.doubt = f"a completion of one token failed: {error!r}"
+        else:
+            proof.is_proven = not proof.doubt
