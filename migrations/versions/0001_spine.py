@@ -105,6 +105,16 @@ create table job_events (
     created_at timestamptz not null default now(),
     constraint pk_job_events primary key (job_id, seq)
 );
+
+create table seals (
+    job_id text not null constraint fk_seals_job_id references jobs,
+    attempt integer not null,
+    project_id text not null constraint fk_seals_project_id references projects,
+    manifest_digest text not null,
+    dtype text,
+    created_at timestamptz not null default now(),
+    constraint pk_seals primary key (job_id, attempt)
+);
 """
 
 MODELS = """
@@ -341,7 +351,7 @@ DROP = """
 alter table deployments drop constraint fk_deployments_current_release_id;
 drop table replicas, rollouts, releases, deployments;
 drop table alias_history, aliases, evidence, lineage_edges, version_files, versions, models;
-drop table job_events, jobs;
+drop table seals, job_events, jobs;
 drop table datasets, blobs, route_revision, audit_log, api_keys, projects;
 drop function quantry_guard_version_delete, quantry_guard_version_update, quantry_guard_version_part, quantry_guard_truncate;
 """

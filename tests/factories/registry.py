@@ -17,7 +17,17 @@ from quantry_core.execution import FinishRequest, NextRequest, Outcome
 from quantry_core.jobs import ImportSpec, Job, JobReason, JobSpec, JobSubmission, Queue
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
-from quantry_core.versions import ManifestFile, SealRequest, Version, VersionDraft, VersionKind, VersionState
+from quantry_core.versions import (
+    EvidenceDraft,
+    EvidenceKind,
+    ManifestFile,
+    SealRequest,
+    Verdict,
+    Version,
+    VersionDraft,
+    VersionKind,
+    VersionState,
+)
 from quantry_registry.parts import Parts
 from quantry_store.database import Database
 from quantry_store.transactions.execution import claim_next
@@ -66,8 +76,10 @@ class Registry:
         async with self.client(Role.WORKER) as client:
             return await client.post("/api/v1/seals", json=request.model_dump(mode="json"))
 
-    async def finish(self, job: Job, files: list[ManifestFile], kind: VersionKind = VersionKind.MASTER) -> Version:
-        """Returns the version recorded by a successful finish."""
+    async def finish(
+        self, job: Job, files: list[ManifestFile], kind: VersionKind = VersionKind.MASTER, *, dtype: str = "float16"
+    ) -> Version:
+        """Returns the version recorded by a successful finish; ``dtype`` is what the worker says of a master."""
         is_master = kind is VersionKind.MASTER
         draft = VersionDraft(
             model="bard",
@@ -75,10 +87,11 @@ class Registry:
             state=VersionState.READY,
             format=Format.SAFETENSORS if is_master else Format.COMPRESSED_TENSORS,
             scheme=None if is_master else "W4A16",
-            dtype="float16" if is_master else None,
+            dtype=dtype if is_master else None,
             files=files,
         )
-        request = FinishRequest(attempt=job.attempt, outcome=Outcome.SUCCEEDED, reason=JobReason.COMPLETED, version=draft)
+        gate = [] if is_master else [EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)]
+        request = FinishRequest(attempt=job.attempt, outcome=Outcome.SUCCEEDED, reason=JobReason.COMPLETED, version=draft, evidence=gate)
         async with self.database.begin() as uow:
             done = await finish_attempt(uow, job.id, request, worker=self.identities[Role.WORKER])
             assert done.result is not None

@@ -18,13 +18,36 @@ from quantry_core.jobs import CalibrationSpec, DeploySpec, ImportSpec, Job, JobE
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
 from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout
-from quantry_core.versions import Dataset, ManifestFile, Version, VersionDraft, VersionKind, VersionState
+from quantry_core.versions import (
+    Dataset,
+    EvidenceDraft,
+    EvidenceKind,
+    ManifestFile,
+    SealRequest,
+    Verdict,
+    Version,
+    VersionDraft,
+    VersionKind,
+    VersionState,
+)
 from quantry_store.database import Database
-from quantry_store.transactions import begin_rollout, claim_next, finish_attempt, promote_rollout, record_blobs, submit_job
+from quantry_store.transactions import (
+    begin_rollout,
+    claim_next,
+    expired_jobs,
+    finish_attempt,
+    lose_expired,
+    promote_rollout,
+    record_seal,
+    submit_job,
+)
 
 LEASE_S = 60.0
 ALREADY_EXPIRED_S = -1.0
 """A lease of this length has run out by the database's clock the moment it is given."""
+
+GATE_PASSED = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS, metrics={"files": 2})
+GATE_FAILED = GATE_PASSED.model_copy(update={"verdict": Verdict.FAIL})
 
 
 @dataclass(frozen=True)
@@ -121,16 +144,33 @@ class Platform:
         return job
 
     async def finish(self, job: Job, **request: Any) -> Job:
-        """Returns the job after its attempt finished; the files of a version are in the vault."""
+        """Returns the job after its attempt finished; the files of a version were sealed before."""
         report = FinishRequest(attempt=job.attempt, **request)
+        if report.version is not None:
+            await self.seal(job, report.version.files, dtype=report.version.dtype)
         async with self.database.begin() as uow:
-            if report.version is not None:
-                await record_blobs(uow, report.version.files)
             return await finish_attempt(uow, job.id, report, worker=self.worker)
+
+    async def seal(self, job: Job, files: list[ManifestFile], *, dtype: str | None = "float16") -> None:
+        """Notes what the registry would after it sealed an attempt's files."""
+        request = SealRequest(job_id=job.id, attempt=job.attempt, files=files)
+        async with self.database.begin() as uow:
+            await record_seal(uow, request, dtype=dtype, worker=self.worker)
+
+    async def sweep(self) -> list[Job]:
+        """Returns the jobs whose leases had run out, swept one by one as the api does."""
+        async with self.database.begin() as uow:
+            job_ids = await expired_jobs(uow)
+        swept = []
+        for job_id in job_ids:
+            async with self.database.begin() as uow:
+                swept.append(await lose_expired(uow, job_id))
+        return [job for job in swept if job is not None]
 
     async def made(self, job: Job, draft: VersionDraft) -> Version:
         """Returns the version that a successful finish recorded."""
-        finished = await self.finish(job, **succeeded(draft))
+        gate = [GATE_PASSED] if draft.kind is VersionKind.QUANTIZED else []
+        finished = await self.finish(job, **succeeded(draft, evidence=gate))
         assert finished.result is not None
         assert finished.result.version_id is not None
         async with self.database.begin() as uow:
@@ -146,7 +186,7 @@ class Platform:
     async def quarantined(self, base: Version, dataset: Dataset) -> Version:
         job = await self.running(quantize_spec(base.id, dataset.id))
         draft = quantized_draft(base.model_name, "broken", state=VersionState.QUARANTINED)
-        finished = await self.finish(job, outcome=Outcome.FAILED, reason=JobReason.GATE_FAILED, version=draft)
+        finished = await self.finish(job, outcome=Outcome.FAILED, reason=JobReason.GATE_FAILED, version=draft, evidence=[GATE_FAILED])
         assert finished.result is not None
         async with self.database.begin() as uow:
             return await uow.versions.get(self.project_id, finished.result.version_id or "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,14 @@ from quantry_core.errors import SourceRefused
 from quantry_core.names import check_file_path
 from quantry_core.versions import ManifestFile
 
+COPY_BYTES = 1024**2
+
 
 class DirectoryCheckpoint:
     """A directory as a ``CheckpointReader``. Hidden files and folders (``.git``, ``.cache``) are not part of it.
 
     Raises SourceRefused for a link that leads out of the directory, for what is no plain file, and for what cannot be read.
+    Others may write the directory meanwhile: every byte comes through ``open``, which looks at what it holds open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,6 +30,11 @@ class DirectoryCheckpoint:
         if not self._root.is_dir():
             raise SourceRefused(f"{path} is not a directory")
         self._sizes = self._walk()
+
+    @property
+    def root(self) -> Path:
+        """Where the directory really lay when this was made; no file outside it is read."""
+        return self._root
 
     def files(self) -> Mapping[str, int]:
         return self._sizes
@@ -36,9 +46,32 @@ class DirectoryCheckpoint:
             raise SourceRefused(f"{path} is a link that leads out of the directory; copy the file there instead")
         return resolved
 
+    def open(self, path: str) -> io.BufferedReader:
+        """Opens a file, wherever links to it led at that moment; raises SourceRefused unless it lies below the root and is plain."""
+        try:
+            # Not blocking: a pipe that nobody writes would hold the caller for ever.
+            descriptor = os.open(self._root / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            raise SourceRefused(f"{path} cannot be read: {error.strerror}") from error
+        try:
+            # The kernel's own name of what is open. Resolving it once more would look at links that can change again.
+            if not Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(self._root):
+                raise SourceRefused(f"{path} is a link that leads out of the directory; copy the file there instead")
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SourceRefused(f"{path} is no plain file; remove it")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return os.fdopen(descriptor, "rb")
+
+    def copy_to(self, path: str, target: Path) -> None:
+        """Writes a file's bytes to ``target``, over what is there."""
+        with self.open(path) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, COPY_BYTES)
+
     def read(self, path: str, start: int, length: int) -> bytes:
         try:
-            with self.path_of(path).open("rb") as file:
+            with self.open(path) as file:
                 file.seek(start)
                 return file.read(length)
         except OSError as error:
@@ -82,7 +115,7 @@ def hash_directory(path: Path) -> list[ManifestFile]:
 def _hash_file(checkpoint: DirectoryCheckpoint, name: str) -> ManifestFile:
     try:
         check_file_path(name)
-        with checkpoint.path_of(name).open("rb") as file:
+        with checkpoint.open(name) as file:
             digest = hashlib.file_digest(file, "sha256")
             # Where the reading ended: the size of exactly the bytes that were hashed.
             size_bytes = file.tell()

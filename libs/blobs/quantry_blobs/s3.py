@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
+from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import certifi
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
+from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
@@ -26,6 +29,7 @@ from quantry_core.errors import QuantryError, TooLarge
 
 CHUNK_BYTES = 1024**2
 MAX_PARTS = 10_000
+CONTENT_TYPE = "application/octet-stream"
 FETCHED_MODE = 0o644
 """Readable by the engine's user, whatever the mode of the file that was uploaded."""
 
@@ -151,19 +155,34 @@ class MinioStore:
         return max(self._part_bytes, ceil(size_bytes / MAX_PARTS))
 
     def _put(self, bucket: str, key: str, source: _HashingReader, part_bytes: int) -> Stored:
-        with self._errors(f"{bucket}/{key}"):
-            self._client.put_object(
-                bucket,
-                key,
-                cast(BinaryIO, source),
-                length=-1,
-                part_size=part_bytes,
-                num_parallel_uploads=self._num_parallel_parts,
-            )
-        if source.failure is not None:
-            self.delete(bucket, key)
-            raise source.failure
+        part = source.read(part_bytes)
+        following = source.read(part_bytes)
+        if not following:
+            with self._errors(f"{bucket}/{key}"):
+                self._client.put_object(bucket, key, io.BytesIO(part), length=len(part), part_size=part_bytes)
+            return source.stored()
+        with self._multipart(bucket, key) as upload:
+            while part:
+                with self._errors(f"{bucket}/{key}"):
+                    upload.add(part)
+                part, following = following, source.read(part_bytes)
         return source.stored()
+
+    @contextmanager
+    def _multipart(self, bucket: str, key: str) -> Iterator[_Multipart]:
+        """An upload in parts that becomes the object when the block ends well, and leaves no trace when it does not."""
+        with self._errors(f"{bucket}/{key}"):
+            upload = _Multipart(self._client, bucket, key, self._num_parallel_parts)
+        try:
+            yield upload
+            with self._errors(f"{bucket}/{key}"):
+                upload.complete()
+        except BaseException:
+            upload.stop()
+            # The first error is the one to tell. If the server is away, it drops the parts by its own rules.
+            with suppress(QuantryError), self._errors(f"{bucket}/{key}"):
+                upload.abort()
+            raise
 
     def _download(self, bucket: str, key: str, descriptor: int, expected: Stored) -> None:
         """Fetches an object in parallel parts into an open file, hashing each part as its turn comes."""
@@ -228,32 +247,67 @@ class _XmlPool(urllib3.PoolManager):
         return response
 
 
-class _HashingReader:
-    """A stream that is hashed and counted while minio-py reads it.
+class _Multipart:
+    """An upload in numbered parts, some of them under way at once.
 
-    What goes wrong while reading is kept in ``failure`` and shown to minio-py as the end of the stream: its upload
-    threads are only joined on that path, an exception out of ``read`` would leave them waiting for ever.
+    minio-py's ``put_object`` would do, but that it takes the end of a stream that broke for the end of the object: its
+    upload threads wait for ever when ``read`` raises. These are the calls it is made of.
     """
+
+    def __init__(self, client: Minio, bucket: str, key: str, num_parallel_parts: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._num_parallel_parts = num_parallel_parts
+        self._id = client._create_multipart_upload(bucket, key, {"Content-Type": CONTENT_TYPE})
+        self._pool = ThreadPoolExecutor(num_parallel_parts, thread_name_prefix="blob-part")
+        self._under_way: deque[Future[str]] = deque()
+        self._etags: list[str] = []
+
+    def add(self, data: bytes) -> None:
+        """Begins to send the next part; waits while as many as may be are under way."""
+        if len(self._under_way) == self._num_parallel_parts:
+            self._etags.append(self._under_way.popleft().result())
+        number = len(self._etags) + len(self._under_way) + 1
+        self._under_way.append(self._pool.submit(self._client._upload_part, self._bucket, self._key, data, None, self._id, number))
+
+    def complete(self) -> None:
+        """Makes an object of the parts."""
+        self._etags.extend(part.result() for part in self._under_way)
+        self._under_way.clear()
+        self.stop()
+        parts = [Part(number, etag) for number, etag in enumerate(self._etags, start=1)]
+        self._client._complete_multipart_upload(self._bucket, self._key, self._id, parts)
+
+    def stop(self) -> None:
+        """Waits for the parts under way, and sends no more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def abort(self) -> None:
+        """Makes the server forget the parts."""
+        self._client._abort_multipart_upload(self._bucket, self._key, self._id)
+
+
+class _HashingReader:
+    """A stream that is hashed and counted while it is read. Raises TooLarge past ``max_bytes``."""
 
     def __init__(self, stream: BinaryIO, max_bytes: int | None) -> None:
         self._stream = stream
         self._max_bytes = max_bytes
         self._digest = hashlib.sha256()
         self._num_bytes = 0
-        self.failure: Exception | None = None
 
     def read(self, num_bytes: int) -> bytes:
-        if self.failure is not None:
-            return b""
-        try:
-            data = self._stream.read(num_bytes)
-        except Exception as error:
-            self.failure = error
-            return b""
+        """Returns the next ``num_bytes``; fewer only where the stream ends."""
+        pieces: list[bytes] = []
+        missing = num_bytes
+        while missing and (piece := self._stream.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        data = b"".join(pieces)
         self._num_bytes += len(data)
         if self._max_bytes is not None and self._num_bytes > self._max_bytes:
-            self.failure = TooLarge(f"the upload has more than the {self._max_bytes} bytes allowed")
-            return b""
+            raise TooLarge(f"the upload has more than the {self._max_bytes} bytes allowed")
         self._digest.update(data)
         return data
 

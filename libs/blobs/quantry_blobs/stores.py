@@ -35,7 +35,7 @@ class ObjectStore(Protocol):
     def put_stream(self, bucket: str, key: str, stream: BinaryIO, max_bytes: int | None = None) -> Stored:
         """Uploads a stream to its end in parallel parts and returns what was read, hashed on the way.
 
-        Raises TooLarge past ``max_bytes``, and whatever the stream raises; the object is then removed again.
+        Raises TooLarge past ``max_bytes``, and whatever the stream raises; the key is then what it was before.
         """
         ...
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 from quantry_blobs.errors import DigestMismatch, StoreUnavailable, UnknownBlob
@@ -16,8 +18,15 @@ from quantry_core.errors import SealRefused
 from quantry_core.ids import uuid7
 from quantry_core.versions import ManifestFile, blob_key, staging_key
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 INCOMING_PREFIX = "incoming/"
 NUM_LOCKS = 64
+MAX_COPY_BYTES = 5 * 1024**3
+"""S3's own limit for a copy in one request. A copy in parts is more than rclone's server can do."""
+
+STREAM_BYTES = 1024**2
 
 
 class Staging:
@@ -54,11 +63,13 @@ class Vault:
     """The content-addressed bucket. Its key of a blob is ``sha256/<digest>``; only the registry writes it, never over a key.
 
     Bytes come in under ``incoming/<uuid>``, where no worker can touch them, are hashed there, and only then get their key.
+    The server copies them itself, up to ``max_copy_bytes``; larger objects are streamed through this process.
     """
 
-    def __init__(self, store: ObjectStore, bucket: str) -> None:
+    def __init__(self, store: ObjectStore, bucket: str, max_copy_bytes: int = MAX_COPY_BYTES) -> None:
         self._store = store
         self.bucket = bucket
+        self._max_copy_bytes = max_copy_bytes
         # rclone's S3 server replaces an object by delete and rename: two writers of one key at once can lose it.
         self._locks = [Lock() for _ in range(NUM_LOCKS)]
 
@@ -75,10 +86,9 @@ class Vault:
             return False
         with self._incoming() as incoming:
             try:
-                self._store.copy(staging_bucket, key, self.bucket, incoming)
+                found = self._take_in(staging_bucket, key, incoming)
             except UnknownBlob:
                 raise SealRefused(f"{declared.path} is not in staging; upload every file before the seal") from None
-            found = self._store.sha256(self.bucket, incoming)
             if found != Stored(declared.size_bytes, declared.sha256):
                 raise SealRefused(
                     f"{declared.path} was declared with {declared.size_bytes} bytes and SHA-256 {declared.sha256}, "
@@ -133,15 +143,35 @@ class Vault:
             with suppress(StoreUnavailable):
                 self._store.delete(self.bucket, key)
 
+    def _take_in(self, bucket: str, key: str, incoming: str) -> Stored:
+        """Copies an object to ``incoming`` and returns what arrived; raises UnknownBlob if there is none."""
+        size_bytes = self._store.stat(bucket, key)
+        if size_bytes is None:
+            raise UnknownBlob(f"there is no {bucket}/{key}")
+        if size_bytes <= self._max_copy_bytes:
+            self._store.copy(bucket, key, self.bucket, incoming)
+            return self._store.sha256(self.bucket, incoming)
+        with closing(self._store.open_range(bucket, key, 0, size_bytes)) as chunks:
+            return self._store.put_stream(self.bucket, incoming, _stream(chunks), max_bytes=size_bytes)
+
     def _settle(self, incoming: str, stored: Stored) -> None:
         """Gives hashed bytes their key, unless it is taken already: by the same bytes, or something is badly wrong."""
         key = blob_key(stored.sha256)
         with self._locks[int(stored.sha256[:8], 16) % NUM_LOCKS]:
             if self._store.stat(self.bucket, key) is None:
-                self._store.copy(self.bucket, incoming, self.bucket, key)
+                self._place(incoming, key, stored)
             size_bytes = self._store.stat(self.bucket, key)
         if size_bytes != stored.size_bytes:
             raise DigestMismatch(f"the vault's {key} has {size_bytes} bytes, not {stored.size_bytes}: it is damaged, restore it first")
+
+    def _place(self, incoming: str, key: str, stored: Stored) -> None:
+        """Copies hashed bytes to their key."""
+        if stored.size_bytes <= self._max_copy_bytes:
+            self._store.copy(self.bucket, incoming, self.bucket, key)
+            return
+        with closing(self._store.open_range(self.bucket, incoming, 0, stored.size_bytes)) as chunks:
+            # The key appears at the end of the stream, which is only reached by the right bytes.
+            self._store.put_stream(self.bucket, key, _stream(_checked(chunks, stored)), max_bytes=stored.size_bytes)
 
 
 class VaultCheckpoint:
@@ -156,6 +186,47 @@ class VaultCheckpoint:
 
     def read(self, path: str, start: int, length: int) -> bytes:
         return self._vault.read(self._files[path].sha256, start, length)
+
+
+class _ChunkReader(io.RawIOBase):
+    """Chunks as a raw stream."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        target = memoryview(buffer).cast("B")
+        num_bytes = min(len(target), len(self._rest))
+        target[:num_bytes], self._rest = self._rest[:num_bytes], self._rest[num_bytes:]
+        return num_bytes
+
+
+def _stream(chunks: Iterator[bytes]) -> BinaryIO:
+    """Returns chunks as a stream, of which a read is short only at the end."""
+    return io.BufferedReader(_ChunkReader(chunks), STREAM_BYTES)
+
+
+def _checked(chunks: Iterator[bytes], expected: Stored) -> Iterator[bytes]:
+    """Yields the chunks on; raises DigestMismatch at their end if they were not what is expected."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    for chunk in chunks:
+        digest.update(chunk)
+        num_bytes += len(chunk)
+        yield chunk
+    if (found := Stored(num_bytes, digest.hexdigest())) != expected:
+        raise DigestMismatch(
+            f"{found.size_bytes} bytes with SHA-256 {found.sha256} were read back, not the {expected.size_bytes} that were hashed"
+        )
 
 
 def _created_ms(uuid7_hex: str) -> int | None:

@@ -21,7 +21,16 @@ from quantry_core.safetensors import LENGTH_BYTES, SafetensorsError, TensorInfo,
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".txt", ".model", ".jinja", ".md", ".yaml"})
 ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE", "LICENSE.txt", "README"})
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack"})
-MAX_JSON_BYTES = 256 * 1024 * 1024
+INDEX_PATH = "model.safetensors.index.json"
+MAX_JSON_BYTES = 1024**2
+"""Of a JSON file that is read here, unless MAX_JSON_BYTES_BY_PATH says otherwise."""
+
+MAX_JSON_BYTES_BY_PATH = {
+    # A line for each added token: Gemma 3's has more than 1 MiB.
+    "tokenizer_config.json": 8 * 1024**2,
+    # A line of about 100 bytes for each tensor.
+    INDEX_PATH: 64 * 1024**2,
+}
 MAX_FILES = 2000
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16"}
 
@@ -62,7 +71,8 @@ def inspect_checkpoint(reader: CheckpointReader) -> CheckpointInfo:
     """Returns what a checkpoint holds; raises SourceRefused naming the file and the reason if it is not fit.
 
     Refused: unsafe paths, pickles, code, anything not on the allow-list, ``auto_map``, a missing or malformed
-    config.json, missing weights, a header that does not describe its file, an index that disagrees with the shards.
+    config.json, missing weights, a header that does not describe its file, shards without an index, an index that is not
+    exactly what the shards hold.
     """
     files = dict(reader.files())
     _check_listing(files)
@@ -111,11 +121,13 @@ def read_json(reader: CheckpointReader, files: Mapping[str, int], path: str) -> 
     """Returns a JSON object file; raises SourceRefused if it is missing, too large or not a JSON object."""
     if path not in files:
         raise SourceRefused(f"there is no {path}; a checkpoint directory as transformers saves it is needed")
-    if files[path] > MAX_JSON_BYTES:
-        raise SourceRefused(f"{path} has {files[path]} bytes, more than the {MAX_JSON_BYTES} allowed")
+    max_bytes = MAX_JSON_BYTES_BY_PATH.get(path, MAX_JSON_BYTES)
+    if files[path] > max_bytes:
+        raise SourceRefused(f"{path} has {files[path]} bytes, more than the {max_bytes} allowed")
     try:
         document = json.loads(reader.read(path, 0, files[path]))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # A plain ValueError: a number of more than 4300 digits.
         raise SourceRefused(f"{path} is not JSON ({error})") from error
     if not isinstance(document, dict):
         raise SourceRefused(f"{path} is not a JSON object")
@@ -155,12 +167,20 @@ def _refuse_remote_code(reader: CheckpointReader, files: Mapping[str, int]) -> N
 
 
 def _check_index(reader: CheckpointReader, files: Mapping[str, int], tensor_files: Mapping[str, str]) -> None:
-    path = "model.safetensors.index.json"
-    if path not in files:
+    """Raises SourceRefused unless the index lists every tensor, where it lies, and nothing else: libraries load by it."""
+    if INDEX_PATH not in files:
+        num_shards = sum(path.endswith(".safetensors") for path in files)
+        if num_shards > 1:
+            raise SourceRefused(f"there are {num_shards} *.safetensors files but no {INDEX_PATH} that says what is in them")
         return
-    weight_map = read_json(reader, files, path).get("weight_map")
+    weight_map = read_json(reader, files, INDEX_PATH).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise SourceRefused(f"{path} has no weight_map")
-    for name, shard in weight_map.items():
+        raise SourceRefused(f"{INDEX_PATH} has no weight_map")
+    for name in sorted(weight_map.keys() | tensor_files.keys()):
+        if name not in weight_map:
+            raise SourceRefused(f"{INDEX_PATH} leaves out tensor {name[:200]!r}, which is in {tensor_files[name]}")
+        shard = weight_map[name]
+        if not isinstance(shard, str):
+            raise SourceRefused(f"{INDEX_PATH} names no file for tensor {name[:200]!r}")
         if tensor_files.get(name) != shard:
-            raise SourceRefused(f"{path} says tensor {name!r} is in {shard!r}, but it is not there")
+            raise SourceRefused(f"{INDEX_PATH} says tensor {name[:200]!r} is in {shard[:200]!r}, but it is not there")

@@ -48,3 +48,8 @@ def new_id(prefix: IdPrefix) -> str:
 def is_id(text: str, prefix: IdPrefix) -> bool:
     """Tells whether ``text`` has the form of an id of this noun; it need not exist."""
     return re.fullmatch(f"{prefix}_{_HEX}", text) is not None
+
+
+def is_any_id(text: str) -> bool:
+    """Tells whether ``text`` has the form of an id of some noun, known or to come."""
+    return re.fullmatch(f"[a-z]{{3}}_{_HEX}", text) is not None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantry_core.errors import InvalidInput, UnknownMethod, UnknownScheme
+
+EXPRESSION_PREFIX = "re:"
+"""Begins an entry of a quantize job's ``ignore`` that is a regular expression instead of a module's name."""
 
 
 class Method(StrEnum):
@@ -90,3 +95,14 @@ def check_method(method: str, scheme: str, group_size: int | None) -> tuple[Meth
     if size not in info.group_sizes:
         raise InvalidInput(f"method {method} takes group sizes {', '.join(map(str, info.group_sizes))}, not {size}")
     return info, Scheme(scheme), size
+
+
+def check_ignore(entries: Iterable[str]) -> None:
+    """Raises InvalidInput for an entry of ``ignore`` that begins with ``re:`` and goes on with no regular expression."""
+    for entry in entries:
+        if not entry.startswith(EXPRESSION_PREFIX):
+            continue
+        try:
+            re.compile(entry.removeprefix(EXPRESSION_PREFIX))
+        except (re.error, OverflowError, RecursionError) as error:
+            raise InvalidInput(f"ignore: {entry!r} is not a regular expression: {error}") from error

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from quantry_core.ids import is_any_id
+
 MAX_NAME_CHARS = 64
 MAX_PATH_CHARS = 255
 
@@ -31,6 +33,8 @@ def check_name(name: str) -> str:
         raise BadName(
             f"a name is made of lower-case letters, digits, '.', '_' and '-', and begins and ends with a letter or digit: {name!r}"
         )
+    if is_any_id(name):
+        raise BadName(f"a name cannot look like an id, which would be taken for the thing with that id: {name!r}")
     return name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,14 +46,16 @@ def parse_source(source: str) -> HubSource | Path:
     return path
 
 
-def allowing_root(resolved: Path, roots: Sequence[Path]) -> Path:
-    """Returns the root below which ``resolved`` lies; raises SourceRefused naming the allowed ones if there is none.
+def allowing_root(given: Path, resolved: Path, roots: Mapping[Path, Path]) -> Path:
+    """Returns the root below which a source lies, as it is set; raises SourceRefused naming the allowed ones if there is none.
 
-    Both must have their links resolved: the rule is about where files really lie.
+    ``resolved`` is the source's ``given`` path with its links resolved, and ``roots`` each root as it is set by itself with
+    its links resolved: the rule is about where files really lie. The refusal quotes what was given and set, for where
+    links on a host lead is nothing to tell.
     """
-    for root in roots:
-        if resolved.is_relative_to(root):
+    for resolved_root, root in roots.items():
+        if resolved.is_relative_to(resolved_root):
             return root
     if not roots:
         raise SourceRefused("this platform imports from no local folder: none is set in QUANTRY_IMPORT_ROOTS")
-    raise SourceRefused(f"{resolved} lies outside the folders that imports may read: {', '.join(map(str, roots))}")
+    raise SourceRefused(f"{given} lies outside the folders that imports may read: {', '.join(map(str, roots.values()))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from uuid import uuid4
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quantry_core.errors import Unavailable
 from quantry_http.problems import internal_problem, problem_response
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -49,6 +51,13 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             _log.info("client left", method=scope["method"], path=scope["path"])
+        except asyncio.CancelledError:
+            # The server stops, and its patience with this request has ended. Not raised again: the request's task ends here,
+            # and uvicorn would log the cancellation as a failure. It cuts the connection where half an answer is out.
+            _log.info("request ended by the stop", method=scope["method"], path=scope["path"])
+            if status is None:
+                stopping = Unavailable("this service is being stopped; send the request again").problem(scope["path"])
+                await problem_response(stopping)(scope, receive, send_with_id)
         except Exception:
             _log.exception("request crashed", method=scope["method"], path=scope["path"])
             if status is not None:

@@ -36,6 +36,10 @@ def _unknown_type_words(error: Mapping[str, Any]) -> str:
 
 def _message(error: Mapping[str, Any]) -> str:
     cause = error.get("ctx", {}).get("error")
+    if error["type"] == "missing" and tuple(error["loc"]) == ("body",):
+        return "a JSON body is needed"
+    if error["type"] in {"model_type", "model_attributes_type"}:
+        return "a JSON object is needed"
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {cause}"
     if error["type"] == "union_tag_not_found":

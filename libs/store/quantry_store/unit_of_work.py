@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_store.repositories.aliases import AliasRepository
@@ -20,6 +21,7 @@ from quantry_store.repositories.replicas import ReplicaRepository
 from quantry_store.repositories.revision import RouteRevision
 from quantry_store.repositories.rollouts import RolloutRepository
 from quantry_store.repositories.routes import RouteRepository
+from quantry_store.repositories.seals import SealRepository
 from quantry_store.repositories.versions import VersionRepository
 
 
@@ -31,6 +33,7 @@ class UnitOfWork:
     """
 
     def __init__(self, session: AsyncSession) -> None:
+        self._session = session
         self.audit = AuditRepository(session)
         self._revision = RouteRevision(session)
         self.projects = ProjectRepository(session)
@@ -40,6 +43,7 @@ class UnitOfWork:
         self.jobs = JobRepository(session, events=self.events)
         self.leases = LeaseRepository(session, jobs=self.jobs)
         self.blobs = BlobRepository(session)
+        self.seals = SealRepository(session)
         self.datasets = DatasetRepository(session, blobs=self.blobs)
         self.models = ModelRepository(session)
         self.evidence = EvidenceRepository(session)
@@ -48,6 +52,10 @@ class UnitOfWork:
         self.deployments = DeploymentRepository(session)
         self.rollouts = RolloutRepository(session)
         self.replicas = ReplicaRepository(session, revision=self._revision)
+
+    async def read_one_moment(self) -> None:
+        """Makes all that this transaction reads be of one moment, without a lock. Nothing may have been read before."""
+        await self._session.execute(text("set transaction isolation level repeatable read"))
 
     async def before_commit(self) -> None:
         """Does what must come last in the transaction: counts the route revision up, if a route or key changed."""

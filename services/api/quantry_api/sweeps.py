@@ -10,7 +10,7 @@ import structlog
 from quantry_core.errors import Unavailable
 from quantry_core.jobs import Queue
 from quantry_store.database import Database
-from quantry_store.transactions import queues_with_work, sweep_expired_leases
+from quantry_store.transactions import expired_jobs, lose_expired, queues_with_work
 
 MAX_BACKOFF_S = 60.0
 
@@ -44,11 +44,30 @@ class Sweeper:
             await asyncio.sleep(backoff_s(self._interval_s, num_failures))
 
     async def sweep(self) -> None:
-        """Puts jobs of lost workers back or ends them, then wakes every queue that holds work."""
+        """Puts jobs of lost workers back or ends them, then wakes every queue that holds work, whatever became of the first."""
+        try:
+            await self._lose_expired()
+        except Exception:
+            await self._wake_queues()
+            raise
+        await self._wake_queues()
+
+    async def _lose_expired(self) -> None:
         async with self._database.begin() as uow:
-            lost = await sweep_expired_leases(uow)
-        for job in lost:
-            _log.warning("job.worker_lost", job_id=job.id, attempt=job.attempt, status=job.status, num_lost=job.num_lost_attempts)
+            job_ids = await expired_jobs(uow)
+        for job_id in job_ids:
+            try:
+                async with self._database.begin() as uow:
+                    job = await lose_expired(uow, job_id)
+            except Unavailable:
+                raise
+            except Exception:  # one job's defect must not keep back the others
+                _log.exception("sweep.job_skipped", job_id=job_id)
+                continue
+            if job is not None:
+                _log.warning("job.worker_lost", job_id=job.id, attempt=job.attempt, status=job.status, num_lost=job.num_lost_attempts)
+
+    async def _wake_queues(self) -> None:
         async with self._database.begin() as uow:
             queues = await queues_with_work(uow)
         for queue in queues:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
 from quantry_blobs.vault import Staging, Vault
-from quantry_core.errors import QuantryError, StaleAttempt
+from quantry_core.errors import QuantryError
 from quantry_registry.parts import Parts
 from quantry_store.database import Database
-from quantry_store.unit_of_work import UnitOfWork
 
 _log = structlog.get_logger(__name__)
 
@@ -20,7 +18,8 @@ async def sweep_staging(database: Database, staging: Staging) -> int:
     """Removes what attempts staged that no longer hold their job: ended, lost, or of no known job. Returns their number."""
     # In this order: an attempt that begins after the listing is not in it, and nothing of it is removed.
     staged = await asyncio.to_thread(staging.attempts)
-    abandoned = await _without_a_job(database, staged)
+    async with database.begin() as uow:
+        abandoned = sorted(staged - await uow.leases.held_attempts())
     for job_id, attempt in abandoned:
         num_objects = await asyncio.to_thread(staging.remove_attempt, job_id, attempt)
         _log.info("staging swept", job_id=job_id, attempt=attempt, num_objects=num_objects)
@@ -46,18 +45,3 @@ async def run_sweeps(database: Database, parts: Parts) -> None:
         except Exception:  # whatever broke this round, the next one must still come
             _log.exception("sweep crashed")
         await asyncio.sleep(parts.settings.registry_sweep_interval_s)
-
-
-async def _without_a_job(database: Database, staged: set[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Returns the attempts that hold no job of any project for which somebody still has a key; nobody can end the others."""
-    async with database.begin() as uow:
-        project_ids = {key.project_id for key in await uow.keys.snapshot()}
-        return [(job_id, attempt) for job_id, attempt in sorted(staged) if not await _is_held(uow, project_ids, job_id, attempt)]
-
-
-async def _is_held(uow: UnitOfWork, project_ids: set[str], job_id: str, attempt: int) -> bool:
-    for project_id in project_ids:
-        with suppress(StaleAttempt):
-            await uow.leases.check(project_id, job_id, attempt)
-            return True
-    return False

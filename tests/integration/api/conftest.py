@@ -18,11 +18,11 @@ from quantry_api.app import build_app
 from quantry_api.bootstrap import bootstrap
 from quantry_api.settings import ApiSettings
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
-from quantry_core.keys import Role
-from quantry_core.versions import ManifestFile
+from quantry_core.keys import Identity, Role
+from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
-from quantry_store.transactions import record_blobs
+from quantry_store.transactions import record_seal
 
 SWEEPS_BY_HAND_S = 3600.0
 ENVIRONMENTS = ["ml"]
@@ -71,12 +71,14 @@ class Api:
         path = f"/api/v1/execution/jobs/{lease['job']['id']}/{action}"
         return await self[Role.WORKER].post(path, json={"attempt": lease["attempt"], **body})
 
-    async def master_draft(self, model: str = "bard") -> dict[str, Any]:
-        """Returns a master as a worker reports it, its one file noted as sealed."""
+    async def master_draft(self, lease: dict[str, Any], model: str = "bard") -> dict[str, Any]:
+        """Returns a master as a worker reports it, its one file noted as sealed by the lease's attempt."""
         content = model.encode()
         file = ManifestFile(path="model.safetensors", size_bytes=len(content), sha256=sha256(content).hexdigest())
+        request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=[file])
+        worker = Identity(key_id="key_test", project_id=self.project_id, role=Role.WORKER)
         async with self.database.begin() as uow:
-            await record_blobs(uow, [file])
+            await record_seal(uow, request, dtype="float16", worker=worker)
         return {
             "model": model,
             "kind": "master",
@@ -91,7 +93,7 @@ class Api:
         await self.submit_import(model)
         lease = await self.claim()
         assert lease is not None
-        draft = await self.master_draft(model)
+        draft = await self.master_draft(lease, model)
         finished = await self.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft)
         assert finished.status_code == 200, finished.text
         return str(finished.json()["result"]["version_id"])
@@ -100,7 +102,6 @@ class Api:
         content = name.encode()
         file = ManifestFile(path="text.txt", size_bytes=len(content), sha256=sha256(content).hexdigest())
         async with self.database.begin() as uow:
-            await record_blobs(uow, [file])
             return (await uow.datasets.add(self.project_id, name, file))[0].id
 
 

@@ -29,7 +29,7 @@ async def test_a_job_runs_from_claim_to_version(api: Api, api_settings: ApiSetti
     reported = await api.execute(lease, "events", events=[{"kind": "note", "data": {"text": "hello"}}])
     assert (reported.status_code, reported.content) == (204, b"")
 
-    draft = await api.master_draft()
+    draft = await api.master_draft(lease)
     finished = await api.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft, seconds=1.5)
     assert finished.status_code == 200
     shown = await api.show(job)
@@ -110,7 +110,7 @@ async def test_an_old_attempt_that_wakes_up_writes_nothing(api: Api) -> None:
         for attempt in (old["attempt"], 0, -1, 3, 10**30):
             refused = await api.execute({**old, "attempt": attempt}, action, **body)
             assert (action, attempt, refused.status_code, slug(refused)) == (action, attempt, 409, "stale-attempt")
-    draft = await api.master_draft()
+    draft = await api.master_draft(new)
     refused = await api.execute(old, "finish", outcome="succeeded", reason="completed", version=draft)
     assert (refused.status_code, slug(refused)) == (409, "stale-attempt")
     assert await api.show(job) == before
@@ -124,7 +124,7 @@ async def test_an_attempt_that_ended_cannot_end_again(api: Api) -> None:
     job = await api.submit_import()
     lease = await api.claim()
     assert lease is not None
-    draft = await api.master_draft()
+    draft = await api.master_draft(lease)
     answers = await asyncio.gather(
         *(api.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft) for _ in range(3))
     )
@@ -139,7 +139,7 @@ async def test_bytes_that_were_not_sealed_make_no_version(api: Api) -> None:
     job = await api.submit_import()
     lease = await api.claim()
     assert lease is not None
-    draft = await api.master_draft()
+    draft = await api.master_draft(lease)
     draft["files"][0]["sha256"] = "0" * 64
     refused = await api.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft)
     assert (refused.status_code, slug(refused)) == (409, "seal-refused")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
 import redis
+from psycopg.sql import SQL, Identifier
+from structlog.testing import capture_logs
 
+from quantry_api import sweeps
 from quantry_api.sweeps import Sweeper
 from quantry_api.wake import MAX_WAITING_MESSAGES, Waker
 from quantry_core.jobs import MAX_LOST_ATTEMPTS, Queue
 from quantry_core.keys import Role
+from quantry_store.unit_of_work import UnitOfWork
 
 from .conftest import Api
 
@@ -22,6 +27,14 @@ async def expire_leases(database_url: str) -> None:
     address = database_url.replace("postgresql+psycopg://", "postgresql://")
     async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
         await connection.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 second' WHERE lease_expires_at IS NOT NULL")
+
+
+async def change_job(database_url: str, job: dict[str, Any], **columns: str) -> None:
+    """Writes columns of a job by hand, as another release would have."""
+    address = database_url.replace("postgresql+psycopg://", "postgresql://")
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        for column, value in columns.items():
+            await connection.execute(SQL("UPDATE jobs SET {} = %s WHERE id = %s").format(Identifier(column)), (value, job["id"]))
 
 
 @pytest.fixture
@@ -64,6 +77,41 @@ async def test_after_three_lost_workers_a_job_is_poison(api: Api, waker: Waker, 
     shown = await api.show(job)
     assert (shown["status"], shown["reason"], shown["attempt"]) == ("failed", "poison", 3)
     assert await api.claim() is None
+
+
+async def test_one_unreadable_job_keeps_back_no_other(api: Api, waker: Waker, redis_url: str, database_url: str) -> None:
+    unreadable, unknown, lost = [await api.submit_import(model) for model in ("one", "two", "three")]
+    for _ in range(3):
+        assert await api.claim() is not None
+    await expire_leases(database_url)
+    await change_job(database_url, unreadable, spec="{}")
+    await change_job(database_url, unknown, type="distill")
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with capture_logs() as lines:
+        await Sweeper(api.database, waker.wake, interval_s=1).sweep()
+    assert [line["job_id"] for line in lines if line["event"] == "sweep.job_skipped"] == [unknown["id"]]
+    assert (await api.show(lost))["status"] == "queued"
+    assert num_messages(redis_url) == 1
+    again = await api.claim()
+    assert again is not None
+    assert again["job"]["id"] == lost["id"]
+
+
+async def test_queues_are_woken_though_the_leases_cannot_be_swept(
+    api: Api, waker: Waker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.submit_import()
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+
+    async def broken(_uow: UnitOfWork) -> list[str]:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(sweeps, "expired_jobs", broken)
+    with pytest.raises(ValueError, match="broken"):
+        await Sweeper(api.database, waker.wake, interval_s=1).sweep()
+    assert num_messages(redis_url) == 1
 
 
 async def test_the_loop_wakes_a_queue_whose_message_was_lost(api: Api, waker: Waker, redis_url: str) -> None:

@@ -86,6 +86,18 @@ def test_a_stream_that_breaks_leaves_nothing(store: MinioStore, bucket: str, goo
     assert threading.active_count() <= threads_before
 
 
+@pytest.mark.parametrize("good_bytes", [0, 10, 2 * MIN_PART_BYTES + 1, 6 * MIN_PART_BYTES])
+def test_a_stream_that_breaks_changes_nothing(store: MinioStore, bucket: str, good_bytes: int) -> None:
+    """Not even for a moment: there is nothing to remove again."""
+    store.put_stream(bucket, "kept", io.BytesIO(b"old"))
+    with pytest.raises(OSError, match="the line broke"):
+        store.put_stream(bucket, "kept", cast(BinaryIO, BrokenStream(good_bytes)))
+    with pytest.raises(TooLarge):
+        store.put_stream(bucket, "kept", io.BytesIO(bytes(good_bytes + 2)), max_bytes=good_bytes + 1)
+    assert store.read(bucket, "kept", 0, 10) == b"old"
+    assert list(store.list(bucket, "")) == ["kept"]
+
+
 @pytest.mark.parametrize("wrong", [Stored(2 * MIN_PART_BYTES, "0" * 64), Stored(2 * MIN_PART_BYTES + 1, "0" * 64)], ids=["digest", "size"])
 def test_wrong_bytes_are_not_kept(store: MinioStore, bucket: str, tmp_path: Path, wrong: Stored) -> None:
     store.put_stream(bucket, "blob", io.BytesIO(content(2 * MIN_PART_BYTES)))

@@ -51,6 +51,28 @@ def test_sealed_bytes_come_back(store: MinioStore, vault: Vault, staging: Stagin
     assert list(store.list(vault.bucket, "")) == [blob_key(hashlib.sha256(data).hexdigest())]
 
 
+@pytest.mark.parametrize("num_bytes", [100, MIN_PART_BYTES, 2 * MIN_PART_BYTES + 12_345])
+def test_what_is_too_large_for_a_copy_is_streamed(
+    store: MinioStore, staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_bytes: int
+) -> None:
+    data = (b"weights of a large model " * (num_bytes // 25 + 1))[:num_bytes]
+    file = stage(staging, tmp_path, "model.safetensors", data)
+    monkeypatch.setattr(store, "copy", None)
+    bucket = staging.bucket.removesuffix("-staging")
+    vault = Vault(store, bucket, max_copy_bytes=num_bytes - 1)
+    with pytest.raises(SealRefused, match="was declared"):
+        seal(vault, staging, file.model_copy(update={"sha256": "0" * 64}))
+    with pytest.raises(SealRefused, match="not in staging"):
+        seal(vault, staging, file, attempt=2)
+    assert list(store.list(bucket, "")) == []
+    assert seal(vault, staging, file)
+    assert not seal(vault, staging, file)
+    vault.fetch(file, tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == data
+    assert list(store.list(bucket, "")) == [blob_key(file.sha256)]
+    assert vault.put_stream(io.BytesIO(data + b"!")).size_bytes == num_bytes + 1
+
+
 def test_the_same_bytes_are_sealed_once(store: MinioStore, vault: Vault, staging: Staging, tmp_path: Path) -> None:
     first = stage(staging, tmp_path, "a.json", b"{}")
     second = stage(staging, tmp_path, "b.json", b"{}")

@@ -48,6 +48,25 @@ async def test_staged_files_become_a_version(registry: Registry, tmp_path: Path)
     assert version.manifest_digest == manifest_digest(files)
 
 
+async def test_a_version_is_what_its_attempt_sealed_last(registry: Registry, tmp_path: Path) -> None:
+    await registry.import_master(tmp_path)
+    job = await registry.claim()
+    weights = safetensors_bytes({"a.weight": ("BF16", (4, 4))})
+    first = registry.stage(job, master_contents() | {"README.md": b"first"}, tmp_path)
+    assert (await registry.seal(job, first)).status_code == 200
+    last = registry.stage(job, master_contents(model__safetensors=weights), tmp_path)
+    assert (await registry.seal(job, last)).status_code == 200
+    for files, dtype, words in [
+        (first, "float16", "sealed last"),
+        ([*last, next(file for file in first if file.path == "README.md")], "bfloat16", "sealed last"),
+        (last, "float16", "are bfloat16, not float16"),
+    ]:
+        with pytest.raises(SealRefused, match=words):
+            await registry.finish(job, files, dtype=dtype)
+    version = await registry.finish(job, last, dtype="bfloat16")
+    assert (version.ref, version.dtype) == ("bard@2", "bfloat16")
+
+
 async def test_a_seal_may_be_repeated(registry: Registry, tmp_path: Path) -> None:
     job = await registry.claim()
     files = registry.stage(job, master_contents(), tmp_path)
@@ -110,7 +129,7 @@ async def test_the_import_rules_are_applied_in_the_vault(registry: Registry, tmp
     answer = await registry.seal(job, files)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:quantry:problem:source-refused"), answer.text
     assert words in answer.json()["detail"]
-    with pytest.raises(SealRefused, match="not in the vault"):
+    with pytest.raises(SealRefused, match="sealed no files"):
         await registry.finish(job, files)
 
 
@@ -211,6 +230,16 @@ async def test_the_sweep_removes_what_ended_attempts_staged(registry: Registry, 
     assert await sweep_staging(registry.database, registry.parts.staging) == 4
     assert registry.parts.staging.attempts() == {(running.id, running.attempt)}
     assert len(vault_keys(registry)) == 3, "the vault is left alone"
+
+
+async def test_the_sweep_keeps_what_a_running_attempt_staged_though_its_keys_are_revoked(registry: Registry, tmp_path: Path) -> None:
+    running = await registry.claim()
+    registry.stage(running, {"config.json": b"{}"}, tmp_path)
+    async with registry.database.begin() as uow:
+        for identity in registry.identities.values():
+            await uow.keys.revoke(identity.project_id, identity.key_id, who=identity)
+    assert await sweep_staging(registry.database, registry.parts.staging) == 0
+    assert registry.parts.staging.attempts() == {(running.id, running.attempt)}
 
 
 async def test_the_sweep_removes_what_a_dead_registry_left(registry: Registry) -> None:

@@ -10,17 +10,12 @@ from factories.store import ALREADY_EXPIRED_S, Platform, import_spec
 from quantry_core.errors import UnknownJob
 from quantry_core.execution import HeartbeatRequest
 from quantry_core.jobs import EventKind, Job, JobReason, JobStatus
-from quantry_store.transactions import begin_rollout, cancel_job, renew_lease, sweep_expired_leases
+from quantry_store.transactions import begin_rollout, cancel_job, renew_lease
 
 
 async def cancel(platform: Platform, job_id: str) -> Job:
     async with platform.database.begin() as uow:
         return await cancel_job(uow, platform.admin, job_id)
-
-
-async def sweep(platform: Platform) -> list[Job]:
-    async with platform.database.begin() as uow:
-        return await sweep_expired_leases(uow)
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.WAITING])
@@ -79,12 +74,12 @@ async def test_claim_and_cancel_at_once_end_in_one_story(platform: Platform) -> 
 async def test_lost_job_is_queued_again_and_poison_after_three(platform: Platform) -> None:
     job = await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S)
     for lost in (1, 2):
-        (swept,) = await sweep(platform)
+        (swept,) = await platform.sweep()
         assert (swept.id, swept.status, swept.reason) == (job.id, JobStatus.QUEUED, JobReason.WORKER_LOST)
         assert (swept.num_lost_attempts, swept.progress) == (lost, None)
         again = await platform.claim(lease_s=ALREADY_EXPIRED_S)
         assert (again.id, again.attempt) == (job.id, lost + 1)
-    (swept,) = await sweep(platform)
+    (swept,) = await platform.sweep()
     assert (swept.status, swept.reason, swept.num_lost_attempts) == (JobStatus.FAILED, JobReason.POISON, 3)
     assert swept.finished_at is not None
     assert await platform.lease() is None
@@ -98,7 +93,7 @@ async def test_sweep_leaves_everything_else_alone(platform: Platform) -> None:
         await begin_rollout(uow, rollout.id)
     held = await platform.running(import_spec())
     queued = await platform.submit(import_spec())
-    assert await sweep(platform) == []
+    assert await platform.sweep() == []
     assert (await platform.job(held.id)).status is JobStatus.RUNNING
     assert (await platform.job(queued.id)).status is JobStatus.QUEUED
     assert (await platform.job(rollout.job_id)).status is JobStatus.RUNNING, "a deploy job runs without a lease"
@@ -108,12 +103,20 @@ async def test_lost_job_that_was_to_be_cancelled_is(platform: Platform) -> None:
     job = await platform.running(import_spec())
     await cancel(platform, job.id)
     await platform.sql("update jobs set lease_expires_at = now() - interval '1 second'")
-    (swept,) = await sweep(platform)
+    (swept,) = await platform.sweep()
     assert (swept.status, swept.reason) == (JobStatus.CANCELLED, JobReason.CANCELLED)
 
 
 async def test_sweeps_side_by_side_lose_an_attempt_once(platform: Platform) -> None:
     jobs = [await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S) for _ in range(4)]
-    swept = [job for part in await asyncio.gather(*(sweep(platform) for _ in range(4))) for job in part]
+    swept = [job for part in await asyncio.gather(*(platform.sweep() for _ in range(4))) for job in part]
     assert sorted(job.id for job in swept) == sorted(job.id for job in jobs)
     assert {job.num_lost_attempts for job in swept} == {1}
+
+
+async def test_unreadable_job_of_a_lost_worker_ends_as_failed(platform: Platform) -> None:
+    job = await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S)
+    await platform.sql("update jobs set spec = '{}' where id = %s", job.id)
+    assert await platform.sweep() == []
+    assert await platform.sql("select status, reason, attempt, lease_expires_at from jobs") == [("failed", "internal", 1, None)]
+    assert [event.data["status"] for event in await platform.events(job)] == ["queued", "running", "failed"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from factories.store import Platform, replica
@@ -139,16 +141,32 @@ async def test_rollout_ends_once(platform: Platform) -> None:
         await begin(platform, rollout.model_copy(update={"id": "rol_" + "0" * 32}))
 
 
-async def test_controller_sees_the_cancel_flag_and_skips_what_is_locked(platform: Platform) -> None:
+async def test_controller_sees_the_cancel_flag_of_every_deployment(platform: Platform, stranger: Platform) -> None:
     master = await platform.master()
     rollout = await platform.rollout(master)
     await platform.rollout(master, "other")
+    await stranger.rollout(await stranger.master(), "theirs")
     async with platform.database.begin() as uow:
         await cancel_job(uow, platform.admin, rollout.job_id)
-    assert {record.deployment.name: record.cancel_requested for record in await records(platform)} == {"chat": True, "other": False}
+    flags = {record.deployment.name: record.cancel_requested for record in await records(platform)}
+    assert flags == {"chat": True, "other": False, "theirs": False}
+
+
+async def test_controller_that_looks_stops_nobody_and_sees_one_moment(platform: Platform) -> None:
+    rollout = await platform.rollout(await platform.master())
+    await begin(platform, rollout)
+    async with platform.database.begin() as looking:
+        (before,) = await load_deployments(looking)
+        async with asyncio.timeout(10), platform.database.begin() as uow:
+            await stop_deployment(uow, platform.admin, "chat")
+        async with asyncio.timeout(10):
+            await promote(platform, rollout)
+        assert await looking.deployments.of_every_project() == [before.deployment], "half a promotion would drain what it brought up"
     async with platform.database.begin() as uow:
         await uow.deployments.lock(platform.project_id, "chat")
-        assert [record.deployment.name for record in await records(platform)] == ["other"]
+        async with asyncio.timeout(10):
+            (after,) = await records(platform)
+    assert (after.deployment.is_stopped, after.deployment.active_rollout) == (True, None)
 
 
 async def test_routes_follow_ready_replicas_of_the_current_release(platform: Platform) -> None:

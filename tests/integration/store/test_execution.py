@@ -13,7 +13,7 @@ from quantry_core.jobs import EventKind, InputRole, Job, JobReason, JobStatus, P
 from quantry_core.keys import Identity
 from quantry_core.methods import Environment, Format
 from quantry_core.versions import VersionKind
-from quantry_store.transactions import append_events, check_attempt, claim_next, queues_with_work, renew_lease, sweep_expired_leases
+from quantry_store.transactions import append_events, begin_rollout, check_attempt, claim_next, queues_with_work, renew_lease
 
 REQUEST = NextRequest(queue=Queue.CPU, worker_id="host:1", environments=[Environment.ML])
 
@@ -85,6 +85,21 @@ async def test_no_job_is_claimed_twice(platform: Platform) -> None:
     assert sorted(claimed) == sorted(job.id for job in jobs)
 
 
+async def test_unreadable_job_is_ended_and_the_next_one_claimed(platform: Platform) -> None:
+    bad, unknown, good = [await platform.submit(import_spec()) for _ in range(3)]
+    await platform.sql("update jobs set spec = spec - 'source' where id = %s", bad.id)
+    await platform.sql("update jobs set type = 'distill' where id = %s", unknown.id)
+    assert (await platform.claim()).id == good.id
+    assert await platform.lease() is None
+    ((status, reason, message, attempt, is_finished),) = await platform.sql(
+        "select status, reason, message, attempt, finished_at is not null from jobs where id = %s", bad.id
+    )
+    assert (status, reason, attempt, is_finished) == ("failed", "internal", 1, True)
+    assert "cannot be read by this release (spec.import.source: Field required)" in message
+    assert [event.data["status"] for event in await platform.events(bad)] == ["queued", "running", "failed"]
+    assert await platform.sql("select status from jobs where id = %s", unknown.id) == [("queued",)], "left to a release that knows it"
+
+
 async def test_queues_with_work(platform: Platform) -> None:
     async with platform.database.begin() as uow:
         assert await queues_with_work(uow) == []
@@ -152,6 +167,27 @@ async def test_progress_events_set_the_job_and_bad_ones_are_refused(platform: Pl
     assert len(await platform.events(job)) == num_events
 
 
+async def test_progress_of_an_attempt_never_goes_back_and_is_told_once(platform: Platform) -> None:
+    job = await platform.running(import_spec())
+    steps = [Progress(phase="copy", fraction=fraction) for fraction in (0.2, 0.5, 0.6)]
+    drafts = [EventDraft(kind=EventKind.PROGRESS, data=step.model_dump(mode="json")) for step in steps]
+    await heartbeat(platform, job, progress=steps[1])
+    # The events of the same steps come later than the heartbeat that told of the second.
+    last_seq = await append(platform, job, drafts[0], log("x"), drafts[1])
+    assert (await platform.job(job.id)).progress == steps[1]
+    assert await append(platform, job, drafts[0]) == last_seq
+    await append(platform, job, drafts[2])
+    await heartbeat(platform, job, progress=steps[1])
+    await heartbeat(platform, job, progress=steps[2])
+    assert (await platform.job(job.id)).progress == steps[2]
+    told = [event.data["fraction"] for event in await platform.events(job) if event.kind is EventKind.PROGRESS]
+    assert told == [0.5, 0.6]
+    await platform.finish(job, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST)
+    again = await platform.claim()
+    await heartbeat(platform, again, progress=steps[0])
+    assert (await platform.job(job.id)).progress == steps[0], "a new attempt begins anew"
+
+
 async def every_write_is_refused(platform: Platform, job: Job) -> None:
     """Tries all that attempt ``job.attempt`` may write, and checks that nothing was."""
     before = await platform.sql("select to_jsonb(jobs) from jobs where id = %s", job.id)
@@ -174,14 +210,24 @@ async def every_write_is_refused(platform: Platform, job: Job) -> None:
     assert len(await platform.events(job)) == num_events
 
 
+async def test_held_attempts_are_those_of_every_project_with_a_lease(platform: Platform, stranger: Platform) -> None:
+    rollout = await platform.rollout(await platform.master())
+    async with platform.database.begin() as uow:
+        await begin_rollout(uow, rollout.id)
+    await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S)
+    held, theirs = await platform.running(import_spec()), await stranger.running(import_spec())
+    await platform.submit(import_spec())
+    async with platform.database.begin() as uow:
+        assert await uow.leases.held_attempts() == {(held.id, 1), (theirs.id, 1)}
+
+
 async def test_expired_lease_is_stale_even_before_the_sweep(platform: Platform) -> None:
     await every_write_is_refused(platform, await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S))
 
 
 async def test_old_attempt_writes_nothing_once_another_holds_the_job(platform: Platform) -> None:
     zombie = await platform.running(import_spec(), lease_s=ALREADY_EXPIRED_S)
-    async with platform.database.begin() as uow:
-        await sweep_expired_leases(uow)
+    await platform.sweep()
     await every_write_is_refused(platform, zombie)
     current = await platform.claim()
     assert (current.id, current.attempt) == (zombie.id, 2)

@@ -8,7 +8,18 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from factories.store import Platform, import_spec, master_draft, quantize_spec, quantized_draft, succeeded
+from factories.store import (
+    GATE_FAILED,
+    GATE_PASSED,
+    Platform,
+    blob,
+    import_spec,
+    manifest,
+    master_draft,
+    quantize_spec,
+    quantized_draft,
+    succeeded,
+)
 from quantry_core.errors import InvalidInput, QuantryError, SealRefused, StaleAttempt
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.jobs import EvaluateSpec, Job, JobReason, JobStatus
@@ -25,16 +36,15 @@ from quantry_core.versions import (
     VersionState,
     manifest_digest,
 )
-from quantry_store.transactions import cancel_job, finish_attempt, sweep_expired_leases
+from quantry_store.transactions import cancel_job, finish_attempt
 
-GATE = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS, metrics={"files": 2})
 PERPLEXITY = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.PASS, metrics={"perplexity": 9.5})
 
 
 async def test_import_makes_a_master(platform: Platform) -> None:
     job = await platform.running(import_spec())
     draft = master_draft()
-    done = await platform.finish(job, **succeeded(draft, evidence=[GATE], seconds=2.5, peak_memory_bytes=7, metrics={"files": 2}))
+    done = await platform.finish(job, **succeeded(draft, evidence=[GATE_PASSED], seconds=2.5, peak_memory_bytes=7, metrics={"files": 2}))
     assert (done.status, done.reason, done.num_lost_attempts) == (JobStatus.SUCCEEDED, JobReason.COMPLETED, 0)
     assert done.finished_at is not None
     assert done.result is not None
@@ -60,7 +70,7 @@ async def test_quantize_gets_its_lineage_from_the_job(platform: Platform) -> Non
         LineageEdge(role=EdgeRole.BASE, parent_version_id=master.id),
         LineageEdge(role=EdgeRole.CALIBRATION, parent_dataset_id=tales.id),
     ]
-    done = await platform.finish(job, **succeeded(quantized_draft(edges=edges[:1])))
+    done = await platform.finish(job, **succeeded(quantized_draft(edges=edges[:1]), evidence=[GATE_PASSED]))
     assert done.result is not None
     async with platform.database.begin() as uow:
         version = await uow.versions.detail(platform.project_id, done.result.version_id or "")
@@ -87,8 +97,7 @@ async def test_database_itself_refuses_a_second_version_of_a_job(platform: Platf
 async def test_zombie_of_a_retried_job_leaves_one_version(platform: Platform) -> None:
     zombie = await platform.running(import_spec(), lease_s=0.001)
     await asyncio.sleep(0.01)
-    async with platform.database.begin() as uow:
-        await sweep_expired_leases(uow)
+    await platform.sweep()
     current = await platform.claim()
     version = await platform.made(current, master_draft())
     with pytest.raises(StaleAttempt):
@@ -107,14 +116,13 @@ async def test_gate_failure_keeps_a_quarantined_version(platform: Platform) -> N
     await platform.master()
     await platform.dataset()
     job = await platform.running(quantize_spec("bard", "tales"))
-    failed = GATE.model_copy(update={"verdict": Verdict.FAIL})
     done = await platform.finish(
         job,
         outcome=Outcome.FAILED,
         reason=JobReason.GATE_FAILED,
         message="a scale is not finite",
         version=quantized_draft(state=VersionState.QUARANTINED),
-        evidence=[failed],
+        evidence=[GATE_FAILED],
     )
     assert (done.status, done.reason, done.message) == (JobStatus.FAILED, JobReason.GATE_FAILED, "a scale is not finite")
     assert done.result is not None
@@ -141,18 +149,76 @@ async def test_evaluation_is_evidence_of_its_subject(platform: Platform) -> None
     assert await platform.sql("select count(*) from versions") == [(1,)]
 
 
-async def test_files_that_are_not_sealed_are_refused(platform: Platform) -> None:
-    job = await platform.running(import_spec())
-    report = FinishRequest(attempt=1, **succeeded(master_draft()))
-    with pytest.raises(SealRefused, match=r"config\.json .* is not in the vault"):
-        async with platform.database.begin() as uow:
-            await finish_attempt(uow, job.id, report, worker=platform.worker)
-    files = [file.model_copy(update={"size_bytes": 99}) if file.path == "model.safetensors" else file for file in master_draft().files]
+async def finish_as_it_is(platform: Platform, job: Job, **request: object) -> Job:
+    """Finishes without a seal of its own."""
+    async with platform.database.begin() as uow:
+        return await finish_attempt(uow, job.id, FinishRequest.model_validate({"attempt": job.attempt, **request}), worker=platform.worker)
+
+
+async def test_attempt_finishes_with_what_it_sealed_and_nothing_else(platform: Platform) -> None:
+    tales = await platform.dataset()
+    sealed_before = await platform.running(import_spec())
+    await platform.seal(sealed_before, master_draft().files)
+    await platform.finish(sealed_before, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST)
+    job = await platform.claim()
+    assert (job.id, job.attempt) == (sealed_before.id, 2)
+    with pytest.raises(SealRefused, match="attempt 2 has sealed no files"):
+        await finish_as_it_is(platform, job, **succeeded(master_draft()))
+    await platform.seal(job, manifest("another"))
+    await platform.seal(job, master_draft().files)
+    known = ManifestFile(path="notes.txt", size_bytes=tales.size_bytes, sha256=tales.sha256)
+    for files in ([*master_draft().files, known], master_draft().files[1:], manifest("another")):
+        with pytest.raises(SealRefused, match="not the ones that attempt 2 sealed last"):
+            await finish_as_it_is(platform, job, **succeeded(master_draft(files=files)))
+    with pytest.raises(SealRefused, match="the sealed weights are float16, not bfloat16"):
+        await finish_as_it_is(platform, job, **succeeded(master_draft(dtype="bfloat16")))
     await nothing_is_written(platform, job)
-    await platform.made(job, master_draft())
-    again = await platform.running(import_spec())
+    done = await finish_as_it_is(platform, job, **succeeded(master_draft(files=master_draft().files[::-1])))
+    assert done.status is JobStatus.SUCCEEDED
+    assert await platform.sql("select attempt, dtype, project_id from seals order by attempt") == [
+        (1, "float16", platform.project_id),
+        (2, "float16", platform.project_id),
+    ]
+
+
+async def test_seal_of_another_job_is_no_seal(platform: Platform) -> None:
+    await platform.submit(import_spec())
+    await platform.submit(import_spec())
+    one, other = await platform.claim(), await platform.claim()
+    await platform.seal(one, master_draft().files)
+    with pytest.raises(SealRefused, match="has sealed no files"):
+        await finish_as_it_is(platform, other, **succeeded(master_draft()))
+
+
+async def test_vault_knows_one_size_of_a_digest(platform: Platform) -> None:
+    job = await platform.running(import_spec())
+    await platform.seal(job, master_draft().files)
     with pytest.raises(SealRefused, match=r"model\.safetensors has 6 bytes in the vault, 99 were declared"):
-        await platform.finish(again, **succeeded(master_draft(files=files)))
+        await platform.seal(job, [ManifestFile(path="model.safetensors", size_bytes=99, sha256=blob("master").sha256)])
+
+
+async def test_quantized_version_without_a_passed_gate_is_no_success(platform: Platform) -> None:
+    await platform.master()
+    await platform.dataset()
+    job = await platform.running(quantize_spec("bard", "tales"))
+    for evidence in ([], [PERPLEXITY], [GATE_FAILED], [GATE_PASSED, GATE_FAILED]):
+        with pytest.raises(InvalidInput, match="gate"):
+            await platform.finish(job, **succeeded(quantized_draft(), evidence=evidence))
+    assert await platform.sql("select count(*) from versions") == [(1,)]
+    assert (await platform.job(job.id)).status is JobStatus.RUNNING
+
+
+async def test_gate_failure_of_a_job_that_was_to_be_cancelled_is_kept_as_a_failure(platform: Platform) -> None:
+    await platform.master()
+    await platform.dataset()
+    job = await platform.running(quantize_spec("bard", "tales"))
+    async with platform.database.begin() as uow:
+        await cancel_job(uow, platform.admin, job.id)
+    draft = quantized_draft(state=VersionState.QUARANTINED)
+    done = await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.GATE_FAILED, version=draft, evidence=[GATE_FAILED])
+    assert (done.status, done.reason) == (JobStatus.FAILED, JobReason.GATE_FAILED)
+    assert done.result is not None
+    assert done.result.version_id is not None
 
 
 async def nothing_is_written(platform: Platform, job: Job) -> None:
@@ -196,7 +262,7 @@ async def test_quantized_version_that_does_not_fit_its_job_is_refused(platform: 
     ]
     for draft, error, words in cases:
         with pytest.raises(error, match=words):
-            await platform.finish(job, **succeeded(draft))
+            await platform.finish(job, **succeeded(draft, evidence=[GATE_PASSED]))
     assert await platform.sql("select count(*) from versions") == [(1,)]
     assert (await platform.job(job.id)).status is JobStatus.RUNNING
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
 from factories.checkpoints import master_contents, write_checkpoint
 from quantry_api.jobs.service import check_spec, log_lines
 from quantry_api.jobs.sources import check_source
-from quantry_core.errors import SourceRefused, UnknownMethod, UnknownScheme
+from quantry_core.errors import InvalidInput, SourceRefused, UnknownMethod, UnknownScheme
 from quantry_core.jobs import CalibrationSpec, DeploySpec, EventKind, ImportSpec, JobEvent, QuantizeSpec
+from quantry_core.sources import allowing_root
 
 
 async def test_a_good_master_below_a_root_passes(tmp_path: pathlib.Path) -> None:
@@ -37,6 +39,31 @@ async def test_a_path_that_climbs_out_is_refused(tmp_path: pathlib.Path) -> None
         await check_source(f"{tmp_path}/models/../outside", [tmp_path / "models"])
 
 
+async def test_a_refusal_does_not_tell_where_links_lead(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "hidden-place").mkdir()
+    (tmp_path / "hidden-disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "hidden-disk")
+    (tmp_path / "models" / "link").symlink_to(tmp_path / "hidden-place")
+    with pytest.raises(SourceRefused, match=r"models/link lies outside the folders .*/models$") as refusal:
+        await check_source(str(tmp_path / "models" / "link"), [tmp_path / "models"])
+    assert "hidden" not in str(refusal.value)
+
+
+async def test_a_folder_replaced_by_a_link_after_the_check_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = write_checkpoint(tmp_path / "models" / "good", master_contents())
+    outside = write_checkpoint(tmp_path / "outside", master_contents())
+
+    def swap_after_check(*arguments: Any) -> pathlib.Path:
+        root = allowing_root(*arguments)
+        good.rename(tmp_path / "aside")
+        good.symlink_to(outside)
+        return root
+
+    monkeypatch.setattr("quantry_api.jobs.sources.allowing_root", swap_after_check)
+    with pytest.raises(SourceRefused, match="changed while it was looked at"):
+        await check_source(str(good), [tmp_path / "models"])
+
+
 async def test_without_roots_no_path_is_taken(tmp_path: pathlib.Path) -> None:
     with pytest.raises(SourceRefused, match="QUANTRY_IMPORT_ROOTS"):
         await check_source(str(tmp_path), [])
@@ -57,6 +84,8 @@ async def test_methods_and_schemes_are_checked_before_the_database_is_asked() ->
         await check_spec(QuantizeSpec(base="a", method="magic", calibration=calibration), [])
     with pytest.raises(UnknownScheme, match="W4A16"):
         await check_spec(QuantizeSpec(base="a", scheme="W2A2", calibration=calibration), [])
+    with pytest.raises(InvalidInput, match="not a regular expression"):
+        await check_spec(QuantizeSpec(base="a", ignore=["lm_head", "re:("], calibration=calibration), [])
     with pytest.raises(SourceRefused):
         await check_spec(ImportSpec(model="a", source="nowhere"), [])
     await check_spec(QuantizeSpec(base="a", calibration=calibration), [])

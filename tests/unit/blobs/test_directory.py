@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from quantry_blobs.directory import DirectoryCheckpoint, hash_directory
 from quantry_core.checkpoints import MAX_FILES, check_master, inspect_checkpoint
 from quantry_core.errors import SourceRefused
 from quantry_core.versions import ManifestFile
+
+Use = Callable[[DirectoryCheckpoint], object]
 
 
 def test_a_directory_passes_the_import_rules(tmp_path: Path) -> None:
@@ -80,6 +83,62 @@ def test_a_link_swapped_in_after_the_listing_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").symlink_to(tmp_path / "secret")
     with pytest.raises(SourceRefused, match="leads out"):
         checkpoint.read("config.json", 0, 6)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda checkpoint: checkpoint.read("config.json", 0, 6),
+        lambda checkpoint: checkpoint.copy_to("config.json", checkpoint.root.parent / "copy"),
+        lambda checkpoint: hash_directory(checkpoint.root),
+    ],
+    ids=["read", "copy", "hash"],
+)
+def test_a_link_swapped_in_just_before_the_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use) -> None:
+    """Whatever was looked at before, what counts is what is open."""
+    folder = write_checkpoint(tmp_path / "model", {"config.json": b"{}"})
+    (tmp_path / "secret").write_bytes(b"secret")
+    checkpoint = DirectoryCheckpoint(folder)
+    opened = os.open
+
+    def swap_and_open(path: Path, flags: int, *others: int) -> int:
+        (folder / "config.json").unlink()
+        (folder / "config.json").symlink_to(tmp_path / "secret")
+        return opened(path, flags, *others)
+
+    monkeypatch.setattr(os, "open", swap_and_open)
+    with pytest.raises(SourceRefused, match="leads out"):
+        use(checkpoint)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_folder_swapped_for_a_link_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model" / "sub", {"a.json": b"{}"}).parent
+    write_checkpoint(tmp_path / "outside", {"a.json": b"secret"})
+    checkpoint = DirectoryCheckpoint(folder)
+    (folder / "sub").rename(tmp_path / "aside")
+    (folder / "sub").symlink_to(tmp_path / "outside")
+    with pytest.raises(SourceRefused, match="leads out"):
+        checkpoint.open("sub/a.json")
+
+
+def test_a_pipe_swapped_in_does_not_hold_the_reader(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, {"config.json": b"{}"})
+    checkpoint = DirectoryCheckpoint(tmp_path)
+    (tmp_path / "config.json").unlink()
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(SourceRefused, match="no plain file"):
+        checkpoint.read("config.json", 0, 2)
+
+
+def test_a_copy_is_of_the_bytes_and_closes_what_it_opened(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, {"a.txt": b"x" * 3_000_000})
+    num_open = len(list(Path("/proc/self/fd").iterdir()))
+    DirectoryCheckpoint(tmp_path).copy_to("a.txt", tmp_path / "copy")
+    with pytest.raises(SourceRefused):
+        DirectoryCheckpoint(tmp_path).open("../")
+    assert (tmp_path / "copy").read_bytes() == b"x" * 3_000_000
+    assert len(list(Path("/proc/self/fd").iterdir())) == num_open
 
 
 def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:

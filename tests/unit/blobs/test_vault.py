@@ -144,6 +144,34 @@ def test_a_key_is_never_written_over(vault: Vault, store: DictStore) -> None:
     assert store.objects[VAULT, blob_key(FILE.sha256)] == b"damaged"
 
 
+def test_what_is_too_large_for_a_copy_is_streamed(store: DictStore) -> None:
+    vault = Vault(store, VAULT, max_copy_bytes=len(DATA) - 1)
+    assert vault.seal(STAGING, KEY, FILE)
+    assert store.steps == ["put vault", "put vault", "delete vault"]
+    assert {key: store.objects[VAULT, key] for key in store.list(VAULT, "")} == {blob_key(FILE.sha256): DATA}
+
+
+def test_what_is_just_small_enough_is_copied(store: DictStore) -> None:
+    assert Vault(store, VAULT, max_copy_bytes=len(DATA)).seal(STAGING, KEY, FILE)
+    assert "put vault" not in store.steps
+
+
+def test_bytes_that_changed_on_the_way_to_their_key_get_none(store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Vault(store, VAULT, max_copy_bytes=1)
+    opened = store.open_range
+
+    def damage(bucket: str, key: str, start: int, length: int) -> Generator[bytes, None, None]:
+        if bucket == VAULT:
+            yield b"x" * length
+        else:
+            yield from opened(bucket, key, start, length)
+
+    monkeypatch.setattr(store, "open_range", damage)
+    with pytest.raises(DigestMismatch, match="not the 12 that were hashed"):
+        vault.seal(STAGING, KEY, FILE)
+    assert list(store.list(VAULT, "")) == []
+
+
 def test_staging_tells_attempts_apart(store: DictStore, tmp_path: Path) -> None:
     staging = Staging(store, STAGING)
     (tmp_path / "file").write_bytes(b"{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ def with_header(document: object, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
+def with_text(text: str) -> bytes:
+    return len(text).to_bytes(8, "little") + text.encode()
+
+
 def test_it_reads_what_the_safetensors_library_wrote(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file({"a": np.zeros((2, 3), np.float16), "b": np.ones(5, np.int32)}, path, metadata={"format": "pt"})
@@ -41,6 +46,14 @@ def test_it_reads_what_the_safetensors_library_wrote(tmp_path: Path) -> None:
         (with_header({"a": {"dtype": "F17", "shape": [1], "data_offsets": [0, 2]}}, b"xx"), "unknown dtype"),
         (with_header({"a": {"dtype": "F16", "shape": [-1], "data_offsets": [0, 2]}}, b"xx"), "natural numbers"),
         (with_header({"a": {"dtype": "F16", "shape": [True], "data_offsets": [0, 2]}}, b"xx"), "natural numbers"),
+        (with_header({"a": {"dtype": "F16", "shape": 2, "data_offsets": [0, 2]}}, b"xx"), "no list as its shape"),
+        (with_header({"a": {"dtype": "F16", "shape": [2], "data_offsets": [0]}}, b"xx"), "no two offsets"),
+        (with_header({"a": {"dtype": "F16", "shape": [1] * 17, "data_offsets": [0, 2]}}, b"xx"), "has 17 dimensions"),
+        (with_header({"a": {"dtype": "F16", "shape": [2**63, 0], "data_offsets": [0, 0]}}), r"below 2\*\*63"),
+        (with_header({"a": {"dtype": "U8", "shape": [0], "data_offsets": [2**63, 2**63]}}), r"below 2\*\*63"),
+        (with_header({"a": {"dtype": "U8", "shape": [10**20], "data_offsets": [0, 0]}}), "number of 21 characters"),
+        (with_text('{"a": {"dtype": "U8", "shape": [%s], "data_offsets": [0, 0]}}' % ("9" * 5000)), "number of 5000 characters"),
+        (with_text("[" * 100_000), "not JSON"),
         (with_header({"a": {"dtype": "F16", "shape": [2], "data_offsets": [0, 2]}}, b"xx"), "needs 4 bytes"),
         (with_header({"a": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}, b"xxx"), "overlap or hole"),
         (with_header({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}, b"xxx"), "file holds 3"),
@@ -51,6 +64,35 @@ def test_it_reads_what_the_safetensors_library_wrote(tmp_path: Path) -> None:
 def test_a_lying_header_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(SafetensorsError, match=words):
         parse(content)
+
+
+def test_large_numbers_cannot_keep_it_busy() -> None:
+    """Python multiplies these for half a minute, and lets no other thread run."""
+    shape = ",".join(["9" * 4000] * 850)
+    content = with_text(f'{{"a": {{"dtype": "U8", "shape": [{shape}], "data_offsets": [0, 1]}}}}')
+    started_at = time.process_time()
+    with pytest.raises(SafetensorsError, match="number of 4000 characters"):
+        parse(content)
+    assert time.process_time() - started_at < 1
+
+
+def test_a_refusal_does_not_quote_megabytes() -> None:
+    entry = {"dtype": "x" * 1_000_000, "shape": [], "data_offsets": [0, 0]}
+    with pytest.raises(SafetensorsError) as refusal:
+        parse(with_header({"y" * 1_000_000: entry}))
+    assert len(str(refusal.value)) < 1000
+
+
+def test_many_tensors_take_linear_time() -> None:
+    def seconds(num_tensors: int) -> float:
+        content = safetensors_bytes({f"model.layers.{number}.mlp.weight": ("BF16", (2, 2)) for number in range(num_tensors)})
+        started_at = time.process_time()
+        assert len(parse(content)) == num_tensors
+        return time.process_time() - started_at
+
+    seconds(100)
+    # 8 times the tensors; quadratic would be 64 times the time.
+    assert seconds(16_000) < 32 * seconds(2_000)
 
 
 @given(st.binary(max_size=200))

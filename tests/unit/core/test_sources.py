@@ -38,9 +38,11 @@ def test_neither_a_repository_nor_an_absolute_path(source: str) -> None:
 
 def test_a_path_is_allowed_by_the_root_it_lies_below() -> None:
     assert parse_source("/models/a") == Path("/models/a")
-    roots = [Path("/data"), Path("/models")]
-    assert allowing_root(Path("/models/a"), roots) == Path("/models")
-    assert allowing_root(Path("/models"), roots) == Path("/models")
-    for outside in ("/models-and-more/a", "/", "/model"):
-        with pytest.raises(SourceRefused, match="/data, /models"):
-            allowing_root(Path(outside), roots)
+    roots = {Path("/data"): Path("/data"), Path("/disk/models"): Path("/models")}
+    assert allowing_root(Path("/models/a"), Path("/disk/models/a"), roots) == Path("/models")
+    assert allowing_root(Path("/models"), Path("/disk/models"), roots) == Path("/models")
+    for outside in ("/disk/models-and-more/a", "/", "/disk/model", "/models/a"):
+        with pytest.raises(SourceRefused, match=r"^/given lies outside .*: /data, /models$"):
+            allowing_root(Path("/given"), Path(outside), roots)
+    with pytest.raises(SourceRefused, match="QUANTRY_IMPORT_ROOTS"):
+        allowing_root(Path("/models"), Path("/models"), {})

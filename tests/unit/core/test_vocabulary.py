@@ -24,8 +24,8 @@ from quantry_core.jobs import (
     check_transition,
 )
 from quantry_core.keys import Role, hash_key, new_key_secret, role_covers
-from quantry_core.methods import METHODS, Method, check_method
-from quantry_core.names import check_file_path, check_name
+from quantry_core.methods import METHODS, Method, check_ignore, check_method
+from quantry_core.names import BadName, check_file_path, check_name
 from quantry_core.rollouts import ROLLOUT_TRANSITIONS, RolloutState, check_rollout_transition
 from quantry_core.versions import ManifestFile, manifest_digest
 
@@ -54,6 +54,20 @@ def test_good_names(name: str) -> None:
 def test_bad_names(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("prefix", IdPrefix)
+def test_a_name_is_never_taken_for_an_id(prefix: IdPrefix) -> None:
+    with pytest.raises(BadName, match="cannot look like an id"):
+        check_name(new_id(prefix))
+    assert check_name(new_id(prefix)[:-1])
+
+
+@pytest.mark.parametrize("expression", ["(", "a{99999999999}", "(?P<n>a)(?P<n>b)", "[z-a]"])
+def test_what_is_no_regular_expression_is_refused_in_ignore(expression: str) -> None:
+    with pytest.raises(InvalidInput, match="not a regular expression"):
+        check_ignore(["lm_head", f"re:{expression}"])
+    check_ignore([expression, r"re:model\.layers\.[0-3]\..*"])
 
 
 @given(st.text(max_size=30))

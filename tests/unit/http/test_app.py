@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 import structlog
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
+from starlette.types import Message
 
 from quantry_core.errors import (
     PROBLEM_CONTENT_TYPE,
@@ -123,12 +125,17 @@ def database() -> FakeDatabase:
 
 
 @pytest.fixture
-async def client(database: FakeDatabase) -> AsyncIterator[httpx.AsyncClient]:
+def app(database: FakeDatabase) -> FastAPI:
     async def broker() -> None:
         return None
 
     app = create_app("test", database=cast(Database, database), health={"broker": broker}, openapi_url="/openapi.json", max_body_bytes=2000)
     add_endpoints(app)
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         yield http
 
@@ -224,6 +231,30 @@ async def test_request_id_is_taken_over_or_made(client: httpx.AsyncClient) -> No
     assert made[0] != made[1]
 
 
+async def test_a_request_cancelled_by_the_stop_is_answered_and_raises_nothing(app: FastAPI) -> None:
+    asked = asyncio.Event()
+    sent: list[Message] = []
+
+    @app.get("/waits")
+    async def waits() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/waits", "raw_path": b"/waits", "query_string": b"", "headers": []}
+    running = asyncio.ensure_future(app(scope, receive, send))
+    await asked.wait()
+    running.cancel()
+    await running
+    assert sent[0]["status"] == 503
+    assert b"being stopped" in sent[1]["body"]
+
+
 async def test_health_names_what_is_away(client: httpx.AsyncClient, database: FakeDatabase) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     database.is_away = True
@@ -293,6 +324,16 @@ async def test_a_body_that_is_no_object_is_a_problem(client: httpx.AsyncClient, 
     response = await client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code in {400, 422}
     assert slug(response) in {"malformed-request", "invalid-input"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "a JSON body is needed"), (b"null", "a JSON object is needed"), (b'{"spec": {"type": "quantize", "calibration": 1}}', "object")],
+)
+async def test_what_is_missing_is_said_in_words_of_json(client: httpx.AsyncClient, content: bytes, words: str) -> None:
+    response = await client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
+    assert words in response.json()["detail"]
+    assert "dictionary" not in response.json()["detail"]
 
 
 async def chunks(num_bytes: int) -> AsyncIterator[bytes]:

@@ -16,6 +16,8 @@ from quantry_store.transactions.finish import Ending, check_report, decide_endin
 from quantry_store.transactions.made_versions import lineage_of
 
 GATE = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)
+FAILED_GATE = GATE.model_copy(update={"verdict": Verdict.FAIL})
+UNCLEAR_GATE = GATE.model_copy(update={"verdict": Verdict.INCONCLUSIVE})
 RESULT = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.INCONCLUSIVE)
 EVALUATE = EvaluateSpec(version="bard", corpora=["tales"])
 
@@ -40,6 +42,8 @@ def report(outcome: Outcome, reason: JobReason, **changes: Any) -> FinishRequest
 
 
 OK = (Outcome.SUCCEEDED, JobReason.COMPLETED)
+QUANTIZE = quantize_spec("bard", "tales")
+QUARANTINED = quantized_draft(state=VersionState.QUARANTINED)
 GATE_FAILED = (Outcome.FAILED, JobReason.GATE_FAILED)
 
 
@@ -48,9 +52,11 @@ GATE_FAILED = (Outcome.FAILED, JobReason.GATE_FAILED)
     [
         (import_spec(), report(*OK, version=master_draft())),
         (import_spec(), report(*OK, version=master_draft(), evidence=[GATE])),
-        (quantize_spec("bard", "tales"), report(*OK, version=quantized_draft())),
-        (quantize_spec("bard", "tales"), report(*GATE_FAILED, version=quantized_draft(state=VersionState.QUARANTINED), evidence=[GATE])),
-        (quantize_spec("bard", "tales"), report(Outcome.FAILED, JobReason.OUT_OF_MEMORY)),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[GATE, RESULT])),
+        (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[GATE, FAILED_GATE])),
+        (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[UNCLEAR_GATE])),
+        (QUANTIZE, report(*GATE_FAILED)),
+        (QUANTIZE, report(Outcome.FAILED, JobReason.OUT_OF_MEMORY)),
         (EVALUATE, report(*OK, evidence=[RESULT])),
         (EVALUATE, report(Outcome.FAILED, JobReason.DIVERGED, evidence=[RESULT])),
         (EVALUATE, report(Outcome.RELEASED, JobReason.INTERNAL)),
@@ -77,6 +83,13 @@ def test_reports_that_fit(spec: JobSpec, finish: FinishRequest) -> None:
         (EVALUATE, report(*OK, evidence=[RESULT], version=quantized_draft()), "makes no version"),
         (EVALUATE, report(*OK), "without results"),
         (EVALUATE, report(*OK, evidence=[GATE]), "without results"),
+        (QUANTIZE, report(*OK, version=quantized_draft()), "without gate evidence"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[RESULT]), "without gate evidence"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[GATE, FAILED_GATE]), "did not pass its gate"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[UNCLEAR_GATE]), "did not pass its gate"),
+        (import_spec(), report(*OK, version=master_draft(), evidence=[FAILED_GATE]), "did not pass its gate"),
+        (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED), "a check that did not pass"),
+        (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[GATE, RESULT]), "a check that did not pass"),
     ],
 )
 def test_reports_that_do_not_fit(spec: JobSpec, finish: FinishRequest, words: str) -> None:
@@ -92,6 +105,8 @@ def test_reports_that_do_not_fit(spec: JobSpec, finish: FinishRequest, words: st
         (False, report(Outcome.FAILED, JobReason.TIMED_OUT, message="m"), Ending(JobStatus.FAILED, JobReason.TIMED_OUT, "m")),
         (True, report(Outcome.FAILED, JobReason.TIMED_OUT, message="m"), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, "m")),
         (True, report(Outcome.CANCELLED, JobReason.CANCELLED), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, None)),
+        (True, report(*GATE_FAILED, message="m"), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, "m")),
+        (True, report(*GATE_FAILED, version=QUARANTINED), Ending(JobStatus.FAILED, JobReason.GATE_FAILED, None)),
         (False, report(Outcome.RELEASED, JobReason.INTERNAL), Ending(JobStatus.QUEUED, None, "the worker handed it back")),
         (True, report(Outcome.RELEASED, JobReason.INTERNAL), Ending(JobStatus.CANCELLED, JobReason.CANCELLED, None)),
     ],

@@ -72,9 +72,9 @@ class DeploymentRepository:
         )
         return await self.lock(project_id, name)
 
-    async def lock_free(self) -> builtins.list[Deployment]:
-        """Returns the deployments of every project with their rows locked, oldest first; those that are locked are skipped."""
-        statement = select(DeploymentRow).order_by(DeploymentRow.id).with_for_update(skip_locked=True, key_share=True)
+    async def of_every_project(self) -> builtins.list[Deployment]:
+        """Returns all deployments there are, oldest first. Locks nothing and waits for nobody."""
+        statement = select(DeploymentRow).order_by(DeploymentRow.id)
         rows = await self._session.scalars(statement, execution_options={"populate_existing": True})
         return await self._complete(rows.all())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -105,7 +106,24 @@ class JobRepository:
 
         ``job`` must have been locked in this transaction. Raises IllegalTransition where the table has no such move.
         """
-        check_transition(job.status, status)
+        return to_job(await self._move(job.id, job.status, status, reason, message))
+
+    async def fail_unreadable(self, row: JobRow, error: ValidationError) -> None:
+        """Ends a locked job, queued or running, whose row holds no job of this release: failed, with what is wrong with it.
+
+        Through running, as the table wants it, and with an attempt that nobody held.
+        """
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        message = f"the record of this job cannot be read by this release ({place}: {problem['msg']})"
+        status = row.status
+        if status is JobStatus.QUEUED:
+            await self._write(row.id, attempt=JobRow.attempt + 1)
+            status = (await self._move(row.id, status, JobStatus.RUNNING, None, None)).status
+        await self._move(row.id, status, JobStatus.FAILED, JobReason.INTERNAL, message)
+
+    async def _move(self, job_id: str, old: JobStatus, status: JobStatus, reason: JobReason | None, message: str | None) -> JobRow:
+        check_transition(old, status)
         values: dict[str, Any] = {"status": status, "reason": reason, "message": message}
         if status is JobStatus.RUNNING:
             values |= {"started_at": func.now(), "progress": None}
@@ -115,7 +133,7 @@ class JobRepository:
             values |= {"progress": None}
         if status in FINAL_STATUSES:
             values |= {"finished_at": func.now()}
-        moved = await self.write(job.id, **values)
+        moved = await self._write(job_id, **values)
         await self._events.append(moved.id, moved.attempt, [_state_event(status, reason, message)])
         return moved
 
@@ -136,11 +154,14 @@ class JobRepository:
 
     async def write(self, job_id: str, **values: Any) -> Job:
         """Returns the job with columns other than its status written; for this package only, under the row's lock."""
+        return to_job(await self._write(job_id, **values))
+
+    async def _write(self, job_id: str, **values: Any) -> JobRow:
         rows = await self._session.scalars(
             update(JobRow).where(JobRow.id == job_id).values(**values).returning(JobRow),
             execution_options={"populate_existing": True, "synchronize_session": False},
         )
-        return to_job(rows.one())
+        return rows.one()
 
 
 def _state_event(status: JobStatus, reason: JobReason | None, message: str | None) -> EventDraft:
@@ -148,7 +169,7 @@ def _state_event(status: JobStatus, reason: JobReason | None, message: str | Non
 
 
 def to_job(row: JobRow) -> Job:
-    """Returns the job a row holds, its spec validated again."""
+    """Returns the job a row holds, its spec validated again; raises ValidationError where this release cannot read it."""
     return Job.model_validate(
         {
             "id": row.id,

@@ -8,6 +8,7 @@ from quantry_store.tables.jobs import JobEventRow, JobRow
 from quantry_store.tables.keys import KeyRow
 from quantry_store.tables.models import AliasChangeRow, AliasRow, EvidenceRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
 from quantry_store.tables.projects import ProjectRow
+from quantry_store.tables.seals import SealRow
 
 __all__ = [
     "ROUTE_REVISION_ID",
@@ -29,6 +30,7 @@ __all__ = [
     "ReplicaRow",
     "RolloutRow",
     "RouteRevisionRow",
+    "SealRow",
     "VersionFileRow",
     "VersionRow",
 ]

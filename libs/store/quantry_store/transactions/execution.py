@@ -34,7 +34,7 @@ async def renew_lease(uow: UnitOfWork, job_id: str, request: HeartbeatRequest, l
     """Returns how long the renewed lease holds, in seconds, and whether the job is to be cancelled; raises StaleAttempt."""
     job = await uow.leases.hold(worker.project_id, job_id, request.attempt)
     job = await uow.leases.renew(job, lease_s=lease_s)
-    if request.progress is not None and request.progress != job.progress:
+    if request.progress is not None and _is_news(request.progress, job.progress):
         await uow.jobs.set_progress(job, request.progress)
         draft = EventDraft(kind=EventKind.PROGRESS, data=request.progress.model_dump(mode="json"))
         await uow.events.append(job.id, job.attempt, [draft])
@@ -44,17 +44,27 @@ async def renew_lease(uow: UnitOfWork, job_id: str, request: HeartbeatRequest, l
 async def append_events(uow: UnitOfWork, job_id: str, request: EventsRequest, *, worker: Identity) -> int:
     """Returns the job's last seq after appending an attempt's events in order; the last progress becomes the job's.
 
+    Progress that is known already, a heartbeat having been faster, or that lies before it is left out: an attempt only goes on.
+
     Raises StaleAttempt, or InvalidInput for a state event (only the control plane moves a job) or malformed progress.
     """
-    progress = _last_progress(request)
+    reported = _checked_progress(request)
     job = await uow.leases.hold(worker.project_id, job_id, request.attempt)
-    if progress is not None:
-        await uow.jobs.set_progress(job, progress)
-    return await uow.events.append(job.id, job.attempt, request.events)
+    news: list[EventDraft] = []
+    latest = job.progress
+    for event, progress in zip(request.events, reported, strict=True):
+        if progress is not None:
+            if not _is_news(progress, latest):
+                continue
+            latest = progress
+        news.append(event)
+    if latest is not None and latest != job.progress:
+        await uow.jobs.set_progress(job, latest)
+    return await uow.events.append(job.id, job.attempt, news)
 
 
 async def check_attempt(uow: UnitOfWork, job_id: str, attempt: int, *, worker: Identity) -> Job:
-    """Returns the job if ``attempt`` holds it now; raises StaleAttempt. The registry asks before and after it seals."""
+    """Returns the job if ``attempt`` holds it now; raises StaleAttempt. The registry asks before it seals."""
     return await uow.leases.check(worker.project_id, job_id, attempt)
 
 
@@ -63,18 +73,22 @@ async def queues_with_work(uow: UnitOfWork) -> list[Queue]:
     return await uow.leases.queues_with_work()
 
 
-def _last_progress(request: EventsRequest) -> Progress | None:
-    """Returns the last progress among the events; raises InvalidInput for events that a worker may not write."""
-    progress: Progress | None = None
+def _is_news(progress: Progress, known: Progress | None) -> bool:
+    """Tells whether an attempt got on. ``known`` is of the same attempt: a job that is claimed anew has no progress."""
+    return known is None or (progress != known and progress.fraction >= known.fraction)
+
+
+def _checked_progress(request: EventsRequest) -> list[Progress | None]:
+    """Returns for each event its progress, None for other kinds; raises InvalidInput for what a worker may not write."""
+    reported: list[Progress | None] = []
     for position, event in enumerate(request.events):
         if event.kind is EventKind.STATE:
             raise InvalidInput(f"events.{position}: only the control plane writes state events")
-        if event.kind is EventKind.PROGRESS:
-            try:
-                progress = Progress.model_validate(event.data)
-            except ValidationError as error:
-                raise InvalidInput(f"events.{position}: not a progress event ({error.errors()[0]['msg']})") from error
-    return progress
+        try:
+            reported.append(Progress.model_validate(event.data) if event.kind is EventKind.PROGRESS else None)
+        except ValidationError as error:
+            raise InvalidInput(f"events.{position}: not a progress event ({error.errors()[0]['msg']})") from error
+    return reported
 
 
 async def _leased_input(uow: UnitOfWork, job: Job, item: JobInput) -> LeasedInput:

@@ -18,7 +18,18 @@ async def lose_attempt(uow: UnitOfWork, job: Job, message: str) -> Job:
     return await uow.jobs.move(job, JobStatus.QUEUED, reason=JobReason.WORKER_LOST, message=message)
 
 
-async def sweep_expired_leases(uow: UnitOfWork) -> list[Job]:
-    """Returns the jobs whose lease had run out, as they are now. Any number of sweeps may run side by side."""
-    expired = await uow.leases.lock_expired()
-    return [await lose_attempt(uow, job, f"the worker of attempt {job.attempt} stopped answering") for job in expired]
+async def expired_jobs(uow: UnitOfWork) -> list[str]:
+    """Returns the ids of jobs whose lease has run out. Each is then given to ``lose_expired`` in a transaction of its own, so
+    that one which cannot be swept keeps back no other."""
+    return await uow.leases.expired()
+
+
+async def lose_expired(uow: UnitOfWork, job_id: str) -> Job | None:
+    """Returns the job after its attempt was lost with its lease; None if there is nothing left to do.
+
+    Any number of sweeps may run side by side. A job that cannot be read ends as failed.
+    """
+    job = await uow.leases.lock_expired(job_id)
+    if job is None:
+        return None
+    return await lose_attempt(uow, job, f"the worker of attempt {job.attempt} stopped answering")

@@ -27,14 +27,14 @@ async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Vers
     """Returns the version that a held job made, recorded under the next number of its model.
 
     Lineage comes from the job's inputs, which were fixed at submission, not from the worker. Raises InvalidInput where the
-    draft does not fit the job, SealRefused where a file's bytes are not in the vault.
+    draft does not fit the job, SealRefused where its files or its dtype are not what the attempt sealed.
     """
     check_draft(job, draft)
     edges = lineage_of(job)
     for edge in draft.edges:
         if edge not in edges:
             raise InvalidInput(f"the version names a {edge.role} parent that is not an input of its job")
-    await uow.blobs.check_sealed(draft.files)
+    await uow.seals.check(job, draft)
     return await uow.versions.add(job, await _model(uow, job, draft), draft, edges)
 
 

@@ -20,9 +20,13 @@ class DeploymentRecord(BaseModel):
 
 
 async def load_deployments(uow: UnitOfWork) -> list[DeploymentRecord]:
-    """Returns what there is to reconcile, of every project; deployments that another transaction has locked are left out."""
+    """Returns what there is to reconcile, of every project, as it was at one moment. Must be the first in its transaction.
+
+    Nothing is locked: each step that follows locks what it moves, and is refused if that moved meanwhile.
+    """
+    await uow.read_one_moment()
     records = []
-    for deployment in await uow.deployments.lock_free():
+    for deployment in await uow.deployments.of_every_project():
         rollout = deployment.active_rollout
         job = None if rollout is None else await uow.jobs.get(deployment.project_id, rollout.job_id)
         records.append(

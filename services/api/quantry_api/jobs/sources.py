@@ -26,12 +26,15 @@ async def check_source(source: str, roots: Sequence[Path]) -> None:
 def _check_directory(path: Path, roots: Sequence[Path]) -> None:
     try:
         resolved = path.resolve()
-        root = allowing_root(resolved, [root.resolve() for root in roots])
-        if not root.is_dir():
+        if not allowing_root(path, resolved, {root.resolve(): root for root in roots}).is_dir():
             return
         if not resolved.is_dir():
             raise SourceRefused(f"there is no directory {path}")
-        check_master(inspect_checkpoint(DirectoryCheckpoint(resolved)))
+        checkpoint = DirectoryCheckpoint(resolved)
+        if checkpoint.root != resolved:
+            # A link was put in its place after the look at where it lies.
+            raise SourceRefused(f"{path} changed while it was looked at")
+        check_master(inspect_checkpoint(checkpoint))
     except (OSError, RuntimeError) as error:
         # Path.resolve raises RuntimeError for links that lead in a circle.
         raise SourceRefused(f"{path} cannot be read: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from quantry_api.routes.service import wait_for_routes
 from quantry_core.rollouts import RouteSnapshot
@@ -19,9 +19,10 @@ router = APIRouter(prefix="/internal/v1/routes", include_in_schema=False)
 async def follow_routes(
     _caller: GatewayCaller,
     db: Db,
+    request: Request,
     after: Annotated[int | None, Query(description="The revision at hand; without it the answer comes at once.")] = None,
     wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Longest wait for a change, in seconds.")] = 20.0,
 ) -> RouteSnapshot | Response:
     """Answers the routes as soon as their revision is another than ``after``; 204 when it stays for ``wait_s``."""
-    snapshot = await wait_for_routes(db, after, wait_s)
+    snapshot = await wait_for_routes(db, after, wait_s, has_left=request.is_disconnected)
     return Response(status_code=204) if snapshot is None else snapshot

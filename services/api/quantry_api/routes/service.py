@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from quantry_core.rollouts import RouteSnapshot
 from quantry_store.database import Database
@@ -10,8 +11,12 @@ from quantry_store.database import Database
 POLL_INTERVAL_S = 0.25
 
 
-async def wait_for_routes(database: Database, after: int | None, wait_s: float) -> RouteSnapshot | None:
+async def wait_for_routes(
+    database: Database, after: int | None, wait_s: float, *, has_left: Callable[[], Awaitable[bool]]
+) -> RouteSnapshot | None:
     """Returns the routes once their revision differs from ``after``; None if it does not within ``wait_s`` seconds.
+
+    Gives up when the gateway ``has_left``: nobody reads the answer then, and it would hold up the api's own stop.
 
     Differs, not grows: after a restore of the database the revision may be a smaller one, and gateways must follow.
     """
@@ -21,6 +26,6 @@ async def wait_for_routes(database: Database, after: int | None, wait_s: float) 
             if await uow.routes.revision() != after:
                 return await uow.routes.snapshot()
         left_s = deadline - asyncio.get_running_loop().time()
-        if left_s <= 0:
+        if left_s <= 0 or await has_left():
             return None
         await asyncio.sleep(min(POLL_INTERVAL_S, left_s))

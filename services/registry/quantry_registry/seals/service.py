@@ -15,14 +15,18 @@ from quantry_core.versions import ManifestFile, SealRequest, SealResult, manifes
 from quantry_registry.parts import Parts
 from quantry_store.database import Database
 from quantry_store.transactions.execution import check_attempt
-from quantry_store.transactions.vault import record_blobs
+from quantry_store.transactions.vault import record_seal
 
 
 def _check_nothing_more(_info: CheckpointInfo) -> None:
-    """A quantized checkpoint has passed once it is complete, inert and well formed; its numbers are the gate's business."""
+    """A quantized checkpoint has passed once it is complete, inert and well formed; its numbers are the gate's business. It is
+    of several dtypes, so none is returned."""
 
 
-_RULES: dict[JobType, Callable[[CheckpointInfo], object]] = {
+Rule = Callable[[CheckpointInfo], str | None]
+"""Returns the dtype of the weights if there is one; raises SourceRefused."""
+
+_RULES: dict[JobType, Rule] = {
     JobType.IMPORT: check_master,
     JobType.QUANTIZE: _check_nothing_more,
 }
@@ -30,7 +34,9 @@ _RULES: dict[JobType, Callable[[CheckpointInfo], object]] = {
 
 
 async def seal(database: Database, parts: Parts, worker: Identity, request: SealRequest) -> SealResult:
-    """Moves an attempt's files into the vault and notes them there. May be repeated: what was moved stays moved.
+    """Moves an attempt's files into the vault and notes that they are what the attempt may finish with.
+
+    May be repeated: what was moved stays moved, and the last seal counts.
 
     Raises StaleAttempt if the attempt no longer holds its job, SealRefused if a file is not what was declared or the job
     makes no files, SourceRefused if the files together are no checkpoint that may be kept.
@@ -42,11 +48,10 @@ async def seal(database: Database, parts: Parts, worker: Identity, request: Seal
     if rule is None:
         raise SealRefused(f"a job of type {job.type} makes no files")
     num_sealed = await _move(parts, request)
-    await asyncio.to_thread(_check_checkpoint, parts.vault, request.files, rule)
+    dtype = await asyncio.to_thread(_check_checkpoint, parts.vault, request.files, rule)
     async with database.begin() as uow:
-        # Checked again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
-        await check_attempt(uow, request.job_id, request.attempt, worker=worker)
-        await record_blobs(uow, request.files)
+        # Fenced again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
+        await record_seal(uow, request, dtype=dtype, worker=worker)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)
 
 
@@ -74,5 +79,5 @@ async def _move(parts: Parts, request: SealRequest) -> int:
     return results.count(True)
 
 
-def _check_checkpoint(vault: Vault, files: Sequence[ManifestFile], rule: Callable[[CheckpointInfo], object]) -> None:
-    rule(inspect_checkpoint(VaultCheckpoint(vault, files)))
+def _check_checkpoint(vault: Vault, files: Sequence[ManifestFile], rule: Rule) -> str | None:
+    return rule(inspect_checkpoint(VaultCheckpoint(vault, files)))
