@@ -103,7 +103,10 @@ def choose_folders(state_dir: Path) -> Folders:
     Sockets move to ``/tmp/quantry-<hash>`` where their path would be too long for the kernel. Postgres's files and sockets
     also move out (to ``/var/lib/quantry-<hash>``) where root works below a folder that Postgres's account cannot enter.
     """
-    state_dir = state_dir.resolve()
+    try:
+        state_dir = state_dir.resolve()
+    except (OSError, RuntimeError) as error:  # Python 3.12 and older tell of a loop of links by RuntimeError
+        raise StackError(f"{state_dir} leads nowhere ({error}); choose another directory with --state-dir") from error
     account = server_account(state_dir)
     digest = hashlib.sha256(f"{os.geteuid()}:{state_dir}".encode()).hexdigest()[:12]
     detour = Path("/var/lib") / f"quantry-{digest}"

@@ -34,7 +34,10 @@ def choose_ports(remembered: Ports | None, gateway_port: int | None) -> Ports:
     and is not replaced. Raises StackError naming the holder. The others are replaced where somebody took them.
     """
     gateway = gateway_port or (remembered.gateway if remembered else DEFAULT_GATEWAY_PORT)
-    if not is_free(gateway):
+    refused = refusal(gateway)
+    if isinstance(refused, PermissionError):
+        raise StackError(f"port {gateway} is kept for privileged programs; choose another port, 1024 or higher, with --port")
+    if refused is not None:
         raise StackError(f"port {gateway} is taken{holder(gateway)}; stop it, or choose another port with --port")
     names = [name for name in Ports.model_fields if name != "gateway"]
     kept = {name: getattr(remembered, name) for name in names} if remembered else {}
@@ -57,11 +60,16 @@ def free_ports(count: int, *, besides: set[int]) -> list[int]:
 
 def is_free(port: int) -> bool:
     """Tells whether a server could listen on the port now."""
+    return refusal(port) is None
+
+
+def refusal(port: int) -> Exception | None:
+    """Returns why no server could listen on the port now; None if one could."""
     try:
         socket.create_server((HOST, port)).close()
-    except (OSError, OverflowError):
-        return False
-    return True
+    except (OSError, OverflowError) as error:
+        return error
+    return None
 
 
 def holder(port: int) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from quantry_local.errors import StackError
+from quantry_local.folders import choose_folders
 from quantry_local.installation import Installation, find_installation
+from quantry_local.ports import choose_ports
 from quantry_local.stack import explain
 
 
@@ -46,3 +48,19 @@ def test_paths_of_environments_can_be_set() -> None:
     found = find_installation({"QUANTRY_ML_PYTHON": "/ml/python", "QUANTRY_ENGINE_PYTHON": "/engine/python"})
     assert (found.ml_python, found.engine_python) == (Path("/ml/python"), Path("/engine/python"))
     assert find_installation({}).examples.is_dir()
+
+
+def test_a_port_that_this_account_may_not_use_is_not_called_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_address: tuple[str, int]) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("quantry_local.ports.socket.create_server", refuse)
+    with pytest.raises(StackError, match="port 80 is kept for privileged programs"):
+        choose_ports(None, 80)
+
+
+def test_a_loop_of_links_is_no_state_directory(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(StackError, match="loop"):
+        choose_folders(loop).make()
