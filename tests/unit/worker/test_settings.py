@@ -80,7 +80,7 @@ def test_celery_has_the_settings_and_the_task(settings: WorkerSettings, tmp_path
     ],
 )
 def test_only_an_import_from_the_hub_may_go_out(spec: JobSpec, is_offline: bool) -> None:
-    environment = child_environment(spec, parent={}, directory=Path("/work"), num_threads=2)
+    environment = child_environment(spec, parent={}, directory=Path("/srv/worker"), num_threads=2)
     assert (environment.get("HF_HUB_OFFLINE") == "1") is is_offline
 
 
@@ -96,12 +96,12 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "PYTHONPATH": "/elsewhere",
         "LD_PRELOAD": "/elsewhere.so",
     }
-    assert child_environment(QUANTIZE, parent=parent, directory=Path("/work"), num_threads=2) == {
+    assert child_environment(QUANTIZE, parent=parent, directory=Path("/srv/worker"), num_threads=2) == {
         "PATH": "/bin",
-        "HOME": "/work",
+        "HOME": "/srv/worker",
         "LANG": "C.UTF-8",
-        "TMPDIR": "/work/tmp",
-        "HF_HOME": "/work/huggingface",
+        "TMPDIR": "/srv/worker/tmp",
+        "HF_HOME": "/srv/worker/huggingface",
         "OMP_NUM_THREADS": "2",
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
