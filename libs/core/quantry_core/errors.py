@@ -146,11 +146,6 @@ class Conflict(QuantryError):
     title = "The state of things does not allow that"
 
 
-class AlreadyExists(Conflict):
-    slug = "already-exists"
-    title = "There is one already"
-
-
 class IllegalTransition(Conflict):
     slug = "illegal-transition"
     title = "That change of state is not allowed"

@@ -1,4 +1,4 @@
-"""The secrets of one stack: made once, kept in secrets.json (mode 0600), handed to processes by environment only."""
+"""The secrets of one stack: made once, kept in secrets.json, handed to processes by environment through launch files (all mode 0600)."""
 
 from __future__ import annotations
 

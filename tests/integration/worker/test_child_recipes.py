@@ -42,8 +42,6 @@ ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
 TEST_WINDOWS = 24
 WINDOW_TOKENS = 256
 
-pytestmark = pytest.mark.skipif(not ML_PYTHON.exists(), reason="needs the ml environment: python3 requirements/environments.py build ml")
-
 
 @dataclass(frozen=True)
 class Ran:
