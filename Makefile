@@ -5,7 +5,7 @@ DEV = .venvs/dev/bin
 STATE_DIR ?= .quantry
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-all check format lock
+.PHONY: help demo up down test test-all chaos bench check format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -28,6 +28,15 @@ test: ## The tests, on the same real parts
 test-all: ## The tests, the long ones included
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@$(DEV)/pytest
+
+chaos: ## Ten ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@PYTHONPATH=tests:. $(DEV)/python -m chaos $(ARGS)
+
+bench: ## What the engine costs, beside a peer or a floor of the same run; takes half an hour and wants an idle machine
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@PYTHONPATH=. $(DEV)/python -m bench.jobs
+	@PYTHONPATH=. $(DEV)/python -m bench.overhead
 
 check: ## ruff, mypy --strict, import-linter and the unit tests
 	@$(ENVIRONMENTS) build dev

@@ -46,6 +46,7 @@ LIGHT_PACKAGES = (
     "services/worker",
     "services/deploy",
     "services/gateway",
+    "services/dashboard",
 )
 
 

@@ -13,8 +13,8 @@ _events = os.fdopen(int(os.environ["QUANTRY_EVENTS_FD"]), "w", buffering=1)
 def say(**event):
     _events.write(json.dumps(event) + "\\n")
 
-def progress(fraction, phase="work"):
-    say(event="progress", phase=phase, fraction=fraction)
+def progress(fraction, phase="work", **units):
+    say(event="progress", phase=phase, fraction=fraction, **units)
 """
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -13,12 +14,15 @@ import httpx
 from quantry.client import Client
 from quantry_core.jobs import EventKind, ImportSpec, Job, JobEvent, JobReason, JobResult, JobStatus, JobType
 from quantry_core.methods import Format
+from quantry_core.pipelines import PipelineDetail, pipeline_status
 from quantry_core.versions import Lineage, LineageLink, LineageNode, ManifestFile, VersionDetail, VersionKind, VersionState
 
 URL = "http://quantry.test:8000"
 KEY = "qtr_a-key"
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 JOB_ID = "job_0197f0a0000070008000000000000001"
+OTHER_JOB_ID = "job_0197f0a0000070008000000000000002"
+PIPELINE_ID = "pip_0197f0a0000070008000000000000001"
 MASTER_ID = "ver_0197f0a0000070008000000000000001"
 QUANTIZED_ID = "ver_0197f0a0000070008000000000000002"
 
@@ -122,9 +126,34 @@ def succeeded() -> Job:
     return job(JobStatus.SUCCEEDED, reason=JobReason.COMPLETED, result=JobResult(version_id=MASTER_ID, seconds=1.25))
 
 
-def event(seq: int, kind: EventKind, **data: Any) -> JobEvent:
-    """Returns one event of the job."""
-    return JobEvent(seq=seq, job_id=JOB_ID, attempt=1, kind=kind, data=data, created_at=NOW)
+def step(name: str, status: JobStatus, needs: Sequence[str] = (), **changes: Any) -> Job:
+    """Returns a pipeline's job; ``needs`` are steps."""
+    values: dict[str, Any] = {"id": step_id(name), "step": name, "pipeline_id": PIPELINE_ID, "needs": [step_id(need) for need in needs]}
+    return job(status, **(values | changes))
+
+
+def step_id(name: str) -> str:
+    """Returns the id of a step's job."""
+    return f"job_{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def pipeline(*jobs: Job, **changes: Any) -> PipelineDetail:
+    """Returns a pipeline of these jobs."""
+    values: dict[str, Any] = {
+        "id": PIPELINE_ID,
+        "project_id": "prj_1",
+        "name": "compare",
+        "status": pipeline_status(one.status for one in jobs),
+        "num_jobs": Counter(one.status for one in jobs),
+        "created_at": NOW,
+        "jobs": list(jobs),
+    }
+    return PipelineDetail.model_validate(values | changes)
+
+
+def event(seq: int, kind: EventKind, *, of: str = JOB_ID, in_attempt: int = 1, at_s: float = 0.0, **data: Any) -> JobEvent:
+    """Returns one event of a job, ``at_s`` seconds after NOW."""
+    return JobEvent(seq=seq, job_id=of, attempt=in_attempt, kind=kind, data=data, created_at=NOW + timedelta(seconds=at_s))
 
 
 def event_bytes(*events: JobEvent) -> bytes:

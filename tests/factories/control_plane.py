@@ -10,13 +10,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from quantry_core.errors import StaleAttempt
-from quantry_core.execution import EventDraft, EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, LeasedInput
+from quantry_core.execution import (
+    EventDraft,
+    EventsRequest,
+    FinishRequest,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Lease,
+    LeasedInput,
+    NextRequest,
+)
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import ImportSpec, Job, JobSpec, JobStatus, JobType, Queue
-from quantry_core.keys import Identity, Role
+from quantry_core.jobs import CPU_QUEUE, ImportSpec, Job, JobLimits, JobSpec, JobStatus, JobType, Queue
+from quantry_core.workers import WorkerHello
 
 
-def running_job(spec: JobSpec | None = None, *, attempt: int = 1) -> Job:
+def running_job(
+    spec: JobSpec | None = None, *, attempt: int = 1, queue: Queue = CPU_QUEUE, time_s: int | None = None, memory_bytes: int | None = None
+) -> Job:
     """Returns a job as it is just after a claim."""
     chosen = ImportSpec(model="bard", source="/models/bard") if spec is None else spec
     now = datetime.now(UTC)
@@ -26,8 +37,9 @@ def running_job(spec: JobSpec | None = None, *, attempt: int = 1) -> Job:
         type=JobType(chosen.type),
         status=JobStatus.RUNNING,
         spec=chosen,
-        queue=Queue.CPU,
+        queue=queue,
         priority=5,
+        limits=JobLimits(time_s=time_s, memory_bytes=memory_bytes),
         attempt=attempt,
         num_lost_attempts=0,
         created_at=now,
@@ -35,7 +47,7 @@ def running_job(spec: JobSpec | None = None, *, attempt: int = 1) -> Job:
     )
 
 
-def lease_of(job: Job, *, inputs: list[LeasedInput] | None = None, lease_s: float = 60.0, heartbeat_s: float = 10.0) -> Lease:
+def lease_of(job: Job, *, inputs: list[LeasedInput] | None = None, lease_s: float = 60.0, heartbeat_s: float = 4.0) -> Lease:
     """Returns a lease on a job's current attempt."""
     return Lease(job=job, attempt=job.attempt, inputs=inputs or [], lease_s=lease_s, heartbeat_s=heartbeat_s)
 
@@ -47,7 +59,12 @@ class ControlPlane:
         self.leases: list[Lease] = []
         self.cancelled: set[str] = set()
         self.stale: set[str] = set()
+        self.hellos: dict[str, WorkerHello] = {}
+        self.claims: list[NextRequest] = []
         self.events: list[EventDraft] = []
+        self.num_stored: dict[tuple[str, int], int] = {}
+        self.lease_s = 60.0
+        self.paths: list[str] = []
         self.heartbeats: list[HeartbeatRequest] = []
         self.finishes: list[FinishRequest] = []
         self.changed = threading.Condition()
@@ -57,10 +74,12 @@ class ControlPlane:
         """Returns the status and the JSON body for a request."""
         with self.changed:
             self.changed.notify_all()
-            if path == "/api/v1/whoami":
-                return 200, Identity(key_id="key", project_id="prj", role=Role.WORKER).model_dump_json()
+            self.paths.append(path)
+            if path.startswith("/api/v1/execution/workers/"):
+                self.hellos[path.rpartition("/")[2]] = WorkerHello.model_validate_json(body)
+                return 204, ""
             if path == "/api/v1/execution/next":
-                return self._next()
+                return self._next(NextRequest.model_validate_json(body))
             job_id, _, action = path.removeprefix("/api/v1/execution/jobs/").partition("/")
             if job_id in self.stale:
                 return StaleAttempt.status, StaleAttempt("not yours").problem().model_dump_json()
@@ -70,15 +89,22 @@ class ControlPlane:
         match action:
             case "heartbeat":
                 self.heartbeats.append(HeartbeatRequest.model_validate_json(body))
-                return HeartbeatReply(lease_s=60, cancel_requested=job_id in self.cancelled).model_dump_json()
+                return HeartbeatReply(lease_s=self.lease_s, cancel_requested=job_id in self.cancelled).model_dump_json()
             case "events":
-                self.events.extend(EventsRequest.model_validate_json(body).events)
+                self._append(job_id, EventsRequest.model_validate_json(body))
                 return "{}"
             case "finish":
                 self.finishes.append(FinishRequest.model_validate_json(body))
                 return self.jobs[job_id].model_dump_json()
             case _:
                 raise AssertionError(f"no worker should ask for {action!r}")
+
+    def _append(self, job_id: str, request: EventsRequest) -> None:
+        num_stored = self.num_stored.get((job_id, request.attempt), 0)
+        assert request.offset <= num_stored, "events are missing"
+        new = request.events[num_stored - request.offset :]
+        self.num_stored[job_id, request.attempt] = num_stored + len(new)
+        self.events.extend(new)
 
     def log_text(self) -> str:
         """Returns all log lines so far."""
@@ -91,7 +117,8 @@ class ControlPlane:
             assert self.changed.wait_for(lambda: len(self.finishes) >= count, timeout_s), f"no finish; events: {self.events}"
             return self.finishes[-1]
 
-    def _next(self) -> tuple[int, str]:
+    def _next(self, request: NextRequest) -> tuple[int, str]:
+        self.claims.append(request)
         if not self.leases:
             return 204, ""
         lease = self.leases.pop(0)
@@ -105,11 +132,16 @@ def serving(plane: ControlPlane) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # One packet for head and body: two would wait for the other side's delayed acknowledgement.
+        wbufsize = -1
 
         def do_GET(self) -> None:
             self._answer()
 
         def do_POST(self) -> None:
+            self._answer()
+
+        def do_PUT(self) -> None:
             self._answer()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -121,7 +153,8 @@ def serving(plane: ControlPlane) -> Iterator[str]:
             content = answer.encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            if status != 204:
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 

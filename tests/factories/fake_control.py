@@ -36,11 +36,11 @@ class FakeControl:
         self.heartbeats.append(request)
         return HeartbeatReply(lease_s=60, cancel_requested=self.cancel_requested)
 
-    def events(self, job_id: str, request: EventsRequest) -> None:
+    def events(self, job_id: str, request: EventsRequest, timeout_s: float) -> None:
         self._maybe_raise("events")
         self.posted.append(request)
 
-    def finish(self, job_id: str, request: FinishRequest) -> Job:
+    def finish(self, job_id: str, request: FinishRequest, timeout_s: float) -> Job:
         self._maybe_raise("finish")
         self.finishes.append(request)
         return running_job()

@@ -13,8 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from factories.checkpoints import master_contents
+from factories.store import TOOLCHAIN, WORKER_ID
 from quantry_core.execution import FinishRequest, NextRequest, Outcome
-from quantry_core.jobs import ImportSpec, Job, JobReason, JobSpec, JobSubmission, Queue
+from quantry_core.jobs import CPU_QUEUE, ImportSpec, Job, JobReason, JobSpec, JobSubmission
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
 from quantry_core.versions import (
@@ -57,8 +58,8 @@ class Registry:
             submission = JobSubmission(spec=ImportSpec(model="bard", source="/models/bard") if spec is None else spec)
             await submit_job(uow, self.identities[Role.OPERATOR], submission)
         async with self.database.begin() as uow:
-            request = NextRequest(queue=Queue.CPU, worker_id="host:1", environments=[Environment.ML])
-            lease = await claim_next(uow, self.identities[Role.WORKER], request, lease_s=lease_s, heartbeat_s=10)
+            request = NextRequest(queue=CPU_QUEUE, worker_id=WORKER_ID, environments={Environment.ML: TOOLCHAIN})
+            lease = await claim_next(uow, request, lease_s=lease_s, heartbeat_s=10)
         assert lease is not None
         return lease.job
 
@@ -93,7 +94,7 @@ class Registry:
         gate = [] if is_master else [EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)]
         request = FinishRequest(attempt=job.attempt, outcome=Outcome.SUCCEEDED, reason=JobReason.COMPLETED, version=draft, evidence=gate)
         async with self.database.begin() as uow:
-            done = await finish_attempt(uow, job.id, request, worker=self.identities[Role.WORKER])
+            done = await finish_attempt(uow, job.id, request)
             assert done.result is not None
             assert done.result.version_id is not None
             return await uow.versions.get(done.project_id, done.result.version_id)

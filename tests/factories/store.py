@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import exp
 from typing import Any
 
 import psycopg
@@ -14,7 +15,18 @@ from psycopg.sql import Composed
 
 from quantry_core.execution import FinishRequest, Lease, NextRequest, Outcome
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import CalibrationSpec, DeploySpec, ImportSpec, Job, JobEvent, JobReason, JobSpec, JobSubmission, QuantizeSpec, Queue
+from quantry_core.jobs import (
+    CPU_QUEUE,
+    CalibrationSpec,
+    DeploySpec,
+    ImportSpec,
+    Job,
+    JobEvent,
+    JobReason,
+    JobSpec,
+    JobSubmission,
+    QuantizeSpec,
+)
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
 from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout
@@ -31,6 +43,7 @@ from quantry_core.versions import (
     VersionState,
 )
 from quantry_store.database import Database
+from quantry_store.repositories.claims import Draw
 from quantry_store.transactions import (
     begin_rollout,
     claim_next,
@@ -43,11 +56,18 @@ from quantry_store.transactions import (
 )
 
 LEASE_S = 60.0
+WORKER_ID = "wrk_" + "0" * 32
+TOOLCHAIN = "a" * 64
 ALREADY_EXPIRED_S = -1.0
 """A lease of this length has run out by the database's clock the moment it is given."""
 
 GATE_PASSED = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS, metrics={"files": 2})
 GATE_FAILED = GATE_PASSED.model_copy(update={"verdict": Verdict.FAIL})
+
+
+def even_draw() -> float:
+    """Returns the draw that stands for all of them: an exponential draw made of it is its mean."""
+    return 1.0 - exp(-1.0)
 
 
 @dataclass(frozen=True)
@@ -125,11 +145,14 @@ class Platform:
         async with self.database.begin() as uow:
             return await submit_job(uow, self.admin, JobSubmission(spec=spec, priority=priority))
 
-    async def lease(self, *, lease_s: float = LEASE_S, environments: list[Environment] | None = None) -> Lease | None:
+    async def lease(
+        self, *, lease_s: float = LEASE_S, environments: list[Environment] | None = None, draw: Draw = even_draw
+    ) -> Lease | None:
+        """Returns what a slot is given; workers are the platform's, so it may be a job of any project."""
         chosen = [Environment.ML] if environments is None else environments
-        request = NextRequest(queue=Queue.CPU, worker_id="host:1", environments=chosen)
+        request = NextRequest(queue=CPU_QUEUE, worker_id=WORKER_ID, environments=dict.fromkeys(chosen, TOOLCHAIN))
         async with self.database.begin() as uow:
-            return await claim_next(uow, self.worker, request, lease_s=lease_s, heartbeat_s=10)
+            return await claim_next(uow, request, lease_s=lease_s, heartbeat_s=10, draw=draw)
 
     async def claim(self, *, lease_s: float = LEASE_S) -> Job:
         lease = await self.lease(lease_s=lease_s)
@@ -149,13 +172,13 @@ class Platform:
         if report.version is not None:
             await self.seal(job, report.version.files, dtype=report.version.dtype)
         async with self.database.begin() as uow:
-            return await finish_attempt(uow, job.id, report, worker=self.worker)
+            return await finish_attempt(uow, job.id, report, draw=even_draw)
 
     async def seal(self, job: Job, files: list[ManifestFile], *, dtype: str | None = "float16") -> None:
         """Notes what the registry would after it sealed an attempt's files."""
         request = SealRequest(job_id=job.id, attempt=job.attempt, files=files)
         async with self.database.begin() as uow:
-            await record_seal(uow, request, dtype=dtype, worker=self.worker)
+            await record_seal(uow, request, dtype=dtype)
 
     async def sweep(self) -> list[Job]:
         """Returns the jobs whose leases had run out, swept one by one as the api does."""

@@ -13,6 +13,7 @@ LIGHT_MODULES = [
     "quantry_worker.__main__",
     "quantry_deploy.__main__",
     "quantry_gateway.__main__",
+    "quantry_dashboard.__main__",
     "quantry.cli.main",
     "quantry_local.commands",
 ]

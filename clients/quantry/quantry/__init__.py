@@ -7,11 +7,16 @@ from quantry.errors import (
     ConfigurationError,
     DownloadDamaged,
     ExportRefused,
+    FileProblem,
+    FileRefused,
     InvalidReference,
     ServerUnreachable,
     UnexpectedAnswer,
     WaitTimedOut,
 )
+from quantry.schedule_files import read_job, read_schedule
+from quantry.submissions import JobKeywords, job_submission
+from quantry.yaml_files import read_pipeline
 
 __all__ = [
     "ApiError",
@@ -20,8 +25,15 @@ __all__ = [
     "ConfigurationError",
     "DownloadDamaged",
     "ExportRefused",
+    "FileProblem",
+    "FileRefused",
     "InvalidReference",
+    "JobKeywords",
     "ServerUnreachable",
     "UnexpectedAnswer",
     "WaitTimedOut",
+    "job_submission",
+    "read_job",
+    "read_pipeline",
+    "read_schedule",
 ]

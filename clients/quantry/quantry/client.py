@@ -15,7 +15,11 @@ from quantry.resources.jobs import Jobs
 from quantry.resources.keys import Keys
 from quantry.resources.methods import Methods
 from quantry.resources.models import Models
+from quantry.resources.pipelines import Pipelines
+from quantry.resources.project import Project
+from quantry.resources.schedules import Schedules
 from quantry.resources.versions import Versions
+from quantry.resources.workers import Workers
 from quantry.transport import Transport
 from quantry_core.keys import Identity
 
@@ -26,8 +30,8 @@ class Client:
     """One Quantry server, one key. Use it in a ``with`` block, or call ``close``.
 
     ``url`` and ``api_key`` may be left out: QUANTRY_URL and QUANTRY_API_KEY are looked at next, then the client.json
-    that ``quantry up`` writes. Every method may raise ApiError (refused) and ServerUnreachable. Safe requests are
-    repeated when the connection fails or the server says 503.
+    that ``quantry up`` writes. Every method may raise ApiError (refused) and ServerUnreachable. Safe requests, and
+    submissions under their Idempotency-Key, are repeated when the connection fails or the server says 503.
     """
 
     def __init__(
@@ -43,6 +47,10 @@ class Client:
         self._transport = Transport(resolve_connection(url, api_key), timeout_s=timeout_s, transport=transport, sleep=sleep)
         self.url = self._transport.url
         self.jobs = Jobs(self._transport)
+        self.pipelines = Pipelines(self._transport)
+        self.schedules = Schedules(self._transport)
+        self.workers = Workers(self._transport)
+        self.project = Project(self._transport)
         self.models = Models(self._transport)
         self.versions = Versions(self._transport)
         self.datasets = Datasets(self._transport)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
 from quantry_core.errors import PROBLEM_TYPE_PREFIX, FieldProblem, Problem
 from quantry_core.jobs import Job
+from quantry_core.pipelines import PipelineDetail
 
 
 class ClientError(Exception):
@@ -21,10 +26,14 @@ class InvalidReference(ClientError):
 class ServerUnreachable(ClientError):
     """Nothing answers at the address, or it stopped answering and did not come back."""
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, *, may_have_arrived: bool = False) -> None:
         super().__init__(f"cannot reach a Quantry server at {url}: {reason}")
         self.url = url
         self.reason = reason
+        self.may_have_arrived = may_have_arrived
+        """The request was sent, and only its answer is not known."""
+        self.idempotency_key: str | None = None
+        """Of a submission that may have arrived although no answer came: the same one with this key is made only once."""
 
 
 class UnexpectedAnswer(ClientError):
@@ -65,11 +74,28 @@ class ApiError(ClientError):
 
 
 class WaitTimedOut(ClientError):
-    """A job did not end in time. It goes on; ``job`` is how it was last seen."""
+    """A job or pipeline did not end in time. It goes on; ``last_seen`` is how it was then."""
 
-    def __init__(self, job: Job, timeout_s: float) -> None:
-        super().__init__(f"job {job.id} is still {job.status} after {timeout_s:g} s; it goes on")
-        self.job = job
+    def __init__(self, last_seen: Job | PipelineDetail, timeout_s: float) -> None:
+        super().__init__(f"{last_seen.object} {last_seen.id} is still {last_seen.status} after {timeout_s:g} s; it goes on")
+        self.last_seen = last_seen
+
+
+class FileProblem(NamedTuple):
+    """What is wrong with one place of a file."""
+
+    line: int
+    field: str
+    """Dotted path, such as ``steps.evaluate.spec.corpora``; empty for the file as a whole."""
+    message: str
+
+
+class FileRefused(ClientError):
+    """A YAML file cannot be read, or says something that cannot be; nothing was sent."""
+
+    def __init__(self, path: Path, problems: Sequence[FileProblem]) -> None:
+        super().__init__("\n".join(f"{path}:{at.line}: {at.field + ': ' if at.field else ''}{at.message}" for at in problems))
+        self.problems = list(problems)
 
 
 class ExportRefused(ClientError):

@@ -6,7 +6,8 @@ import ipaddress
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -16,12 +17,15 @@ from pydantic import BaseModel, ValidationError
 
 from quantry.config import Connection
 from quantry.errors import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
-from quantry_core.errors import Problem
+from quantry_core.errors import PROBLEM_TYPE_PREFIX, IdempotencyKeyInFlight, Problem
 
 MAX_ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
+"""A PATCH sets what it is given to a value; setting it again changes nothing."""
+_KEY_HEADER = "idempotency-key"
+_IN_FLIGHT = PROBLEM_TYPE_PREFIX + IdempotencyKeyInFlight.slug
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,159}")
 
@@ -82,9 +86,33 @@ class Transport:
         """Returns what a POST answers. It is sent once: it may do something each time."""
         return _parsed(model, self.send("POST", path, json=body))
 
-    def post_again(self, model: type[ModelT], path: str) -> ModelT:
-        """Returns what a POST answers that may be repeated without doing more: cancel, stop, start."""
-        return _parsed(model, self.send("POST", path, is_repeatable=True))
+    def post_once(self, model: type[ModelT], path: str, body: BaseModel | None = None, *, idempotency_key: str | None = None) -> ModelT:
+        """Returns what a POST answers whose Idempotency-Key makes the server do it once, however often it is sent.
+
+        A key is made for this call where none is given. Raises ServerUnreachable with the key if the answer was lost each time.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        try:
+            return _parsed(model, self.send("POST", path, json=body, headers={_KEY_HEADER: key}, is_repeatable=True))
+        except ServerUnreachable as error:
+            error.idempotency_key = key if error.may_have_arrived else None
+            raise
+
+    def post_again(self, model: type[ModelT], path: str, body: BaseModel | None = None) -> ModelT:
+        """Returns what a POST answers that may be repeated without doing more: cancel, stop, start, estimate."""
+        return _parsed(model, self.send("POST", path, json=body, is_repeatable=True))
+
+    def patch(self, model: type[ModelT], path: str, body: BaseModel) -> ModelT:
+        """Returns what a PATCH answers. Only the fields that were set are sent: the others are left as they are."""
+        return _parsed(
+            model,
+            self.send(
+                "PATCH",
+                path,
+                content=lambda: iter([body.model_dump_json(exclude_unset=True).encode()]),
+                headers={"content-type": "application/json"},
+            ),
+        )
 
     def put_stream(self, model: type[ModelT], path: str, body: BodyFactory, *, content_type: str, size_bytes: int) -> ModelT:
         """Returns what a PUT of a streamed body answers."""
@@ -108,17 +136,10 @@ class Transport:
     ) -> httpx.Response:
         """Returns a fully read answer of status 2xx; raises ApiError for a refusal, ServerUnreachable where none comes."""
 
-        def build() -> httpx.Request:
-            return self._request(method, path, params=params, json=json, content=content, headers=headers)
+        def exchange() -> httpx.Response:
+            return self._http.send(self._request(method, path, params=params, json=json, content=content, headers=headers))
 
-        response = self._answered(build, is_repeatable=is_repeatable or method in _IDEMPOTENT)
-        try:
-            response.read()
-        except httpx.TransportError as error:
-            raise ServerUnreachable(self.url, _words(error)) from error
-        finally:
-            response.close()
-        return response
+        return self._answered(exchange, is_repeatable=is_repeatable or method in _IDEMPOTENT)
 
     @contextmanager
     def stream(
@@ -129,10 +150,11 @@ class Transport:
         Raises as ``send`` until it is open; while it is read, httpx.TransportError says that it broke off.
         """
 
-        def build() -> httpx.Request:
-            return self._request("GET", path, params=params, headers=headers, timeout=httpx.Timeout(idle_s, connect=5.0))
+        def exchange() -> httpx.Response:
+            request = self._request("GET", path, params=params, headers=headers, timeout=httpx.Timeout(idle_s, connect=5.0))
+            return self._http.send(request, stream=True)
 
-        response = self._answered(build, is_repeatable=True)
+        response = self._answered(exchange, is_repeatable=True)
         try:
             yield response
         finally:
@@ -149,7 +171,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout | None = None,
     ) -> httpx.Request:
-        given = {name: str(value) for name, value in (params or {}).items() if value is not None}
+        given = {name: _parameter(value) for name, value in (params or {}).items() if value is not None}
         extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         fields = dict(headers or {})
         body: bytes | Iterator[bytes] | None = content() if content is not None else None
@@ -158,30 +180,40 @@ class Transport:
             fields["content-type"] = "application/json"
         return self._http.build_request(method, path, params=given or None, content=body, headers=fields, **extra)
 
-    def _answered(self, build: Callable[[], httpx.Request], *, is_repeatable: bool) -> httpx.Response:
-        """Returns an open 2xx answer, after retries where those are safe."""
+    def _answered(self, exchange: Callable[[], httpx.Response], *, is_repeatable: bool) -> httpx.Response:
+        """Returns a 2xx answer, after retries where those are safe."""
+        may_have_arrived = False
         for attempt in range(1, MAX_ATTEMPTS + 1):
             is_last = attempt == MAX_ATTEMPTS
             try:
-                response = self._http.send(build(), stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                # Nothing was sent, so that even a POST may be tried again.
-                if is_last:
-                    raise ServerUnreachable(self.url, _words(error)) from error
-                self.sleep(_pause_s(attempt))
-                continue
+                response = exchange()
             except httpx.TransportError as error:
-                if is_last or not is_repeatable or isinstance(error, httpx.TimeoutException):
-                    raise ServerUnreachable(self.url, _words(error)) from error
+                # Without a connection nothing was sent, so that even a POST may be tried again.
+                was_sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                may_have_arrived = may_have_arrived or was_sent
+                is_hopeless = was_sent and (not is_repeatable or isinstance(error, httpx.TimeoutException))
+                if is_last or is_hopeless:
+                    raise ServerUnreachable(self.url, _words(error), may_have_arrived=may_have_arrived) from error
                 self.sleep(_pause_s(attempt))
                 continue
             if response.is_success:
                 return response
             problem = _problem(response)
-            if response.status_code != 503 or is_last or not is_repeatable:
+            is_passing = response.status_code == 503 or problem.type == _IN_FLIGHT
+            if is_passing and is_last and may_have_arrived:
+                # An earlier answer was lost: that it is refused now does not say that it was not done then.
+                raise ServerUnreachable(self.url, problem.detail, may_have_arrived=True)
+            if not is_passing or is_last or not is_repeatable:
                 raise ApiError(problem)
             self.sleep(_retry_after_s(response) or _pause_s(attempt))
         raise AssertionError("the last attempt returns or raises")
+
+
+def _parameter(value: object) -> str | list[str]:
+    """Returns a parameter as it is sent; what holds several values is sent as often."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [str(item) for item in value]
+    return str(value)
 
 
 def _pause_s(attempt: int) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from quantry_core.checkpoints import MAX_FILES
@@ -16,6 +15,10 @@ from quantry_core.names import check_file_path
 from quantry_core.versions import ManifestFile
 
 COPY_BYTES = 1024**2
+
+
+def _nobody(_num_bytes: int) -> None:
+    """Nobody wants to know."""
 
 
 class DirectoryCheckpoint:
@@ -64,10 +67,12 @@ class DirectoryCheckpoint:
             raise
         return os.fdopen(descriptor, "rb")
 
-    def copy_to(self, path: str, target: Path) -> None:
-        """Writes a file's bytes to ``target``, over what is there."""
+    def copy_to(self, path: str, target: Path, on_copied: Callable[[int], object] = _nobody) -> None:
+        """Writes a file's bytes to ``target``, over what is there; calls ``on_copied`` with the number of bytes of each piece."""
         with self.open(path) as file, target.open("wb") as copy:
-            shutil.copyfileobj(file, copy, COPY_BYTES)
+            while piece := file.read(COPY_BYTES):
+                copy.write(piece)
+                on_copied(len(piece))
 
     def read(self, path: str, start: int, length: int) -> bytes:
         try:

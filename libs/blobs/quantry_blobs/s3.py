@@ -1,4 +1,4 @@
-"""ObjectStore over minio-py. The only module that imports it."""
+"""ObjectStore over minio-py. Only this module and its client import it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import io
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import certifi
 import urllib3
@@ -22,6 +23,8 @@ from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
+from quantry_blobs.client import StorePool, TimeRefused, connect
+from quantry_blobs.clock import StoreClock
 from quantry_blobs.errors import DigestMismatch, StoreRefused, StoreUnavailable, UnknownBlob
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.stores import Stored
@@ -38,13 +41,13 @@ _REFUSED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
 
 
 class MinioStore:
-    """An S3 server, reached with minio-py."""
+    """An S3 server, reached with minio-py, whatever this machine's clock (``now_unix_s``) says."""
 
-    def __init__(self, settings: BlobSettings) -> None:
+    def __init__(self, settings: BlobSettings, now_unix_s: Callable[[], float] = time.time) -> None:
         self._endpoint = settings.endpoint
         self._part_bytes = settings.part_bytes
         self._num_parallel_parts = settings.num_parallel_parts
-        self._pool = _XmlPool(
+        self._pool = StorePool(
             timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
             # One connection for every part of a few transfers at once; more are opened and dropped again.
             maxsize=4 * settings.num_parallel_parts,
@@ -52,14 +55,7 @@ class MinioStore:
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
             retries=urllib3.Retry(total=settings.num_retries, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         )
-        self._client = Minio(
-            settings.endpoint,
-            access_key=settings.access_key,
-            secret_key=settings.secret_key.get_secret_value(),
-            secure=settings.secure,
-            region=settings.region,
-            http_client=self._pool,
-        )
+        self._client = connect(settings, self._pool, StoreClock(now_unix_s))
 
     def close(self) -> None:
         """Drops the connections."""
@@ -222,6 +218,8 @@ class MinioStore:
             yield
         except S3Error as error:
             raise self._from_s3(error, what) from error
+        except TimeRefused as error:
+            raise StoreUnavailable(f"the object store at {self._endpoint} refuses {what}: {error}") from error
         except (MinioException, HTTPError, ConnectionError) as error:
             raise StoreUnavailable(f"the object store at {self._endpoint} does not answer for {what}: {error}") from error
 
@@ -233,18 +231,6 @@ class MinioStore:
                 f"the object store at {self._endpoint} refuses {what} ({error.code}: {error.message}); check QUANTRY_S3_* and the buckets"
             )
         return StoreUnavailable(f"the object store at {self._endpoint} cannot serve {what} now ({error.code}: {error.message})")
-
-
-class _XmlPool(urllib3.PoolManager):
-    """Connections whose ``text/xml`` answers (rclone's) are called ``application/xml``: minio-py reads errors from no other."""
-
-    def urlopen(  # type: ignore[override]
-        self, method: str, url: str, redirect: bool = True, **options: Any
-    ) -> urllib3.BaseHTTPResponse:
-        response = super().urlopen(method, url, redirect, **options)
-        if response.headers.get("Content-Type", "").startswith("text/xml"):
-            response.headers["Content-Type"] = "application/xml"
-        return response
 
 
 class _Multipart:

@@ -92,6 +92,18 @@ class SourceRefused(InvalidInput):
     title = "This source cannot be imported"
 
 
+class BadCron(InvalidInput):
+    """A cron expression that cannot be read, never fires, or fires too often for what it starts."""
+
+    slug = "bad-cron"
+    title = "This schedule cannot be"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    slug = "idempotency-key-reused"
+    title = "This Idempotency-Key was used with another request"
+
+
 class NotServable(InvalidInput):
     slug = "not-servable"
     title = "No engine here can serve this version"
@@ -123,6 +135,16 @@ class UnknownJob(NotFound):
     title = "There is no such job"
 
 
+class UnknownPipeline(NotFound):
+    slug = "unknown-pipeline"
+    title = "There is no such pipeline"
+
+
+class UnknownSchedule(NotFound):
+    slug = "unknown-schedule"
+    title = "There is no such schedule"
+
+
 class UnknownDeployment(NotFound):
     slug = "unknown-deployment"
     title = "There is no such deployment"
@@ -151,9 +173,23 @@ class IllegalTransition(Conflict):
     title = "That change of state is not allowed"
 
 
+class IdempotencyKeyInFlight(Conflict):
+    """Answered with Retry-After."""
+
+    slug = "idempotency-key-in-flight"
+    title = "A request with this Idempotency-Key is being worked on"
+
+
 class VersionProtected(Conflict):
     slug = "version-protected"
     title = "This version cannot be deleted or changed"
+
+
+class UnreadableJob(Conflict):
+    """A job whose stored record this release cannot read. It is not shown, and it ends as failed once it would be worked on."""
+
+    slug = "unreadable-job"
+    title = "This job cannot be read by this release"
 
 
 class StaleAttempt(Conflict):

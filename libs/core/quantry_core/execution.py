@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantry_core.jobs import EventKind, InputRole, Job, JobReason, Progress, Queue
+from quantry_core.jobs import EventKind, InputRole, Job, JobReason, Queue
 from quantry_core.methods import Environment, Format
-from quantry_core.versions import EvidenceDraft, ManifestFile, VersionDraft, VersionKind
+from quantry_core.versions import EvidenceDraft, ManifestFile, Sha256, VersionDraft, VersionKind
+from quantry_core.workers import WorkerId
 
 MAX_EVENTS_PER_POST = 500
 WAKE_TASK = "quantry.wake"
@@ -24,8 +25,10 @@ class NextRequest(_Message):
     """A slot asks for work."""
 
     queue: Queue
-    worker_id: str = Field(min_length=1, max_length=128, description="host:pid, for people.")
-    environments: list[Environment] = Field(default_factory=list, description="Child environments this worker can start.")
+    worker_id: WorkerId = Field(description="As the worker registered itself.")
+    environments: dict[Environment, Sha256] = Field(
+        default_factory=dict, description="Child environments this worker can start, each with its toolchain digest."
+    )
 
 
 class LeasedInput(_Message):
@@ -51,7 +54,6 @@ class Lease(_Message):
 
 class HeartbeatRequest(_Message):
     attempt: int
-    progress: Progress | None = None
 
 
 class HeartbeatReply(_Message):
@@ -67,7 +69,10 @@ class EventDraft(_Message):
 
 
 class EventsRequest(_Message):
+    """Events of one attempt. Sent again when the answer was lost: ``offset`` tells which of them are stored already."""
+
     attempt: int
+    offset: int = Field(ge=0, description="How many events of this attempt were sent before these.")
     events: list[EventDraft] = Field(min_length=1, max_length=MAX_EVENTS_PER_POST)
 
 
@@ -97,4 +102,5 @@ class FinishRequest(_Message):
     evidence: list[EvidenceDraft] = Field(default_factory=list, max_length=256)
     seconds: float | None = None
     peak_memory_bytes: int | None = None
+    peak_vram_bytes: int | None = None
     metrics: dict[str, Any] = Field(default_factory=dict)

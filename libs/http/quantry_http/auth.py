@@ -16,8 +16,9 @@ from quantry_store.database import Database
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description=f"An API key: {KEY_PREFIX}...", bearerFormat=KEY_PREFIX)
 
 
-def database_of(request: Request) -> Database:
+async def database_of(request: Request) -> Database:
     """Returns the database of the service that answers this request."""
+    # A coroutine, as every dependency here, though nothing is waited for: FastAPI runs a plain function in a thread.
     database: Database = request.app.state.database
     return database
 
@@ -36,7 +37,7 @@ async def identify(database: Db, credentials: Credentials) -> Identity:
     """
     if credentials is None:
         raise Unauthorized("this needs an API key: send it as 'Authorization: Bearer qtr_...'")
-    async with database.begin() as uow:
+    async with database.glance() as uow:
         identity = await uow.keys.identify(hash_key(credentials.credentials))
     if identity is None:
         raise Unauthorized("this API key is unknown or was revoked")
@@ -66,7 +67,7 @@ WorkerCaller = Annotated[Identity, Depends(require(Role.WORKER))]
 GatewayCaller = Annotated[Identity, Depends(require(Role.GATEWAY))]
 
 
-def recheck_key(
+async def recheck_key(
     database: Db, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Callable[[], Awaitable[object]]:
     """Returns a call that raises Unauthorized once the request's key was revoked: for answers that last."""

@@ -21,7 +21,7 @@ class PageQuery(BaseModel):
     limit: int
 
 
-def page_query(
+async def page_query(
     after: Annotated[str | None, Query(pattern=_ID_PATTERN, description="The last_id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items of one page, at most.")] = DEFAULT_LIMIT,
 ) -> PageQuery:

@@ -16,6 +16,7 @@ from quantry_core.errors import (
     PROBLEM_CONTENT_TYPE,
     PROBLEM_TYPE_PREFIX,
     Forbidden,
+    IdempotencyKeyInFlight,
     NotFound,
     Problem,
     QuantryError,
@@ -28,6 +29,8 @@ from quantry_http.validation import explain_validation
 
 RETRY_AFTER_S = 2
 """What a 503 asks a client to wait, in seconds."""
+IN_FLIGHT_RETRY_AFTER_S = 1
+"""What a request is asked to wait whose Idempotency-Key is another's just now, in seconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +73,7 @@ def internal_problem(instance: str, request_id: str) -> Problem:
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Makes expected errors, framework errors and validation errors of ``app`` answer problem documents."""
-    app.add_exception_handler(QuantryError, _on_quantry_error)
+    app.add_exception_handler(QuantryError, on_quantry_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
@@ -80,7 +83,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
-async def _on_quantry_error(request: Request, error: Exception) -> Response:
+async def on_quantry_error(request: Request, error: Exception) -> Response:
+    """Returns the answer for an expected error; raises one that is not meant for callers again."""
     if not isinstance(error, QuantryError):
         raise error
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Unavailable):
@@ -89,7 +93,8 @@ async def _on_quantry_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Unavailable):
         # One line, no traceback: while a part is away there is one of these for every request.
         _log.warning("unavailable", detail=error.detail, cause=repr(error.__cause__))
-    return problem_response(error.problem(request.url.path))
+    headers = {"Retry-After": str(IN_FLIGHT_RETRY_AFTER_S)} if isinstance(error, IdempotencyKeyInFlight) else None
+    return problem_response(error.problem(request.url.path), headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -84,10 +84,11 @@ class Layout:
         return OneShot("bootstrap", self._python("quantry_api.bootstrap", self._database(), arguments))
 
     def services(self) -> list[Part]:
-        """Registry, api, gateway, worker, deploy. The last two come after the gateway and stop before it: they speak through it."""
+        """Registry, api, gateway, worker, deploy, dashboard. Worker and dashboard come after the gateway: they speak through it."""
         registry = {**self._database(), **self._blobs(), "QUANTRY_REGISTRY_HOST": HOST, "QUANTRY_REGISTRY_PORT": str(self.ports.registry)}
         api = {
             **self._database(),
+            **self._blobs(),
             **self._broker(),
             **self._imports(),
             "QUANTRY_API_HOST": HOST,
@@ -111,12 +112,18 @@ class Layout:
             "QUANTRY_ENGINE_SCRIPT": str(self.installation.engine_script),
             "QUANTRY_EXIT_GRACE_S": str(EXIT_GRACE_S),
         }
+        dashboard = {
+            "QUANTRY_DASHBOARD_HOST": HOST,
+            "QUANTRY_DASHBOARD_PORT": str(self.ports.dashboard),
+            "QUANTRY_CONTROL_URL": self.url,
+        }
         return [
             self._http_service("registry", self.ports.registry, registry, stop_wait_s=4),
             self._http_service("api", self.ports.api, api, stop_wait_s=4),
             self._http_service("gateway", self.ports.gateway, gateway, stop_wait_s=4),
             self._worker(),
             self._http_service("deploy", self.ports.deploy, deploy, stop_wait_s=7),
+            self._http_service("dashboard", self.ports.dashboard, dashboard, stop_wait_s=3),
         ]
 
     def parts(self) -> list[Part]:
@@ -139,6 +146,8 @@ class Layout:
             "QUANTRY_WORKER_SLOTS": "1",
             "QUANTRY_ML_PYTHON": str(self.installation.ml_python),
             "QUANTRY_CANCEL_GRACE_S": "2",
+            # `down` ends within 15 s: a running job is handed back at once, which costs it no attempt.
+            "QUANTRY_WORKER_DRAIN_GRACE_S": "0",
         }
         return Part(
             name="worker",

@@ -25,6 +25,8 @@ class Ports(BaseModel):
     registry: int
     api: int
     deploy: int
+    dashboard: int = 0
+    """0 in the file of a stack that was made before it had a dashboard: then one is chosen."""
 
 
 def choose_ports(remembered: Ports | None, gateway_port: int | None) -> Ports:
@@ -41,7 +43,7 @@ def choose_ports(remembered: Ports | None, gateway_port: int | None) -> Ports:
         raise StackError(f"port {gateway} is taken{holder(gateway)}; stop it, or choose another port with --port")
     names = [name for name in Ports.model_fields if name != "gateway"]
     kept = {name: getattr(remembered, name) for name in names} if remembered else {}
-    kept = {name: port for name, port in kept.items() if port != gateway and is_free(port)}
+    kept = {name: port for name, port in kept.items() if port not in {0, gateway} and is_free(port)}
     missing = [name for name in names if name not in kept]
     fresh = zip(missing, free_ports(len(missing), besides={gateway, *kept.values()}), strict=True)
     return Ports(gateway=gateway, **kept, **dict(fresh))

@@ -27,14 +27,14 @@ from quantry_local.private_files import write_private
 from quantry_local.secret_values import KEY_NAMES, Secrets, load_secrets, save_secrets
 from quantry_local.state import ClientFile, load_ports, locked, save_client_file, save_ports
 from quantry_local.supervisor_config import SupervisorFiles, render_config
-from quantry_local.supervisor_rpc import ProgramState, SupervisorRpc
+from quantry_local.supervisor_rpc import Program, ProgramState, SupervisorRpc
 
 MIN_FREE_BYTES = 512 * 1024**2
 SUPERVISOR_START_S = 20.0
 STOP_DEADLINE_S = 8.0
 """Seconds for an orderly end; what is left then is ended by force, which takes up to 7 more: 15 in all."""
 SUPERVISOR_REAP_S = 5.0
-STOP_ORDER = (("deploy", "worker"), ("gateway",), ("api", "registry"), ("s3", "redis"), ("postgres",))
+STOP_ORDER = (("dashboard", "deploy", "worker"), ("gateway",), ("api", "registry"), ("s3", "redis"), ("postgres",))
 """Those that do not need each other stop at the same time."""
 
 
@@ -124,7 +124,8 @@ class Stack:
         programs = {program.name: program for program in self._rpc.programs()}
         rows = []
         for part in layout.parts():
-            program = programs[part.name]
+            # A stack that an older version of this code started lacks the parts that came later.
+            program = programs.get(part.name, Program(part.name, ProgramState.STOPPED, 0, 0))
             rows.append(PartStatus(part.name, program.state, program.pid, program.uptime_s, part.address, part.is_ready()))
         return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from sqlalchemy import make_url
@@ -18,11 +18,19 @@ IDLE_IN_TRANSACTION_TIMEOUT_S = 60
 """A service that hangs inside a transaction loses its locks after this long instead of stopping everyone."""
 
 
+def _nothing(_uow: UnitOfWork) -> None:
+    """What is called after a commit where nobody counts."""
+
+
 class Database:
     """A pool of connections to Quantry's database. Make one per process, inside its event loop; close it at the end."""
 
-    def __init__(self, url: str, *, pool_size: int = 5) -> None:
-        """``url`` is ``postgresql+psycopg://...``. Up to ``pool_size`` connections are kept, and as many more opened under load."""
+    def __init__(self, url: str, *, pool_size: int = 5, on_commit: Callable[[UnitOfWork], None] = _nothing) -> None:
+        """``url`` is ``postgresql+psycopg://...``. Up to ``pool_size`` connections are kept, and as many more opened under load.
+
+        ``on_commit`` is called with each unit of work once it is committed, to count what it did.
+        """
+        self._on_commit = on_commit
         parsed = make_url(url)
         own_options = parsed.query.get("options", "")
         options = (
@@ -39,6 +47,7 @@ class Database:
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options.strip(), "prepare_threshold": None},
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._glances = async_sessionmaker(self._engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[UnitOfWork]:
@@ -52,6 +61,17 @@ class Database:
                 uow = UnitOfWork(session)
                 yield uow
                 await uow.before_commit()
+        self._on_commit(uow)
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[UnitOfWork]:
+        """Yields a unit of work for a single read: without a transaction around it, that is a third of the way to Postgres.
+
+        Raises Unavailable as ``begin`` does. Whatever needs two statements of one moment, or writes, begins a transaction.
+        """
+        with core_errors():
+            async with self._glances() as session:
+                yield UnitOfWork(session)
 
     async def ping(self) -> None:
         """Returns when the database answers a query and its schema is there; raises Unavailable otherwise."""

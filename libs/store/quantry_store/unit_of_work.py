@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from quantry_store.failures import core_errors
 from quantry_store.repositories.aliases import AliasRepository
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.blobs import BlobRepository
+from quantry_store.repositories.claims import ClaimRepository
+from quantry_store.repositories.counts import CountRepository
 from quantry_store.repositories.datasets import DatasetRepository
 from quantry_store.repositories.deployments import DeploymentRepository
+from quantry_store.repositories.estimates import EstimateRepository
 from quantry_store.repositories.events import EventRepository
 from quantry_store.repositories.evidence import EvidenceRepository
+from quantry_store.repositories.idempotency import IdempotencyRepository
 from quantry_store.repositories.jobs import JobRepository
 from quantry_store.repositories.keys import KeyRepository
+from quantry_store.repositories.leased_inputs import LeasedInputRepository
 from quantry_store.repositories.leases import LeaseRepository
 from quantry_store.repositories.models import ModelRepository
+from quantry_store.repositories.needs import NeedRepository
+from quantry_store.repositories.pipelines import PipelineRepository
 from quantry_store.repositories.projects import ProjectRepository
 from quantry_store.repositories.replicas import ReplicaRepository
 from quantry_store.repositories.revision import RouteRevision
 from quantry_store.repositories.rollouts import RolloutRepository
 from quantry_store.repositories.routes import RouteRepository
+from quantry_store.repositories.schedules import ScheduleRepository
 from quantry_store.repositories.seals import SealRepository
 from quantry_store.repositories.versions import VersionRepository
+from quantry_store.repositories.waiting import WaitingRepository
+from quantry_store.repositories.workers import WorkerRepository
 
 
 class UnitOfWork:
     """The repositories of one transaction. Made by ``Database.begin``; neither it nor its repositories ever commit.
 
-    Locks are taken in one order, so that no two transactions wait for each other: job, rollout, deployment, model,
-    version, and the route revision last of all.
+    Locks are taken in one order, so that no two transactions wait for each other: schedule, pipeline, job, project, rollout,
+    deployment, model, version, and the route revision last of all. Whoever looks for work skips what is locked; whoever
+    needs several jobs takes them by id.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -40,8 +56,18 @@ class UnitOfWork:
         self.keys = KeyRepository(session, audit=self.audit, revision=self._revision)
         self.routes = RouteRepository(session, revision=self._revision, keys=self.keys)
         self.events = EventRepository(session)
+        self.estimates = EstimateRepository(session)
+        self.counts = CountRepository(session)
         self.jobs = JobRepository(session, events=self.events)
+        self.needs = NeedRepository(session)
+        self.waiting = WaitingRepository(session, jobs=self.jobs)
+        self.pipelines = PipelineRepository(session)
+        self.idempotency = IdempotencyRepository(session)
+        self.claims = ClaimRepository(session, jobs=self.jobs)
+        self.leased_inputs = LeasedInputRepository(session)
         self.leases = LeaseRepository(session, jobs=self.jobs)
+        self.workers = WorkerRepository(session)
+        self.schedules = ScheduleRepository(session)
         self.blobs = BlobRepository(session)
         self.seals = SealRepository(session)
         self.datasets = DatasetRepository(session, blobs=self.blobs)
@@ -56,6 +82,22 @@ class UnitOfWork:
     async def read_one_moment(self) -> None:
         """Makes all that this transaction reads be of one moment, without a lock. Nothing may have been read before."""
         await self._session.execute(text("set transaction isolation level repeatable read"))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Takes back what the block wrote if it raises; the transaction goes on. Raises as ``Database.begin`` does."""
+        counted = self.jobs.counted()
+        try:
+            with core_errors():
+                async with self._session.begin_nested():
+                    yield
+        except BaseException:
+            self.jobs.forget_after(counted)
+            raise
+
+    async def now(self) -> datetime:
+        """Returns when this transaction began, by the database's clock."""
+        return (await self._session.execute(select(func.now()))).scalar_one()
 
     async def before_commit(self) -> None:
         """Does what must come last in the transaction: counts the route revision up, if a route or key changed."""

@@ -1,4 +1,4 @@
-"""Puts the api together: its endpoints, its waker, its sweep loop."""
+"""Puts the api together: its endpoints, its waker, its estimator, and the loops that run beside them."""
 
 from __future__ import annotations
 
@@ -10,49 +10,113 @@ from fastapi import FastAPI
 
 from quantry_api.audit.endpoints import router as audit
 from quantry_api.deployments.endpoints import router as deployments
+from quantry_api.estimates.checkpoints import CheckpointLibrary
+from quantry_api.estimates.endpoints import router as estimates
+from quantry_api.estimates.estimator import Estimator
 from quantry_api.execution.endpoints import router as execution
 from quantry_api.jobs.endpoints import router as jobs
 from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
+from quantry_api.metrics import ApiMetrics, count_stale_writes
+from quantry_api.metrics import router as metrics_router
+from quantry_api.pipelines.endpoints import router as pipelines
+from quantry_api.projects.endpoints import router as projects
 from quantry_api.routes.endpoints import router as routes
+from quantry_api.schedules.endpoints import router as schedules
+from quantry_api.schedules.loop import Scheduler
+from quantry_api.schedules.service import TemplatePlanner
 from quantry_api.settings import ApiSettings
 from quantry_api.state import ApiState
 from quantry_api.sweeps import Sweeper
 from quantry_api.wake import Waker
+from quantry_api.workers.endpoints import router as workers
+from quantry_blobs.s3 import MinioStore
+from quantry_blobs.settings import BlobSettings
+from quantry_blobs.vault import Vault
 from quantry_http.app import create_app
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
 
-ROUTERS = (jobs, execution, deployments, keys, audit, methods, routes)
+ROUTERS = (
+    # Before jobs: /api/v1/jobs/estimate is no job's id.
+    estimates,
+    jobs,
+    pipelines,
+    schedules,
+    execution,
+    workers,
+    projects,
+    deployments,
+    keys,
+    audit,
+    methods,
+    routes,
+    metrics_router,
+)
+
+QUICK = {"connect_timeout_s": 1.0, "read_timeout_s": 2.0, "num_retries": 0}
+"""Of the api's reads from the object store: an estimate waits for nobody, and does without."""
 
 
-def build_app(settings: ApiSettings, store: StoreSettings) -> FastAPI:
-    """Returns the api; the sweep loop runs, and the database and the waker are open, between its start-up and its shutdown."""
-    database = Database(store.database_url, pool_size=10)
-    waker = Waker(settings.broker_url.get_secret_value())
-    sweeper = Sweeper(database, waker.wake, interval_s=settings.sweep_interval_s)
+def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings | None = None) -> FastAPI:
+    """Returns the api; its loops run, and database, waker and object store are open, between its start-up and its shutdown.
+
+    Without ``blobs`` estimates know nothing of versions, and say so; all else works.
+    """
+    metrics = ApiMetrics()
+    database = Database(store.database_url, pool_size=10, on_commit=metrics.committed)
+    waker = Waker(settings.broker_url.get_secret_value(), on_not_sent=metrics.wakes_failed.inc)
+    library = CheckpointLibrary(_vault(blobs), settings.import_roots)
+    estimator = Estimator(database, library, queues=settings.queues, default_resource=settings.default_resource)
+    sweeper = Sweeper(
+        database,
+        waker.wake,
+        interval_s=settings.sweep_interval_s,
+        clean_up_interval_s=settings.clean_up_interval_s,
+        log_retention_s=settings.log_retention_s,
+        key_retention_s=settings.key_retention_s,
+    )
+    planner = TemplatePlanner(estimator, settings.import_roots)
+    scheduler = Scheduler(
+        database,
+        planner.prepare_stored,
+        waker.wake,
+        sweeper.nudge,
+        interval_s=settings.schedule_interval_s,
+        grace_s=settings.schedule_grace_s,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(sweeper.run(), name="sweeps")
+        loops = [asyncio.create_task(sweeper.run(), name="sweeps"), asyncio.create_task(scheduler.run(), name="schedules")]
         try:
             yield
         finally:
-            sweeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeping
+            for loop in loops:
+                loop.cancel()
+            for loop in loops:
+                with suppress(asyncio.CancelledError):
+                    await loop
             await asyncio.to_thread(waker.close)
+            library.close()
             await database.close()
 
     app = create_app(
         "Quantry control plane",
-        description="Jobs, deployments, keys, audit, and the execution API of workers.",
+        description="Jobs, pipelines, schedules, deployments, keys, audit, and the execution API of workers.",
         database=database,
         # Health asks the database alone, not the broker: that only wakes workers, and while it is away jobs are still taken in.
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
     )
-    app.state.api = ApiState(settings=settings, waker=waker)
+    app.state.api = ApiState(settings=settings, waker=waker, estimator=estimator, nudge=sweeper.nudge)
+    app.state.metrics = metrics
+    app.state.sweeper = sweeper
+    count_stale_writes(app, metrics)
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+def _vault(blobs: BlobSettings | None) -> Vault | None:
+    return None if blobs is None else Vault(MinioStore(blobs.model_copy(update=QUICK)), blobs.vault_bucket)

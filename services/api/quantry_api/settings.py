@@ -1,4 +1,4 @@
-"""Settings of the api, read from the environment. What the database needs is in quantry_store.settings."""
+"""Settings of the api, read from the environment. Those of the database are in quantry_store, of the object store in quantry_blobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from quantry_core.jobs import DEFAULT_QUEUES, QueueClass, Resource, parse_queues
 
 MIN_HEARTBEATS_PER_LEASE = 2
 
@@ -21,11 +23,35 @@ class ApiSettings(BaseSettings):
     api_port: int = Field(default=8001, ge=0, le=65535, description="Port to listen on.")
     broker_url: SecretStr = Field(description="Redis that wakes workers: redis://:password@host:port/0.")
     lease_s: float = Field(default=60.0, gt=0, description="Seconds an attempt holds a job without a heartbeat.")
-    heartbeat_s: float = Field(default=10.0, gt=0, description="Seconds between a worker's heartbeats.")
-    sweep_interval_s: float = Field(default=5.0, gt=0, description="Seconds between two looks for expired leases and waiting queues.")
+    # So often that a cancel, which the answer to a heartbeat carries, is heard and done within 10 s, the child's grace included.
+    heartbeat_s: float = Field(default=4.0, gt=0, description="Seconds between a worker's heartbeats.")
+    sweep_interval_s: float = Field(
+        default=5.0, gt=0, description="Seconds between two looks for expired leases, waiting jobs that may go on, and queues with work."
+    )
+    schedule_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two looks for schedules that have something due.")
+    schedule_grace_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds after which a due time that nobody came to was missed; then the missed policy holds.",
+    )
+    clean_up_interval_s: float = Field(default=3600.0, gt=0, description="Seconds between two looks for what is kept long enough.")
+    log_retention_s: float = Field(
+        default=30 * 24 * 3600.0, gt=0, description="Seconds that log and progress of an ended job are kept; its states stay."
+    )
+    key_retention_s: float = Field(default=24 * 3600.0, gt=0, description="Seconds that an Idempotency-Key is remembered.")
+    queues: Annotated[list[QueueClass], NoDecode] = Field(
+        default=list(DEFAULT_QUEUES),
+        description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB.",
+    )
+    default_resource: Resource = Field(default=Resource.CPU, description="Where a job goes that names neither resource nor queue.")
     import_roots: Annotated[list[Path], NoDecode] = Field(
         default=[], description="Absolute folders below which an import may read, separated as in PATH."
     )
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _parse_queues(cls, value: object) -> object:
+        return parse_queues(value) if isinstance(value, str) else value
 
     @field_validator("import_roots", mode="before")
     @classmethod
@@ -39,6 +65,14 @@ class ApiSettings(BaseSettings):
         if relative:
             raise ValueError(f"import roots are absolute paths, these are not: {', '.join(relative)}")
         return roots
+
+    @model_validator(mode="after")
+    def _check_default_resource(self) -> ApiSettings:
+        if all(queue.resource is not self.default_resource for queue in self.queues):
+            raise ValueError(f"jobs go to {self.default_resource} by default, but no queue is for it: {[q.name for q in self.queues]}")
+        if all(queue.resource is not Resource.CPU for queue in self.queues):
+            raise ValueError("imports need a cpu queue, and there is none")
+        return self
 
     @model_validator(mode="after")
     def _check_heartbeat(self) -> ApiSettings:

@@ -1,12 +1,14 @@
-"""What the endpoints of this service share beside the database: its settings and the way to wake workers."""
+"""What the endpoints of this service share beside the database."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from quantry_api.estimates.estimator import Estimator
 from quantry_api.settings import ApiSettings
 from quantry_api.wake import Waker
 
@@ -15,9 +17,12 @@ from quantry_api.wake import Waker
 class ApiState:
     settings: ApiSettings
     waker: Waker
+    estimator: Estimator
+    nudge: Callable[[], None]
+    """Makes this process look at once for waiting jobs that may go on; call it after what may have set some free. Never blocks."""
 
 
-def state_of(request: Request) -> ApiState:
+async def state_of(request: Request) -> ApiState:
     """Returns the state of the app that answers this request."""
     state: ApiState = request.app.state.api
     return state

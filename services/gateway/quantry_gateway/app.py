@@ -26,7 +26,7 @@ from quantry_gateway.settings import GatewaySettings
 from quantry_gateway.table import RouteTable
 
 _KEPT_CONNECTION_S = 3.0
-"""Shorter than the 5 s after which uvicorn, in front of every engine, closes an idle connection."""
+"""Shorter than the 5 s after which uvicorn, in front of every engine and every service, closes an idle connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -157,12 +157,13 @@ def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:
 
 
 def _service_session(settings: GatewaySettings) -> aiohttp.ClientSession:
-    """Returns a session to services: a new connection each, since a streamed request on a stale one cannot be repeated.
+    """Returns a session to services. A connection is kept for less time than the services keep theirs, so that none is taken
+    up again just as its service lets it go: the request could not be repeated, since nobody knows whether it was heard.
 
     Where a service has as many as it may, a request waits as long for a free one as for a connection.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.gateway_service_connections, force_close=True),
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.gateway_service_connections, keepalive_timeout=_KEPT_CONNECTION_S),
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.gateway_connect_timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

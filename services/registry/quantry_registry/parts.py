@@ -51,7 +51,7 @@ def make_parts(settings: RegistrySettings, blob_settings: BlobSettings, store: O
     return Parts(settings=settings, store=store, vault=vault, staging=Staging(store, blob_settings.staging_bucket))
 
 
-def parts_of(request: Request) -> Parts:
+async def parts_of(request: Request) -> Parts:
     """Returns the parts of the service that answers this request."""
     parts: Parts = request.app.state.parts
     return parts

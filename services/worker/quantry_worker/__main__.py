@@ -9,17 +9,19 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
-from pydantic import ValidationError
 
 from quantry_blobs.settings import BlobSettings
-from quantry_core.errors import Forbidden, QuantryError, Unauthorized, Unavailable
+from quantry_core.errors import QuantryError, Unauthorized, Unavailable
+from quantry_core.ids import IdPrefix, new_id
 from quantry_worker.app import create_app
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import HttpControl
+from quantry_worker.devices import find_devices
 from quantry_worker.drain import Drain
 from quantry_worker.health import Liveness
+from quantry_worker.hello import Greeter, describe
 from quantry_worker.logs import configure_logging
-from quantry_worker.settings import WorkerSettings
+from quantry_worker.settings import WorkerSettings, check_slots
 from quantry_worker.work_dir import WorkDir, WorkDirTaken
 
 log = structlog.get_logger("quantry_worker")
@@ -34,8 +36,10 @@ def main() -> int:
     configure_logging()
     try:
         settings, blob_settings = WorkerSettings(), BlobSettings()
-    except ValidationError as error:
-        log.error("the settings are not complete", problem=str(error))
+        devices = find_devices(settings.worker_gpus)
+        check_slots(settings, len(devices))
+    except ValueError as error:
+        log.error("the settings cannot be used", problem=str(error))
         return EXIT_SETTINGS
     work_dir = WorkDir(settings.work_dir)
     try:
@@ -44,17 +48,20 @@ def main() -> int:
         log.error("the work folder cannot be used", problem=str(error))
         return EXIT_SETTINGS
     BlobCache(work_dir.cache, settings.worker_cache_bytes).clear_incoming()
-    app = create_app(settings, blob_settings, work_dir, Drain())
+    worker_id, hello = new_id(IdPrefix.WORKER), describe(settings, devices)
+    greeter = Greeter(settings, worker_id, hello)
+    app = create_app(settings, blob_settings, work_dir, Drain(), worker_id=worker_id, hello=hello)
     try:
-        wait_for_control(settings)
+        wait_for_control(settings, greeter)
     except QuantryError as error:
         log.error("the control plane does not take this worker", control_url=settings.control_url, problem=error.detail)
         return EXIT_SETTINGS
     wait_for_broker(app)
 
     def on_ready(**_: object) -> None:
-        log.info("the worker takes work", queues=settings.worker_queues, slots=settings.worker_slots)
+        log.info("the worker takes work", worker_id=worker_id, queues=settings.worker_queues, slots=settings.worker_slots)
         Liveness(work_dir.alive_file).start()
+        greeter.start()
 
     signals.worker_ready.connect(on_ready, weak=False)
     worker = app.Worker(**worker_options(settings))
@@ -69,7 +76,7 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
         "loglevel": "INFO",
         "hostname": f"quantry@{socket.gethostname()}",
         "concurrency": settings.worker_slots,
-        "queues": [queue.value for queue in settings.worker_queues],
+        "queues": list(settings.worker_queues),
         # Workers do not talk to each other: they meet in Postgres.
         "without_gossip": True,
         "without_mingle": True,
@@ -77,15 +84,12 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-def wait_for_control(settings: WorkerSettings) -> None:
-    """Returns when the control plane answers and takes the token; raises QuantryError if it refuses it."""
+def wait_for_control(settings: WorkerSettings, greeter: Greeter) -> None:
+    """Returns when the control plane has heard of this worker; raises QuantryError if it refuses it."""
     control = HttpControl(settings.control_url, settings.worker_token.get_secret_value())
     while True:
         try:
-            control.whoami()
-        except Forbidden:
-            # Known, and not somebody who may ask this: that is all there was to find out.
-            break
+            greeter.send(control)
         except Unauthorized as error:
             raise Unauthorized(f"{error.detail} (the token is QUANTRY_WORKER_TOKEN)") from error
         except Unavailable as error:

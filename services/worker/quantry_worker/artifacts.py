@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import stamina
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.errors import QuantryError, SealRefused, Unavailable
+from quantry_core.errors import QuantryError, SealRefused
 from quantry_core.execution import LeasedInput
 from quantry_core.names import check_file_path
 from quantry_core.versions import ManifestFile, SealRequest, manifest_digest
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import Control
 from quantry_worker.guard import Guard
+from quantry_worker.patience import Patience
 from quantry_worker.protocol import ChildInput, child_input
 
 STORE_PATIENCE_S = 120.0
-"""How long one file is tried again while the store or the registry is away, before the attempt counts as lost."""
+"""How long one file is tried again after its first failure while the store or the registry is away, before the attempt counts as lost."""
+
+Result = TypeVar("Result")
 
 
 class VaultReader(Protocol):
@@ -52,6 +56,10 @@ class Artifacts:
 
     def pull(self, inputs: list[LeasedInput], directory: Path, guard: Guard) -> Pulled:
         """Brings every input into a folder ``<role>-<index>`` of its own; raises DigestMismatch, Unavailable or Stopped."""
+
+        def fetch(file: ManifestFile, to: Path) -> None:
+            _patiently(guard, lambda: self._vault.fetch(file, to))
+
         pulled: list[ChildInput] = []
         fetched_bytes = cached_bytes = 0
         for index, leased in enumerate(inputs):
@@ -60,7 +68,7 @@ class Artifacts:
             for file in leased.files:
                 guard.check()
                 # Checked at use: the path is joined to a folder here.
-                if self._cache.link(file, folder / check_file_path(file.path), self._fetch):
+                if self._cache.link(file, folder / check_file_path(file.path), fetch):
                     cached_bytes += file.size_bytes
                 else:
                     fetched_bytes += file.size_bytes
@@ -76,23 +84,20 @@ class Artifacts:
         files: list[ManifestFile] = []
         for path in sorted(checkpoint.files()):
             guard.check()
-            files.append(self._put(job_id, attempt, path, checkpoint.path_of(path)))
+            files.append(self._put(job_id, attempt, path, checkpoint.path_of(path), guard))
         if not files:
             raise QuantryError("the child process reported a version but left no file")
         guard.check()
-        sealed = self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files))
+        request = SealRequest(job_id=job_id, attempt=attempt, files=files)
+        sealed = _patiently(guard, lambda: self._control.seal(request)).manifest_digest
         if sealed != manifest_digest(files):
             raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(files)}")
         return files
 
-    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
-    def _fetch(self, file: ManifestFile, to: Path) -> None:
-        self._vault.fetch(file, to)
+    def _put(self, job_id: str, attempt: int, path: str, file: Path, guard: Guard) -> ManifestFile:
+        return _patiently(guard, lambda: self._staging.put(job_id, attempt, path, file))
 
-    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
-    def _put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
-        return self._staging.put(job_id, attempt, path, file)
 
-    @stamina.retry(on=Unavailable, attempts=None, timeout=STORE_PATIENCE_S)
-    def _seal(self, request: SealRequest) -> str:
-        return self._control.seal(request).manifest_digest
+def _patiently(guard: Guard, request: Callable[[], Result]) -> Result:
+    """Returns what ``request`` returns, tried again while the other side is away."""
+    return stamina.RetryingCaller(attempts=None, timeout=None)(Patience(STORE_PATIENCE_S, guard), request)

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,10 @@ from typing import Protocol, Self
 
 import structlog
 
+from quantry_worker.family import Family
 from quantry_worker.guard import POLL_S, StopReason
 from quantry_worker.lines import MAX_LINE_BYTES, LineBuffer, log_text
-from quantry_worker.memory import PeakMemory, num_oom_kills
+from quantry_worker.memory import SAMPLE_INTERVAL_S, FamilyMemory, num_oom_kills
 from quantry_worker.protocol import (
     EVENTS_FD_VARIABLE,
     MAX_EVENT_BYTES,
@@ -37,8 +38,11 @@ TAIL_LINES = 20
 LAST_WORDS_S = 2.0
 """How long the pipes are read on after the child has ended."""
 
-StopQuestion = Callable[[], StopReason | None]
-"""Asked about five times a second: why must the child end? None while it may go on."""
+LISTEN_S = min(POLL_S, SAMPLE_INTERVAL_S)
+
+StopQuestion = Callable[[int], StopReason | None]
+"""Asked more than five times a second, with the bytes that the child and all it started hold: why must they end? None while they
+may go on."""
 
 
 class Listener(Protocol):
@@ -93,8 +97,8 @@ class _Heard:
 def run_child(command: ChildCommand, listener: Listener, stop_reason: StopQuestion, *, grace_s: Mapping[StopReason, float]) -> ChildExit:
     """Runs a child to its end and returns how it ended; raises OSError if it cannot be started.
 
-    When ``stop_reason`` gives a reason, the child's process group gets SIGTERM, and SIGKILL after that reason's seconds in
-    ``grace_s`` (at once where it has none). Whatever the child left behind in its group is killed too.
+    When ``stop_reason`` gives a reason, the child and all it started get SIGTERM, and SIGKILL after that reason's seconds in
+    ``grace_s`` (at once where it has none). Whatever the child left behind is killed too.
     """
     oom_kills_before = num_oom_kills()
     with _Child(command, listener) as child:
@@ -118,79 +122,75 @@ def _watch(child: _Child, stop_reason: StopQuestion, grace_s: Mapping[StopReason
     stopping: StopReason | None = None
     kill_at = float("inf")
     while not child.has_ended():
-        child.listen(POLL_S)
         child.memory.sample()
-        reason = stop_reason()
+        reason = stop_reason(child.memory.now_bytes)
         if reason is not None and reason is not stopping:
             log.info("stopping the child", pid=child.pid, reason=reason)
             stopping = reason
-            child.signal_group(signal.SIGTERM)
+            child.family.signal(signal.SIGTERM)
             kill_at = min(kill_at, time.monotonic() + grace_s.get(reason, 0.0))
         if time.monotonic() >= kill_at or child.heard.broken_protocol is not None:
-            child.signal_group(signal.SIGKILL)
+            child.family.signal(signal.SIGKILL)
+        child.listen(LISTEN_S)
 
 
 class _Child:
-    """A started process, its process group, and the two pipes it speaks through."""
+    """A started process, all that it starts, and the two pipes it speaks through."""
 
     def __init__(self, command: ChildCommand, listener: Listener) -> None:
         self.heard = _Heard()
         self._listener = listener
         self._log_lines = LineBuffer(MAX_LINE_BYTES)
         self._event_lines = LineBuffer(MAX_EVENT_BYTES)
-        log_reader, log_writer = os.pipe()
-        events_reader, events_writer = os.pipe()
-        self._readers = (log_reader, events_reader)
-        try:
-            # start_new_session: a process group of its own, so that what the child starts can be ended with it.
-            self._process = subprocess.Popen(
-                command.arguments,
-                env={**command.environment, EVENTS_FD_VARIABLE: str(events_writer)},
-                cwd=command.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log_writer,
-                stderr=log_writer,
-                pass_fds=(events_writer,),
-                start_new_session=True,
-            )
-        except BaseException:
-            _close(self._readers)
-            raise
-        finally:
-            _close((log_writer, events_writer))
-        self.pid = self._process.pid
-        self.memory = PeakMemory(self.pid)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(log_reader, selectors.EVENT_READ, self._on_log)
-        self._selector.register(events_reader, selectors.EVENT_READ, self._on_events)
+        with ExitStack() as opened:
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            with ExitStack() as childs_ends:
+                log_reader, log_writer = _pipe(opened, childs_ends)
+                events_reader, events_writer = _pipe(opened, childs_ends)
+                # start_new_session: a session and process group of its own, so that what the child starts can be ended with it.
+                self._process = subprocess.Popen(
+                    command.arguments,
+                    env={**command.environment, EVENTS_FD_VARIABLE: str(events_writer)},
+                    cwd=command.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log_writer,
+                    stderr=log_writer,
+                    pass_fds=(events_writer,),
+                    start_new_session=True,
+                )
+                self.pid = self._process.pid
+                self.family = Family(self.pid)
+                opened.callback(self._make_sure_it_is_dead)
+            self.memory = FamilyMemory(self.family)
+            # Becomes readable when the child ends: that is noticed at once, whatever else holds the pipes open.
+            self._end = os.pidfd_open(self.pid)
+            opened.callback(os.close, self._end)
+            self._selector.register(self._end, selectors.EVENT_READ)
+            self._selector.register(log_reader, selectors.EVENT_READ, self._on_log)
+            self._selector.register(events_reader, selectors.EVENT_READ, self._on_events)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Whatever happened: nothing of the group lives on, no descriptor stays open."""
+        """Whatever happened: nothing of the family lives on, no descriptor stays open."""
+        self._opened.close()
+
+    def _make_sure_it_is_dead(self) -> None:
         if self._process.returncode is None:
-            self.signal_group(signal.SIGKILL)
+            self.family.kill()
             self._process.wait()
-        self._selector.close()
-        _close(self._readers)
 
     def has_ended(self) -> bool:
-        """Tells whether the child is dead, without reaping it: until then its pid, and so its group's id, is not given again."""
+        """Tells whether the child is dead, without reaping it: until then its pid, and so its session's id, is not given again."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def signal_group(self, signal_number: int) -> None:
-        """Sends a signal to the child and all it started. Only before it is reaped."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal_number)
 
     def listen(self, timeout_s: float) -> None:
         """Reads what is there, waiting at most ``timeout_s`` for it."""
-        if not self._selector.get_map():
-            # Both pipes are closed, the child is about to end.
-            time.sleep(min(timeout_s, 0.05))
-            return
         for key, _ in self._selector.select(timeout_s):
+            if key.fd == self._end:
+                continue
             data = os.read(key.fd, READ_BYTES)
             if data:
                 key.data(data)
@@ -198,8 +198,9 @@ class _Child:
                 self._selector.unregister(key.fd)
 
     def end(self) -> int:
-        """Kills what the child left behind in its group, reads its last words, reaps it and returns its return code."""
-        self.signal_group(signal.SIGKILL)
+        """Kills what the child left behind, reads its last words, reaps it and returns its return code."""
+        self.family.kill()
+        self._selector.unregister(self._end)
         give_up_at = time.monotonic() + LAST_WORDS_S
         while self._selector.get_map() and time.monotonic() < give_up_at:
             self.listen(POLL_S)
@@ -240,6 +241,9 @@ class _Child:
                 self.heard.failure = event
 
 
-def _close(descriptors: Iterable[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _pipe(our_end: ExitStack, childs_end: ExitStack) -> tuple[int, int]:
+    """Returns the two ends of a new pipe, each closed with its stack."""
+    reader, writer = os.pipe()
+    our_end.callback(os.close, reader)
+    childs_end.callback(os.close, writer)
+    return reader, writer

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 from quantry_core.errors import PROBLEM_TYPE_PREFIX, Problem, QuantryError, Unavailable, all_error_types
 from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
 from quantry_core.jobs import Job
-from quantry_core.keys import Identity
 from quantry_core.versions import SealRequest, SealResult
+from quantry_core.workers import WorkerHello
+from quantry_worker.guard import REQUEST_TIMEOUT_S
 
-REQUEST_TIMEOUT_S = 20.0
 SEAL_TIMEOUT_S = 3600.0
 """The registry reads every staged byte before it answers a seal: minutes for a large checkpoint."""
 AWAY_STATUSES = frozenset({429, 502, 503, 504})
@@ -34,12 +34,12 @@ class Control(Protocol):
         """Renews the lease; gives up after about ``timeout_s`` seconds."""
         ...
 
-    def events(self, job_id: str, request: EventsRequest) -> None:
-        """Appends to the job's events."""
+    def events(self, job_id: str, request: EventsRequest, timeout_s: float) -> None:
+        """Appends to the job's events; gives up after about ``timeout_s`` seconds."""
         ...
 
-    def finish(self, job_id: str, request: FinishRequest) -> Job:
-        """Ends the attempt."""
+    def finish(self, job_id: str, request: FinishRequest, timeout_s: float) -> Job:
+        """Ends the attempt; gives up after about ``timeout_s`` seconds."""
         ...
 
     def seal(self, request: SealRequest) -> SealResult:
@@ -60,9 +60,9 @@ class HttpControl:
             transport=transport,
         )
 
-    def whoami(self) -> Identity:
-        """Returns whose token this is: shows that the control plane answers and takes it."""
-        return Identity.model_validate(self._json(self._send("GET", "/api/v1/whoami")))
+    def hello(self, worker_id: str, hello: WorkerHello, timeout_s: float) -> None:
+        """Says who the worker is: shows too that the control plane answers and takes the token."""
+        self._send("PUT", f"/api/v1/execution/workers/{worker_id}", content=hello.model_dump_json(), timeout_s=timeout_s)
 
     def next(self, request: NextRequest) -> Lease | None:
         response = self._post("/api/v1/execution/next", request)
@@ -72,11 +72,11 @@ class HttpControl:
         response = self._post(f"/api/v1/execution/jobs/{job_id}/heartbeat", request, timeout_s)
         return HeartbeatReply.model_validate(self._json(response))
 
-    def events(self, job_id: str, request: EventsRequest) -> None:
-        self._post(f"/api/v1/execution/jobs/{job_id}/events", request)
+    def events(self, job_id: str, request: EventsRequest, timeout_s: float) -> None:
+        self._post(f"/api/v1/execution/jobs/{job_id}/events", request, timeout_s)
 
-    def finish(self, job_id: str, request: FinishRequest) -> Job:
-        return Job.model_validate(self._json(self._post(f"/api/v1/execution/jobs/{job_id}/finish", request)))
+    def finish(self, job_id: str, request: FinishRequest, timeout_s: float) -> Job:
+        return Job.model_validate(self._json(self._post(f"/api/v1/execution/jobs/{job_id}/finish", request, timeout_s)))
 
     def seal(self, request: SealRequest) -> SealResult:
         return SealResult.model_validate(self._json(self._post("/api/v1/seals", request, SEAL_TIMEOUT_S)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quantry_core.jobs import ImportSpec, JobSpec
+from quantry_core.workers import Device
 
 HUB_SOURCE_PREFIX = "hf:"
 
@@ -26,8 +27,13 @@ PASSED_THROUGH = (
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def child_environment(spec: JobSpec, *, parent: Mapping[str, str], directory: Path, num_threads: int) -> dict[str, str]:
-    """Returns the whole environment of a job's child. ``directory`` is the attempt's: home, caches and temporary files lie in it."""
+def child_environment(
+    spec: JobSpec, *, parent: Mapping[str, str], directory: Path, num_threads: int, device: Device | None = None
+) -> dict[str, str]:
+    """Returns the whole environment of a job's child. ``directory`` is the attempt's: home, caches and temporary files lie in it.
+
+    ``device`` is the one GPU that it sees; without one it sees none, whatever the machine has.
+    """
     environment = {
         "PATH": parent.get("PATH", DEFAULT_PATH),
         "HOME": str(directory),
@@ -35,6 +41,7 @@ def child_environment(spec: JobSpec, *, parent: Mapping[str, str], directory: Pa
         "TMPDIR": str(directory / "tmp"),
         "HF_HOME": str(directory / "huggingface"),
         "OMP_NUM_THREADS": str(num_threads),
+        "CUDA_VISIBLE_DEVICES": "" if device is None else device.id,
         # Log lines arrive when they are written, not when a buffer is full.
         "PYTHONUNBUFFERED": "1",
     }

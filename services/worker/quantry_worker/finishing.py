@@ -26,10 +26,12 @@ def deliver(control: Control, job_id: str, request: FinishRequest, guard: Guard,
 
     A finish that is refused for what is in it becomes a failed attempt with the refusal as its message.
     """
-    waited_s = 0.0
-    while not _is_over(guard, waited_s):
+    began_at = guard.now()
+    is_tried = False
+    while not _is_over(guard, guard.now() - began_at if is_tried else 0.0):
+        is_tried = True
         try:
-            control.finish(job_id, request)
+            control.finish(job_id, request, guard.timeout_s())
         except StaleAttempt as error:
             # Also when an earlier try was taken and only its answer was lost.
             log.warning("the attempt is stale; its end is dropped", job_id=job_id, attempt=request.attempt, error=str(error))
@@ -37,7 +39,6 @@ def deliver(control: Control, job_id: str, request: FinishRequest, guard: Guard,
         except Unavailable as error:
             log.warning("the end of an attempt waits for the control plane", job_id=job_id, error=str(error))
             sleep(RETRY_S)
-            waited_s += RETRY_S
         except QuantryError as error:
             if request.outcome is Outcome.FAILED and request.version is None:
                 log.error("the control plane refuses the end of an attempt", job_id=job_id, error=str(error))

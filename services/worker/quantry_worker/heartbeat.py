@@ -11,16 +11,12 @@ import structlog
 
 from quantry_core.errors import QuantryError, StaleAttempt
 from quantry_core.execution import HeartbeatRequest
-from quantry_core.jobs import Progress
 from quantry_worker.control import Control
-from quantry_worker.guard import POLL_S, Guard, StopReason, worker_clock
+from quantry_worker.guard import MIN_TIMEOUT_S, POLL_S, Guard, StopReason, worker_clock
 
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-PROGRESS_BEAT_S = 2.0
-"""New progress is told this early, so that a list of jobs is fresh, and a cancel request is heard sooner."""
-MIN_TIMEOUT_S = 0.5
 
 
 class Heartbeat:
@@ -38,10 +34,7 @@ class Heartbeat:
         self._guard = guard
         self._interval_s = interval_s
         self._clock = clock
-        self._progress: Progress | None = None
-        self._sent_progress: Progress | None = None
-        self._last_beat_at = clock()
-        self._next_beat_at = self._last_beat_at + interval_s
+        self._next_beat_at = clock() + interval_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -52,15 +45,10 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
 
-    def report(self, progress: Progress) -> None:
-        """Sends this progress along with a beat soon."""
-        self._progress = progress
-
     def beat_if_due(self) -> None:
-        """Beats once if the interval is over, or if there is new progress to tell."""
+        """Beats once if the interval is over, unless the job may be another's by now: a process that was stopped wakes up here."""
         now = self._clock()
-        is_news = self._progress is not self._sent_progress and now >= self._last_beat_at + PROGRESS_BEAT_S
-        if now >= self._next_beat_at or is_news:
+        if now >= self._next_beat_at and self._guard.may_write():
             self._beat(now)
 
     def _run(self) -> None:
@@ -68,13 +56,11 @@ class Heartbeat:
             self.beat_if_due()
 
     def _beat(self, now: float) -> None:
-        progress = self._progress
         # A beat that takes longer than the lease holds is of no use, and the next one can find another connection.
         timeout_s = max(MIN_TIMEOUT_S, min(self._interval_s, self._guard.remaining_s()))
-        self._last_beat_at = now
         self._next_beat_at = now + self._interval_s
         try:
-            reply = self._control.heartbeat(self._job_id, HeartbeatRequest(attempt=self._attempt, progress=progress), timeout_s)
+            reply = self._control.heartbeat(self._job_id, HeartbeatRequest(attempt=self._attempt), timeout_s)
         except StaleAttempt as error:
             log.warning("the attempt is stale", job_id=self._job_id, attempt=self._attempt, error=str(error))
             self._guard.mark(StopReason.STALE)
@@ -83,6 +69,5 @@ class Heartbeat:
             self._next_beat_at = self._clock() + min(RETRY_S, self._interval_s)
         else:
             self._guard.renew(lease_s=reply.lease_s, since=now)
-            self._sent_progress = progress
             if reply.cancel_requested:
                 self._guard.mark(StopReason.CANCELLED)

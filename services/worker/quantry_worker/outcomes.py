@@ -34,14 +34,15 @@ class Ending:
 def ending_of(child: ChildExit) -> Ending:
     """Returns what a child that was not stopped by its supervisor means for the job.
 
-    A signal that the supervisor did not send loses the attempt: the job is tried again, up to its limit.
+    A signal that the supervisor did not send loses the attempt: the job is tried again, up to its limit. Where the kernel says
+    that it killed for memory meanwhile, the attempt failed for want of it.
     """
     if child.broken_protocol is not None:
         return _internal(f"the child process broke the protocol: {child.broken_protocol}", child)
     if child.failure is not None:
         return _ending_of_failure(child.failure, child)
     if child.return_code < 0:
-        return Ending(Outcome.LOST, JobReason.WORKER_LOST, _with_tail(_killed_sentence(child), child))
+        return _ending_of_signal(child)
     if child.return_code > 0 or child.result is None:
         presence = "without" if child.result is None else "after"
         return _internal(f"the child process ended with exit status {child.return_code} {presence} a result", child)
@@ -50,19 +51,32 @@ def ending_of(child: ChildExit) -> Ending:
     return Ending(Outcome.SUCCEEDED, JobReason.COMPLETED)
 
 
+def _ending_of_signal(child: ChildExit) -> Ending:
+    if child.return_code == -signal.SIGKILL and child.num_oom_kills > 0:
+        return Ending(Outcome.FAILED, JobReason.OUT_OF_MEMORY, _with_tail(_out_of_memory_sentence(child), child))
+    return Ending(Outcome.LOST, JobReason.WORKER_LOST, _with_tail(_killed_sentence(child), child))
+
+
 def _ending_of_failure(failure: ChildFailure, child: ChildExit) -> Ending:
     if REASONS[failure.reason].final_status is not JobStatus.FAILED:
         return _internal(f"the child process reported a failure with the reason {failure.reason}: {failure.message}", child)
     return Ending(Outcome.FAILED, failure.reason, failure.message)
 
 
-def ending_of_stop(reason: StopReason) -> Ending | None:
-    """Returns what a stopped attempt means for its job; None if the attempt lost the job and may not say anything."""
+def ending_of_stop(reason: StopReason, words: str = "") -> Ending | None:
+    """Returns what a stopped attempt means for its job; None if the attempt lost the job and may not say anything.
+
+    ``words`` are the guard's: which limit was passed, and by what.
+    """
     match reason:
         case StopReason.STALE | StopReason.LEASE_LOST:
             return None
         case StopReason.CANCELLED:
             return Ending(Outcome.CANCELLED, JobReason.CANCELLED, "cancelled while it was running")
+        case StopReason.TIMED_OUT:
+            return Ending(Outcome.FAILED, JobReason.TIMED_OUT, f"the attempt was stopped: {words}")
+        case StopReason.OUT_OF_MEMORY:
+            return Ending(Outcome.FAILED, JobReason.OUT_OF_MEMORY, f"the job was stopped: {words}")
         case StopReason.DRAINING:
             return Ending(Outcome.RELEASED, JobReason.WORKER_LOST, "the worker was shut down; the job is handed back")
 
@@ -73,14 +87,15 @@ def _killed_sentence(child: ChildExit) -> str:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    sentence = f"the child process was killed by {name}"
-    if number == signal.SIGKILL and child.num_oom_kills > 0:
-        gigabytes = child.peak_memory_bytes / 1e9
-        sentence += (
-            f"; the kernel killed {child.num_oom_kills} of this worker's processes for memory meanwhile, so it probably ran out of it"
-            f" (last seen with {gigabytes:.1f} GB)"
-        )
-    return sentence
+    return f"the child process was killed by {name}"
+
+
+def _out_of_memory_sentence(child: ChildExit) -> str:
+    return (
+        "the kernel killed the child process because the memory was spent: it killed "
+        f"{child.num_oom_kills} of this worker's processes for that meanwhile; the job was last seen with "
+        f"{child.peak_memory_bytes / 1024**2:.0f} MiB"
+    )
 
 
 def _internal(sentence: str, child: ChildExit) -> Ending:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from quantry_core.execution import LeasedInput
-from quantry_core.jobs import InputRole, JobReason, JobSpec, Progress
+from quantry_core.jobs import InputRole, JobReason, JobSpec
 from quantry_core.methods import Format
 from quantry_core.versions import EvidenceDraft, VersionKind, VersionState
 
@@ -75,10 +75,9 @@ class ChildProgress(_Message):
     phase: str = Field(max_length=64)
     fraction: float = Field(ge=0, le=1, description="Of the child's own work.")
     detail: str = Field(default="", max_length=200)
-
-    def progress(self) -> Progress:
-        """Returns the same as the job's progress."""
-        return Progress(phase=self.phase, fraction=self.fraction, detail=self.detail)
+    done: int | None = Field(default=None, ge=0, description="Units of this phase that are done.")
+    total: int | None = Field(default=None, ge=1, description="Units of this phase in all.")
+    unit: str = Field(default="", max_length=32, description="What done and total count: layers, windows, bytes.")
 
 
 class ChildNote(_Message):
@@ -107,6 +106,7 @@ class ChildResult(_Message):
     version: ChildVersion | None = Field(default=None, description="None for a job that makes no version.")
     evidence: list[EvidenceDraft] = Field(default_factory=list, max_length=256)
     metrics: dict[str, Any] = Field(default_factory=dict)
+    peak_vram_bytes: int | None = Field(default=None, description="Most device memory that was allocated; None without a device.")
 
 
 class ChildFailure(_Message):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from quantry_core.jobs import Queue
+from quantry_core.jobs import CPU_QUEUE, MIN_MEMORY_LIMIT_BYTES, Queue, Resource, resource_of
 from quantry_core.methods import Environment
+
+AUTO_GPUS = "auto"
 
 
 class WorkerSettings(BaseSettings):
@@ -22,8 +24,20 @@ class WorkerSettings(BaseSettings):
     worker_token: SecretStr = Field(description="API key with the role worker.")
     broker_url: SecretStr = Field(description="Redis that wakes the worker: redis://:password@host:port/0.")
     work_dir: Path = Field(description="Folder for attempts and the cache of inputs. One worker per folder.")
-    worker_queues: Annotated[list[Queue], NoDecode] = Field(default=[Queue.CPU], description="Queues served, comma-separated.")
-    worker_slots: int = Field(default=1, ge=1, le=64, description="Jobs that run at the same time.")
+    worker_queues: Annotated[list[Queue], NoDecode] = Field(
+        default=[CPU_QUEUE], min_length=1, description="Queues served, comma-separated."
+    )
+    worker_slots: int = Field(default=1, ge=1, le=64, description="Jobs that run at the same time. For a gpu queue: one for each GPU.")
+    worker_gpus: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="GPUs by index or UUID, comma-separated, the n-th for the n-th slot; auto asks the driver; none where empty.",
+    )
+    worker_memory_bytes: int | None = Field(
+        default=None, ge=MIN_MEMORY_LIMIT_BYTES, description="RAM that one slot's child may use; a share of the machine's where not given."
+    )
+    worker_drain_grace_s: float = Field(
+        default=20.0, ge=0, description="Seconds that a running job may go on once the worker was told to stop, before it is handed back."
+    )
     worker_cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Bytes of inputs kept for later attempts; the oldest go first.")
     ml_python: Path = Field(description="Python interpreter of the ml environment.")
     import_roots: Annotated[list[Path], NoDecode] = Field(
@@ -32,15 +46,21 @@ class WorkerSettings(BaseSettings):
     state_dir: Path | None = Field(default=None, description="The embedded stack's state; its leftovers are found by this variable.")
     cancel_grace_s: float = Field(default=5.0, gt=0, description="Seconds between SIGTERM and SIGKILL when a job is cancelled.")
 
-    @field_validator("worker_queues", mode="before")
+    @field_validator("worker_queues", "worker_gpus", mode="before")
     @classmethod
-    def _split_queues(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("import_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_slot_per_gpu(self) -> Self:
+        if self.worker_gpus != [AUTO_GPUS]:
+            check_slots(self, len(self.worker_gpus))
+        return self
 
     @property
     def num_threads(self) -> int:
@@ -50,6 +70,16 @@ class WorkerSettings(BaseSettings):
     def python_of(self, environment: Environment) -> Path:
         """Returns the interpreter of a child environment."""
         return {Environment.ML: self.ml_python}[environment]
+
+
+def check_slots(settings: WorkerSettings, num_gpus: int) -> None:
+    """Raises ValueError unless a worker that serves a gpu queue has exactly one slot for each GPU."""
+    queues = [queue for queue in settings.worker_queues if resource_of(queue) is Resource.GPU]
+    if queues and num_gpus != settings.worker_slots:
+        raise ValueError(
+            f"a worker of {queues[0]} has one slot for each GPU: QUANTRY_WORKER_SLOTS is {settings.worker_slots}, "
+            f"and QUANTRY_WORKER_GPUS names {num_gpus}"
+        )
 
 
 class HealthSettings(BaseSettings):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
@@ -40,8 +38,17 @@ class Slot:
     """One pool process's place for one job at a time."""
 
     def __init__(
-        self, control: Control, runner: AttemptRunner, is_draining: Callable[[], bool], clock: Callable[[], float] = worker_clock
+        self,
+        control: Control,
+        runner: AttemptRunner,
+        is_draining: Callable[[], bool],
+        *,
+        worker_id: str,
+        environments: Mapping[Environment, str],
+        clock: Callable[[], float] = worker_clock,
     ) -> None:
+        self._worker_id = worker_id
+        self._environments = dict(environments)
         self._control = control
         self._runner = runner
         self._is_draining = is_draining
@@ -62,7 +69,7 @@ class Slot:
         return num_jobs
 
     def _claim(self, queue: Queue) -> Claim | None:
-        request = NextRequest(queue=queue, worker_id=f"{socket.gethostname()}:{os.getpid()}"[-128:], environments=list(Environment))
+        request = NextRequest(queue=queue, worker_id=self._worker_id, environments=self._environments)
         for attempt in stamina.retry_context(on=Unavailable, attempts=None, timeout=CLAIM_PATIENCE_S, wait_max=2.0):
             with attempt:
                 if self._is_draining():

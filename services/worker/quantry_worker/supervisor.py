@@ -10,19 +10,21 @@ import structlog
 
 from quantry_core.errors import QuantryError, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, Outcome
-from quantry_core.jobs import ImportSpec, JobReason, QuantizeSpec
+from quantry_core.jobs import ImportSpec, JobLimits, JobReason, QuantizeSpec, Resource, resource_of
 from quantry_core.methods import Environment, method_info
 from quantry_core.versions import ManifestFile, VersionDraft
+from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.child_process import ChildCommand, ChildExit, run_child
 from quantry_worker.control import Control
 from quantry_worker.environment import child_environment
 from quantry_worker.events import EventBuffer
 from quantry_worker.finishing import deliver
-from quantry_worker.guard import Guard, Stopped, StopReason, worker_clock
+from quantry_worker.guard import Bounds, Guard, Stopped, StopReason, worker_clock
 from quantry_worker.heartbeat import Heartbeat
 from quantry_worker.outcomes import Ending, ending_of, ending_of_stop
-from quantry_worker.protocol import CHILD_MODULE, ChildTask, ChildVersion
+from quantry_worker.progress import Pace
+from quantry_worker.protocol import CHILD_MODULE, ChildInput, ChildTask, ChildVersion
 from quantry_worker.settings import WorkerSettings
 from quantry_worker.transfers import run_guarded
 from quantry_worker.work_dir import AttemptDirs, WorkDir
@@ -32,6 +34,8 @@ log = structlog.get_logger(__name__)
 LAUNCH_MODULE = "quantry_worker.launch"
 DRAINING_GRACE_S = 1.5
 """Seconds between SIGTERM and SIGKILL for a child when the worker shuts down: all of that must fit into 8 s."""
+MEMORY_GRACE_S = 1.0
+"""The same for a child that is beyond its memory: it may go on taking more, from its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,10 @@ class Claim:
 
 
 class Supervisor:
-    """Runs attempts, one at a time, in the main thread of its process (the child's lifeline is tied to that thread)."""
+    """Runs attempts, one at a time, in the main thread of its process (the child's lifeline is tied to that thread).
+
+    ``memory_bytes`` is what a child may use here whatever its job says; ``device`` the GPU that jobs of gpu queues get.
+    """
 
     def __init__(
         self,
@@ -53,6 +60,8 @@ class Supervisor:
         artifacts: Artifacts,
         work_dir: WorkDir,
         is_draining: Callable[[], bool],
+        memory_bytes: int | None = None,
+        device: Device | None = None,
         clock: Callable[[], float] = worker_clock,
         child_module: str = CHILD_MODULE,
     ) -> None:
@@ -61,6 +70,8 @@ class Supervisor:
         self._artifacts = artifacts
         self._work_dir = work_dir
         self._is_draining = is_draining
+        self._memory_bytes = memory_bytes
+        self._device = device
         self._clock = clock
         self._child_module = child_module
 
@@ -68,20 +79,28 @@ class Supervisor:
         """Runs a claimed attempt to its end and reports it. Raises nothing for what can go wrong with a job."""
         lease = claim.lease
         job_id, attempt = lease.job.id, lease.attempt
-        guard = Guard(lease_s=lease.lease_s, since=claim.since, is_draining=self._is_draining, clock=self._clock)
+        guard = Guard(
+            lease_s=lease.lease_s,
+            since=claim.since,
+            is_draining=self._is_draining,
+            bounds=bounds_of(lease.job.limits, self._memory_bytes),
+            drain_grace_s=self._settings.worker_drain_grace_s,
+            clock=self._clock,
+        )
         heartbeat = Heartbeat(self._control, job_id, attempt, guard, interval_s=lease.heartbeat_s, clock=self._clock)
-        events = EventBuffer(self._control, job_id, attempt, guard, heartbeat.report)
+        events = EventBuffer(self._control, job_id, attempt, guard, Pace(self._clock))
         log.info("attempt begins", job_id=job_id, attempt=attempt, type=lease.job.type)
         with heartbeat:
             with events:
                 request = self._attempt(lease, guard, events)
                 if request is not None:
                     # Before the finish: after it the attempt is over, and what it says is refused.
-                    events.flush()
+                    events.end()
             if request is None:
                 log.warning("attempt dropped: the job is not this attempt's any more", job_id=job_id, attempt=attempt)
                 return
-            request = request.model_copy(update={"seconds": round(self._clock() - claim.since, 3)})
+            update = {"seconds": round(self._clock() - claim.since, 3), "peak_memory_bytes": guard.peak_memory_bytes or None}
+            request = request.model_copy(update=update)
             is_delivered = deliver(self._control, job_id, request, guard)
         log.info("attempt ended", job_id=job_id, attempt=attempt, outcome=request.outcome, reason=request.reason, delivered=is_delivered)
 
@@ -90,10 +109,10 @@ class Supervisor:
         try:
             with self._work_dir.attempt(lease.job.id, lease.attempt) as dirs:
                 task = self._load(lease, dirs, guard, events)
-                child = self._process(task, dirs, guard, events)
+                child = self._process(task, self._device_of(lease), dirs, guard, events)
                 return self._apply(lease, child, dirs, guard, events)
         except Stopped as stopped:
-            ending = ending_of_stop(stopped.reason)
+            ending = ending_of_stop(stopped.reason, stopped.words)
         except StaleAttempt:
             ending = ending_of_stop(StopReason.STALE)
         except Unavailable as error:
@@ -108,20 +127,22 @@ class Supervisor:
 
     def _load(self, lease: Lease, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildTask:
         """Brings the inputs here and returns the task for the child."""
-        pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
-        if pulled.inputs:
+        inputs: list[ChildInput] = []
+        if lease.inputs:
+            pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
+            inputs = pulled.inputs
             events.note(f"inputs: {pulled.fetched_bytes} bytes pulled, {pulled.cached_bytes} bytes from this worker's cache")
         return ChildTask(
             job_id=lease.job.id,
             attempt=lease.attempt,
             spec=lease.job.spec,
-            inputs=pulled.inputs,
+            inputs=inputs,
             output_dir=dirs.output,
             import_roots=self._settings.import_roots,
             num_threads=self._settings.num_threads,
         )
 
-    def _process(self, task: ChildTask, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
+    def _process(self, task: ChildTask, device: Device | None, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
         """Runs the child in the environment of its backend and returns how it ended by itself; raises Stopped otherwise."""
         task_file = dirs.root / "task.json"
         task_file.write_text(task.model_dump_json())
@@ -134,28 +155,55 @@ class Supervisor:
                 self._child_module,
                 str(task_file),
             ],
-            environment=child_environment(task.spec, parent=os.environ, directory=dirs.root, num_threads=task.num_threads),
+            environment=child_environment(task.spec, parent=os.environ, directory=dirs.root, num_threads=task.num_threads, device=device),
             directory=dirs.root,
         )
-        grace_s = {StopReason.CANCELLED: self._settings.cancel_grace_s, StopReason.DRAINING: DRAINING_GRACE_S}
-        child = run_child(command, events, guard.reason, grace_s=grace_s)
+        grace_s = {
+            StopReason.CANCELLED: self._settings.cancel_grace_s,
+            StopReason.TIMED_OUT: self._settings.cancel_grace_s,
+            StopReason.OUT_OF_MEMORY: MEMORY_GRACE_S,
+            StopReason.DRAINING: DRAINING_GRACE_S,
+        }
+
+        def stop_reason(resident_bytes: int) -> StopReason | None:
+            guard.saw_memory(resident_bytes)
+            return guard.reason()
+
+        child = run_child(command, events, stop_reason, grace_s=grace_s)
         # A child that was stopped has nothing to say, and one that a shutdown of the whole machine killed first did not crash.
         guard.check()
         return child
 
+    def _device_of(self, lease: Lease) -> Device | None:
+        """Returns the GPU that a job's child sees: this slot's, if its queue is one for GPUs."""
+        queue = lease.job.queue
+        if queue is None or resource_of(queue) is not Resource.GPU:
+            return None
+        if self._device is None:
+            raise QuantryError(f"a job of the queue {queue} came to a slot that has no GPU")
+        return self._device
+
     def _apply(self, lease: Lease, child: ChildExit, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> FinishRequest:
         """Puts the version's files into the vault and returns the end of the attempt with all that the child made."""
         ending = ending_of(child)
-        update: dict[str, object] = {"peak_memory_bytes": child.peak_memory_bytes}
+        update: dict[str, object] = {}
         if child.result is not None and ending.reason in {JobReason.COMPLETED, JobReason.GATE_FAILED}:
             update["evidence"] = child.result.evidence
             update["metrics"] = child.result.metrics
+            update["peak_vram_bytes"] = child.result.peak_vram_bytes
             if child.result.version is not None:
                 events.note("storing the version's files")
                 job_id, attempt = lease.job.id, lease.attempt
                 files = run_guarded(guard, lambda: self._artifacts.push(job_id, attempt, dirs.output, guard))
                 update["version"] = _draft(lease, child.result.version, files)
         return ending.request(lease.attempt).model_copy(update=update)
+
+
+def bounds_of(limits: JobLimits, slot_bytes: int | None) -> Bounds:
+    """Returns what an attempt may use: as its job says, and of memory no more than a slot has here."""
+    if slot_bytes is not None and (limits.memory_bytes is None or limits.memory_bytes > slot_bytes):
+        return Bounds(limits.time_s, slot_bytes, "this worker's bound for one slot")
+    return Bounds(limits.time_s, limits.memory_bytes)
 
 
 def _draft(lease: Lease, version: ChildVersion, files: list[ManifestFile]) -> VersionDraft:

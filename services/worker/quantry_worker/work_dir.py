@@ -26,7 +26,10 @@ class WorkDirTaken(Exception):
 
 
 class AttemptDirs(NamedTuple):
-    """The folders of one attempt. ``root`` is removed with all that is in it when the attempt ends."""
+    """The folders of one attempt. ``root`` is removed with all that is in it when the attempt ends.
+
+    ``inputs`` is made by the first input that comes in; the others are there.
+    """
 
     root: Path
     inputs: Path
@@ -69,7 +72,7 @@ class WorkDir:
         root = self._attempts / job_id / str(attempt)
         dirs = AttemptDirs(root=root, inputs=root / "inputs", output=root / "output")
         try:
-            for directory in (dirs.inputs, dirs.output, root / "tmp"):
+            for directory in (dirs.output, root / "tmp"):
                 directory.mkdir(parents=True)
             yield dirs
         finally:

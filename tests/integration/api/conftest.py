@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,15 +18,17 @@ from factories.checkpoints import master_contents, write_checkpoint
 from quantry_api.app import build_app
 from quantry_api.bootstrap import bootstrap
 from quantry_api.settings import ApiSettings
+from quantry_blobs.settings import BlobSettings
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
-from quantry_core.keys import Identity, Role
+from quantry_core.keys import Role
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
 from quantry_store.transactions import record_seal
 
 SWEEPS_BY_HAND_S = 3600.0
-ENVIRONMENTS = ["ml"]
+ENVIRONMENTS = {"ml": "0" * 64}
+WORKER_ID = "wrk_" + "1" * 32
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Api:
         shown: dict[str, Any] = (await self[Role.VIEWER].get(f"/api/v1/jobs/{job['id']}")).json()
         return shown
 
-    async def claim(self, worker_id: str = "host:1") -> dict[str, Any] | None:
+    async def claim(self, worker_id: str = WORKER_ID) -> dict[str, Any] | None:
         body = {"queue": "cpu", "worker_id": worker_id, "environments": ENVIRONMENTS}
         response = await self[Role.WORKER].post("/api/v1/execution/next", json=body)
         if response.status_code == 204:
@@ -76,9 +79,8 @@ class Api:
         content = model.encode()
         file = ManifestFile(path="model.safetensors", size_bytes=len(content), sha256=sha256(content).hexdigest())
         request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=[file])
-        worker = Identity(key_id="key_test", project_id=self.project_id, role=Role.WORKER)
         async with self.database.begin() as uow:
-            await record_seal(uow, request, dtype="float16", worker=worker)
+            await record_seal(uow, request, dtype="float16")
         return {
             "model": model,
             "kind": "master",
@@ -105,6 +107,15 @@ class Api:
             return (await uow.datasets.add(self.project_id, name, file))[0].id
 
 
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once it holds; raises TimeoutError after ten seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.01)
+
+
 def slug(response: httpx.Response) -> str:
     """Returns the type of a problem answer, after checking that it is a whole one."""
     assert response.headers["content-type"] == PROBLEM_CONTENT_TYPE, response.text
@@ -123,8 +134,14 @@ def api_settings(redis_url: str, tmp_path: Path) -> ApiSettings:
 
 
 @pytest.fixture
-async def api(api_settings: ApiSettings, database_url: str) -> AsyncIterator[Api]:
-    app = build_app(api_settings, StoreSettings(database_url=database_url))
+def api_blobs() -> BlobSettings | None:
+    """The object store of the api under test: none, unless a module has its own."""
+    return None
+
+
+@pytest.fixture
+async def api(api_settings: ApiSettings, database_url: str, api_blobs: BlobSettings | None) -> AsyncIterator[Api]:
+    app = build_app(api_settings, StoreSettings(database_url=database_url), api_blobs)
     database: Database = app.state.database
     async with app.router.lifespan_context(app):
         project_id = (await bootstrap(database))["project_id"]

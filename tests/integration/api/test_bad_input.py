@@ -62,6 +62,44 @@ async def test_an_unknown_version_or_dataset_of_a_known_model(api: Api) -> None:
         assert (response.status_code, slug(response)) == (404, kind)
 
 
+async def test_options_that_cannot_be(api: Api) -> None:
+    before = await count_audit(api)
+    source = str(write_checkpoint(api.roots / "good", master_contents()))
+    nobody = "job_" + "0" * 32
+    cases: list[tuple[dict[str, Any], int, str, str]] = [
+        ({"needs": [nobody]}, 404, "unknown-job", ""),
+        ({"needs": ["fetch"]}, 422, "invalid-input", "needs.0"),
+        ({"limits": {"time_s": 0}}, 422, "invalid-input", "limits.time_s"),
+        ({"limits": {"memory_bytes": 1}}, 422, "invalid-input", "limits.memory_bytes"),
+        ({"limits": {"memory_bytes": 10**30}}, 422, "invalid-input", "limits.memory_bytes"),
+        ({"priority": 10}, 422, "invalid-input", "priority"),
+        ({"queue": "tpu"}, 422, "invalid-input", "queue"),
+        ({"queue": "gpu-80g"}, 422, "invalid-input", "queue"),
+        ({"not_before": "2999-01-01T00:00:00Z"}, 422, "invalid-input", "not_before"),
+        ({"not_before": "2026-01-01T00:00:00"}, 422, "invalid-input", "not_before"),
+        ({"labels": {"-": "x"}}, 422, "invalid-input", "labels"),
+        ({"metadata": {"a": "x" * 20_000}}, 422, "invalid-input", "metadata"),
+        ({"metadata": {"a": json.loads("[" * 300 + "]" * 300)}}, 422, "invalid-input", "metadata"),
+    ]
+    for options, status, kind, field in cases:
+        body = {"spec": {"type": "import", "model": "bard", "source": source}, **options}
+        response = await api[Role.OPERATOR].post("/api/v1/jobs", json=body)
+        assert (options, response.status_code, slug(response)) == (options, status, kind), response.text
+        assert [error["field"] for error in response.json()["errors"]] == ([field] if field else [])
+    endless = "[" * 3000 + "]" * 3000
+    body_text = json.dumps({"spec": {"type": "import", "model": "bard", "source": source}, "metadata": {"a": "?"}}).replace('"?"', endless)
+    response = await api[Role.OPERATOR].post("/api/v1/jobs", content=body_text, headers={"Content-Type": "application/json"})
+    assert (response.status_code, slug(response)) == (400, "malformed-request")
+    for ref, status, kind in (
+        (f"output:{nobody}", 404, "unknown-job"),
+        ("output:fetch", 422, "invalid-input"),
+        ("output:", 422, "invalid-input"),
+    ):
+        response = await submit(api, {"type": "deploy", "deployment": "chat", "version": ref})
+        assert (ref, response.status_code, slug(response)) == (ref, status, kind), response.text
+    assert await nothing_was_written(api, before)
+
+
 BAD_NAMES = ["a/b", "..", "../a", "a..b", "nul\0", "x" * 300, "", "Bad"]
 
 

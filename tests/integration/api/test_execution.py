@@ -8,7 +8,7 @@ from typing import Any
 from quantry_api.settings import ApiSettings
 from quantry_core.keys import Role
 
-from .conftest import Api, slug
+from .conftest import ENVIRONMENTS, WORKER_ID, Api, slug
 
 EVALUATION = {"kind": "evaluation", "name": "shakespeare", "verdict": "pass", "metrics": {"perplexity": 12.5}}
 
@@ -21,13 +21,18 @@ async def test_a_job_runs_from_claim_to_version(api: Api, api_settings: ApiSetti
     assert (lease["lease_s"], lease["heartbeat_s"]) == (api_settings.lease_s, api_settings.heartbeat_s)
     assert await api.claim() is None
 
-    progress = {"phase": "copying", "fraction": 0.5, "detail": "1 of 2"}
-    beat = await api.execute(lease, "heartbeat", progress=progress)
+    beat = await api.execute(lease, "heartbeat")
     assert beat.json() == {"lease_s": api_settings.lease_s, "cancel_requested": False}
-    assert (await api.show(job))["progress"] == progress
 
-    reported = await api.execute(lease, "events", events=[{"kind": "note", "data": {"text": "hello"}}])
-    assert (reported.status_code, reported.content) == (204, b"")
+    progress = {"phase": "copying", "fraction": 0.5, "detail": "1 of 2", "done": 1, "total": 2, "unit": "files"}
+    events = [{"kind": "note", "data": {"text": "hello"}}, {"kind": "progress", "data": progress}]
+    for _ in range(2):
+        reported = await api.execute(lease, "events", offset=0, events=events)
+        assert (reported.status_code, reported.content) == (204, b"")
+    assert progress.items() <= (await api.show(job))["progress"].items()
+    async with api.database.begin() as uow:
+        kinds = [event.kind for event in await uow.events.after(api.project_id, job["id"], 0)]
+    assert kinds == ["state", "state", "note", "progress"], "sent twice and stored once"
 
     draft = await api.master_draft(lease)
     finished = await api.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft, seconds=1.5)
@@ -74,7 +79,7 @@ async def test_a_priority_of_0_is_claimed_first(api: Api) -> None:
 async def test_claims_side_by_side_never_get_the_same_job(api: Api) -> None:
     for number in range(3):
         await api.submit_import(f"bard-{number}")
-    leases = await asyncio.gather(*(api.claim(f"host:{number}") for number in range(6)))
+    leases = await asyncio.gather(*(api.claim(f"wrk_{number:032x}") for number in range(6)))
     ids = [lease["job"]["id"] for lease in leases if lease]
     assert len(ids) == len(set(ids)) == 3
 
@@ -93,17 +98,17 @@ async def test_a_released_job_is_queued_again_and_costs_nothing(api: Api) -> Non
 
 REPORTS: list[tuple[str, dict[str, Any]]] = [
     ("heartbeat", {}),
-    ("events", {"events": [{"kind": "log", "data": {"text": "late"}}]}),
-    ("finish", {"outcome": "failed", "reason": "internal"}),
+    ("events", {"offset": 0, "events": [{"kind": "log", "data": {"text": "late"}}]}),
+    ("finish", {"outcome": "failed", "reason": "diverged"}),
 ]
 
 
 async def test_an_old_attempt_that_wakes_up_writes_nothing(api: Api) -> None:
     job = await api.submit_import()
-    old = await api.claim("host:1")
+    old = await api.claim("wrk_" + "1" * 32)
     assert old is not None
     await api.execute(old, "finish", outcome="released", reason="worker_lost")
-    new = await api.claim("host:2")
+    new = await api.claim("wrk_" + "2" * 32)
     assert new is not None
     before = await api.show(job)
     for action, body in REPORTS:
@@ -152,7 +157,7 @@ async def test_characters_and_numbers_that_cannot_be_stored_do_not_break_a_repor
     assert lease is not None
     path = f"/api/v1/execution/jobs/{job['id']}/"
     json_body = {"Content-Type": "application/json"}
-    events = '{"attempt": 1, "events": [{"kind": "log", "data": {"text": "a\\u0000b"}}]}'
+    events = '{"attempt": 1, "offset": 0, "events": [{"kind": "log", "data": {"text": "a\\u0000b"}}]}'
     finish = (
         '{"attempt": 1, "outcome": "failed", "reason": "diverged", "message": "a\\u0000b", "metrics": {"loss": NaN}, "seconds": Infinity}'
     )
@@ -168,9 +173,9 @@ async def test_a_worker_may_not_move_a_job_by_an_event(api: Api) -> None:
     job = await api.submit_import()
     lease = await api.claim()
     assert lease is not None
-    refused = await api.execute(lease, "events", events=[{"kind": "state", "data": {"status": "succeeded"}}])
+    refused = await api.execute(lease, "events", offset=0, events=[{"kind": "state", "data": {"status": "succeeded"}}])
     assert (refused.status_code, slug(refused)) == (422, "invalid-input")
-    too_many = await api.execute(lease, "events", events=[{"kind": "note", "data": {}}] * 501)
+    too_many = await api.execute(lease, "events", offset=0, events=[{"kind": "note", "data": {}}] * 501)
     assert (too_many.status_code, slug(too_many)) == (422, "invalid-input")
     assert (await api.show(job))["status"] == "running"
 
@@ -179,3 +184,44 @@ async def test_a_malformed_claim_is_refused(api: Api) -> None:
     for body in ({"queue": "gpu", "worker_id": "a"}, {"queue": "cpu"}, {"queue": "cpu", "worker_id": "a", "x": 1}):
         refused = await api[Role.WORKER].post("/api/v1/execution/next", json=body)
         assert (body, refused.status_code, slug(refused)) == (body, 422, "invalid-input")
+
+
+async def test_events_with_a_hole_before_them_are_refused(api: Api) -> None:
+    await api.submit_import()
+    lease = await api.claim()
+    assert lease is not None
+    refused = await api.execute(lease, "events", offset=3, events=[{"kind": "note", "data": {"text": "x"}}])
+    assert (refused.status_code, slug(refused)) == (422, "invalid-input")
+    assert "only 0 of this attempt are stored" in refused.json()["detail"]
+
+
+async def test_a_failure_that_may_pass_is_tried_again_later(api: Api) -> None:
+    job = await api.submit_import()
+    lease = await api.claim()
+    assert lease is not None
+    finished = await api.execute(lease, "finish", outcome="failed", reason="out_of_memory", message="killed at 2 GiB")
+    assert finished.status_code == 200
+    shown = await api.show(job)
+    assert (shown["status"], shown["waiting_on"], shown["reason"], shown["message"]) == (
+        "waiting",
+        "time",
+        "out_of_memory",
+        "killed at 2 GiB",
+    )
+    assert (shown["retries"], shown["result"], shown["not_before"] is not None) == ({"out_of_memory": 1}, None, True)
+
+
+async def test_a_worker_says_that_it_is_there(api: Api) -> None:
+    hello = {"host": "a", "pid": 1, "version": "0.2", "queues": ["cpu"], "num_slots": 1, "environments": ENVIRONMENTS}
+    path = f"/api/v1/execution/workers/{WORKER_ID}"
+    for _ in range(2):
+        answer = await api[Role.WORKER].put(path, json=hello)
+        assert (answer.status_code, answer.content) == (204, b"")
+    async with api.database.begin() as uow:
+        (worker,) = await uow.workers.list()
+    assert (worker.id, worker.is_alive, worker.job_ids) == (WORKER_ID, True, [])
+    for bad_path, body in ((path, {**hello, "queues": []}), (path, {**hello, "num_slots": 0}), (path[:-1], hello)):
+        refused = await api[Role.WORKER].put(bad_path, json=body)
+        assert (refused.status_code, slug(refused)) == (422, "invalid-input")
+    refused = await api[Role.ADMIN].put(path, json=hello)
+    assert (refused.status_code, slug(refused)) == (403, "forbidden")

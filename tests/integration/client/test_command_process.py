@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from factories.client import JOB_ID, KEY, event, event_bytes
+from factories.client import JOB_ID, KEY, OTHER_JOB_ID, event, event_bytes
 from factories.gateway import refusing_url, serving
 from quantry_core.jobs import EventKind
 
@@ -47,8 +47,28 @@ async def test_ctrl_c_ends_a_watch_with_130_and_the_stream_with_it() -> None:
         process.send_signal(signal.SIGINT)
         _, stderr = await asyncio.wait_for(process.communicate(), 10)
         assert process.returncode == 130
-        assert b"Traceback" not in stderr
+        assert stderr.decode() == f"{JOB_ID} goes on. To stop it: quantry jobs cancel {JOB_ID}\n"
         await asyncio.wait_for(closed.wait(), 5)
+
+
+async def test_ctrl_c_ends_a_watch_of_several_jobs_at_once() -> None:
+    async def never_end(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(event_bytes(event(1, EventKind.NOTE, of=request.path.split("/")[-2], text="it has begun")))
+        await asyncio.sleep(60)
+        return response
+
+    async with serving(never_end) as url:
+        process = await start(url, "jobs", "watch", JOB_ID, OTHER_JOB_ID)
+        assert process.stdout is not None
+        lines = [await asyncio.wait_for(process.stdout.readline(), 20) for _ in range(2)]
+        assert {line.split()[1].decode() for line in lines} == {JOB_ID, OTHER_JOB_ID}
+        process.send_signal(signal.SIGINT)
+        _, stderr = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 130
+        assert stderr.decode().count("goes on") == 2
+        assert b"Traceback" not in stderr
 
 
 async def test_a_closed_pipe_is_no_traceback() -> None:
@@ -58,7 +78,7 @@ async def test_a_closed_pipe_is_no_traceback() -> None:
     async with serving(log) as url:
         environment = {"PATH": os.environ["PATH"], "QUANTRY_URL": url, "QUANTRY_API_KEY": KEY}
         shell = await asyncio.create_subprocess_shell(
-            f"{shlex.quote(QUANTRY)} jobs log {JOB_ID} | head -n 1",
+            f"{shlex.quote(QUANTRY)} jobs logs {JOB_ID} | head -n 1",
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -121,6 +121,10 @@ def test_ports_are_kept_over_a_restart_and_replaced_where_taken() -> None:
     first = choose_ports(None, free_port())
     assert len(set(first.model_dump().values())) == len(Ports.model_fields)
     assert choose_ports(first, None) == first
+    # A stack from before the dashboard gets a port for it and keeps the others.
+    older = choose_ports(first.model_copy(update={"dashboard": 0}), None)
+    assert older.dashboard > 0
+    assert older.model_copy(update={"dashboard": first.dashboard}) == first
     with socket.create_server(("127.0.0.1", first.s3)):
         second = choose_ports(first, None)
     assert second.s3 != first.s3

@@ -34,7 +34,7 @@ async def test_running_job_gets_a_flag_that_its_worker_sees(platform: Platform) 
     flagged = await cancel(platform, job.id)
     assert (flagged.status, flagged.cancel_requested) == (JobStatus.RUNNING, True)
     async with platform.database.begin() as uow:
-        assert (await renew_lease(uow, job.id, HeartbeatRequest(attempt=1), 60, worker=platform.worker)).cancel_requested
+        assert (await renew_lease(uow, job.id, HeartbeatRequest(attempt=1), 60)).cancel_requested
     num_events, actions = len(await platform.events(job)), await platform.actions()
     assert await cancel(platform, job.id) == flagged, "asking twice changes nothing"
     assert len(await platform.events(job)) == num_events

@@ -1,103 +1,40 @@
-"""Claims, heartbeats and events: order, skipping what is locked, and the fence around every attempt."""
+"""Heartbeats and events, and the fence around every attempt."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
-from factories.store import ALREADY_EXPIRED_S, LEASE_S, Platform, import_spec, master_draft, quantize_spec, succeeded
-from quantry_core.errors import InvalidInput, StaleAttempt
-from quantry_core.execution import EventDraft, EventsRequest, HeartbeatReply, HeartbeatRequest, NextRequest, Outcome
-from quantry_core.jobs import EventKind, InputRole, Job, JobReason, JobStatus, Progress, Queue
-from quantry_core.keys import Identity
-from quantry_core.methods import Environment, Format
-from quantry_core.versions import VersionKind
-from quantry_store.transactions import append_events, begin_rollout, check_attempt, claim_next, queues_with_work, renew_lease
-
-REQUEST = NextRequest(queue=Queue.CPU, worker_id="host:1", environments=[Environment.ML])
+from factories.store import ALREADY_EXPIRED_S, LEASE_S, Platform, import_spec, master_draft, succeeded
+from quantry_core.errors import InvalidInput, StaleAttempt, UnknownVersion
+from quantry_core.execution import EventDraft, EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Outcome
+from quantry_core.jobs import CPU_QUEUE, EventKind, Job, JobReason, JobStatus, Progress
+from quantry_store.transactions import append_events, begin_rollout, check_attempt, finish_attempt, queues_with_work, renew_lease
 
 
-async def heartbeat(
-    platform: Platform, job: Job, *, attempt: int | None = None, progress: Progress | None = None, worker: Identity | None = None
-) -> HeartbeatReply:
-    request = HeartbeatRequest(attempt=job.attempt if attempt is None else attempt, progress=progress)
+async def heartbeat(platform: Platform, job: Job, *, attempt: int | None = None) -> HeartbeatReply:
+    request = HeartbeatRequest(attempt=job.attempt if attempt is None else attempt)
     async with platform.database.begin() as uow:
-        return await renew_lease(uow, job.id, request, LEASE_S, worker=worker or platform.worker)
+        return await renew_lease(uow, job.id, request, LEASE_S)
 
 
-async def append(platform: Platform, job: Job, *events: EventDraft, attempt: int | None = None) -> int:
-    request = EventsRequest(attempt=job.attempt if attempt is None else attempt, events=list(events))
+async def append(platform: Platform, job: Job, *events: EventDraft, attempt: int | None = None, offset: int | None = None) -> int:
+    """Returns the last seq; as a worker that knows what is stored, where no ``offset`` is given."""
+    if offset is None:
+        ((offset,),) = await platform.sql("select num_attempt_events from jobs where id = %s", job.id)
+    request = EventsRequest(attempt=job.attempt if attempt is None else attempt, offset=offset, events=list(events))
     async with platform.database.begin() as uow:
-        return await append_events(uow, job.id, request, worker=platform.worker)
+        return await append_events(uow, job.id, request)
+
+
+def told(progress: Progress) -> EventDraft:
+    return EventDraft(kind=EventKind.PROGRESS, data=progress.model_dump(mode="json"))
 
 
 def log(text: str) -> EventDraft:
     return EventDraft(kind=EventKind.LOG, data={"text": text})
-
-
-async def test_claims_go_by_priority_then_age(platform: Platform) -> None:
-    late, early = await platform.submit(import_spec(), priority=5), await platform.submit(import_spec(), priority=5)
-    await platform.sql("update jobs set created_at = created_at + interval '1 hour' where id = %s", late.id)
-    urgent, idle = await platform.submit(import_spec(), priority=0), await platform.submit(import_spec(), priority=9)
-    assert [(await platform.claim()).id for _ in range(4)] == [urgent.id, early.id, late.id, idle.id]
-    assert await platform.lease() is None
-
-
-async def test_lease_says_all_a_worker_needs(platform: Platform) -> None:
-    master, tales = await platform.master(), await platform.dataset()
-    await platform.submit(quantize_spec("bard", "tales"))
-    lease = await platform.lease()
-    assert lease is not None
-    assert (lease.attempt, lease.job.attempt, lease.job.status, lease.lease_s, lease.heartbeat_s) == (1, 1, JobStatus.RUNNING, LEASE_S, 10)
-    assert lease.job.started_at is not None
-    base, calibration = lease.inputs
-    assert (base.role, base.id, base.ref) == (InputRole.BASE, master.id, "bard@1")
-    assert (base.kind, base.format) == (VersionKind.MASTER, Format.SAFETENSORS)
-    assert [file.path for file in base.files] == ["config.json", "model.safetensors"]
-    assert (calibration.role, calibration.id, calibration.ref) == (InputRole.CALIBRATION, tales.id, "tales@1")
-    assert [(file.path, file.sha256, file.size_bytes) for file in calibration.files] == [("text.txt", tales.sha256, tales.size_bytes)]
-
-
-async def test_jobs_wait_for_a_worker_with_their_environment(platform: Platform) -> None:
-    await platform.submit(import_spec())
-    assert await platform.lease(environments=[]) is None
-    assert await platform.lease(environments=[Environment.ML]) is not None
-
-
-async def test_claimers_skip_what_another_is_taking(platform: Platform) -> None:
-    first, second = await platform.submit(import_spec()), await platform.submit(import_spec())
-    async with platform.database.begin() as one, platform.database.begin() as two, platform.database.begin() as three:
-        leases = [await claim_next(uow, platform.worker, REQUEST, lease_s=LEASE_S, heartbeat_s=10) for uow in (one, two, three)]
-    assert [lease.job.id if lease is not None else None for lease in leases] == [first.id, second.id, None]
-
-
-async def test_no_job_is_claimed_twice(platform: Platform) -> None:
-    jobs = [await platform.submit(import_spec()) for _ in range(12)]
-
-    async def slot() -> list[str]:
-        claimed = []
-        while (lease := await platform.lease()) is not None:
-            claimed.append(lease.job.id)
-        return claimed
-
-    claimed = [job_id for ids in await asyncio.gather(*(slot() for _ in range(4))) for job_id in ids]
-    assert sorted(claimed) == sorted(job.id for job in jobs)
-
-
-async def test_unreadable_job_is_ended_and_the_next_one_claimed(platform: Platform) -> None:
-    bad, unknown, good = [await platform.submit(import_spec()) for _ in range(3)]
-    await platform.sql("update jobs set spec = spec - 'source' where id = %s", bad.id)
-    await platform.sql("update jobs set type = 'distill' where id = %s", unknown.id)
-    assert (await platform.claim()).id == good.id
-    assert await platform.lease() is None
-    ((status, reason, message, attempt, is_finished),) = await platform.sql(
-        "select status, reason, message, attempt, finished_at is not null from jobs where id = %s", bad.id
-    )
-    assert (status, reason, attempt, is_finished) == ("failed", "internal", 1, True)
-    assert "cannot be read by this release (spec.import.source: Field required)" in message
-    assert [event.data["status"] for event in await platform.events(bad)] == ["queued", "running", "failed"]
-    assert await platform.sql("select status from jobs where id = %s", unknown.id) == [("queued",)], "left to a release that knows it"
 
 
 async def test_queues_with_work(platform: Platform) -> None:
@@ -108,30 +45,52 @@ async def test_queues_with_work(platform: Platform) -> None:
         assert await queues_with_work(uow) == [], "a deploy job is no work for workers"
     await platform.submit(import_spec())
     async with platform.database.begin() as uow:
-        assert await queues_with_work(uow) == [Queue.CPU]
+        assert await queues_with_work(uow) == [CPU_QUEUE]
 
 
-async def test_heartbeat_renews_and_carries_progress(platform: Platform) -> None:
+async def test_heartbeat_renews(platform: Platform) -> None:
     job = await platform.running(import_spec(), lease_s=5)
     before = await platform.sql("select lease_expires_at from jobs")
-    progress = Progress(phase="copy", fraction=0.5, detail="1 of 2")
-    assert await heartbeat(platform, job, progress=progress) == HeartbeatReply(lease_s=LEASE_S, cancel_requested=False)
-    await heartbeat(platform, job, progress=progress)
+    assert await heartbeat(platform, job) == HeartbeatReply(lease_s=LEASE_S, cancel_requested=False)
     assert (await platform.sql("select lease_expires_at from jobs"))[0][0] > before[0][0]
-    assert (await platform.job(job.id)).progress == progress
-    assert [event.kind for event in await platform.events(job)] == [EventKind.STATE, EventKind.STATE, EventKind.PROGRESS]
 
 
 async def test_events_have_no_holes_whoever_writes(platform: Platform) -> None:
     job = await platform.running(import_spec())
-    batches = [append(platform, job, *(log(f"{writer}.{line}") for line in range(5))) for writer in range(6)]
-    await asyncio.gather(*batches, *(heartbeat(platform, job, progress=Progress(phase="x", fraction=n / 10)) for n in range(6)))
+    lines = [log(f"line {n}") for n in range(30)]
+    # A worker whose answers get lost sends everything again, from the start, while others write too.
+    batches = [append(platform, job, *lines[: 5 * (n + 1)], offset=0) for n in range(6)]
+    async with platform.database.begin() as uow:
+        await uow.jobs.request_cancel(await uow.jobs.lock(platform.project_id, job.id))
+    await asyncio.gather(*batches, *(heartbeat(platform, job) for _ in range(6)))
     events = await platform.events(job)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    texts = [event.data["text"] for event in events if event.kind is EventKind.LOG]
-    assert len(texts) == 30
-    for writer in range(6):
-        assert [text for text in texts if text.startswith(f"{writer}.")] == [f"{writer}.{line}" for line in range(5)]
+    assert [event.data["text"] for event in events if event.kind is EventKind.LOG] == [f"line {n}" for n in range(30)]
+
+
+async def test_events_sent_again_are_stored_once(platform: Platform) -> None:
+    job = await platform.running(import_spec())
+    half, done = (told(Progress(phase="copy", fraction=fraction)) for fraction in (0.5, 1.0))
+    assert await append(platform, job, log("a"), half, offset=0) == 4
+    assert await append(platform, job, log("a"), half, offset=0) == 4
+    assert await append(platform, job, half, log("b"), done, offset=1) == 6
+    assert await append(platform, job, log("a"), offset=0) == 6, "an old one that comes late"
+    assert await append(platform, job, log("c"), offset=4) == 7
+    texts = [event.data.get("text", event.data.get("fraction")) for event in (await platform.events(job))[2:]]
+    assert texts == ["a", 0.5, "b", 1.0, "c"]
+    with pytest.raises(InvalidInput, match="begin at 9, but only 5 of this attempt are stored"):
+        await append(platform, job, log("d"), offset=9)
+    assert len(await platform.events(job)) == 7
+
+
+async def test_each_attempt_counts_its_events_anew(platform: Platform) -> None:
+    job = await platform.running(import_spec())
+    await append(platform, job, log("a"), log("b"), offset=0)
+    await platform.finish(job, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST)
+    again = await platform.claim()
+    await append(platform, again, log("a"), offset=0)
+    logs = [(event.attempt, event.data["text"]) for event in await platform.events(job) if event.kind is EventKind.LOG]
+    assert logs == [(1, "a"), (1, "b"), (2, "a")]
 
 
 async def test_events_are_read_from_a_place_on(platform: Platform) -> None:
@@ -170,44 +129,52 @@ async def test_progress_events_set_the_job_and_bad_ones_are_refused(platform: Pl
 async def test_progress_of_an_attempt_never_goes_back_and_is_told_once(platform: Platform) -> None:
     job = await platform.running(import_spec())
     steps = [Progress(phase="copy", fraction=fraction) for fraction in (0.2, 0.5, 0.6)]
-    drafts = [EventDraft(kind=EventKind.PROGRESS, data=step.model_dump(mode="json")) for step in steps]
-    await heartbeat(platform, job, progress=steps[1])
-    # The events of the same steps come later than the heartbeat that told of the second.
-    last_seq = await append(platform, job, drafts[0], log("x"), drafts[1])
+    last_seq = await append(platform, job, told(steps[1]), log("x"))
+    assert await append(platform, job, told(steps[0]), told(steps[1])) == last_seq
     assert (await platform.job(job.id)).progress == steps[1]
-    assert await append(platform, job, drafts[0]) == last_seq
-    await append(platform, job, drafts[2])
-    await heartbeat(platform, job, progress=steps[1])
-    await heartbeat(platform, job, progress=steps[2])
+    await append(platform, job, told(steps[2]))
     assert (await platform.job(job.id)).progress == steps[2]
-    told = [event.data["fraction"] for event in await platform.events(job) if event.kind is EventKind.PROGRESS]
-    assert told == [0.5, 0.6]
+    fractions = [event.data["fraction"] for event in await platform.events(job) if event.kind is EventKind.PROGRESS]
+    assert fractions == [0.5, 0.6]
     await platform.finish(job, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST)
     again = await platform.claim()
-    await heartbeat(platform, again, progress=steps[0])
+    assert again.progress is None
+    await append(platform, again, told(steps[0]))
     assert (await platform.job(job.id)).progress == steps[0], "a new attempt begins anew"
+
+
+async def finish_as_it_is(platform: Platform, job: Job) -> None:
+    """Finishes as succeeded without a seal of its own."""
+    request = FinishRequest.model_validate({"attempt": job.attempt, **succeeded(master_draft())})
+    async with platform.database.begin() as uow:
+        await finish_attempt(uow, job.id, request)
 
 
 async def every_write_is_refused(platform: Platform, job: Job) -> None:
     """Tries all that attempt ``job.attempt`` may write, and checks that nothing was."""
-    before = await platform.sql("select to_jsonb(jobs) from jobs where id = %s", job.id)
-    num_events = len(await platform.events(job))
+    everything = (
+        "select (select jsonb_agg(to_jsonb(jobs)) from jobs), (select count(*) from job_events), (select count(*) from seals),"
+        " (select count(*) from versions), (select count(*) from blobs)"
+    )
+    before = await platform.sql(everything)
 
     async def check() -> None:
         async with platform.database.begin() as uow:
-            await check_attempt(uow, job.id, job.attempt, worker=platform.worker)
+            await check_attempt(uow, job.id, job.attempt)
 
     for write in (
-        heartbeat(platform, job, progress=Progress(phase="x", fraction=1)),
+        heartbeat(platform, job),
         append(platform, job, log("from the dead")),
+        append(platform, job, log("from the dead"), offset=0),
+        platform.seal(job, master_draft().files),
+        finish_as_it_is(platform, job),
         platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INTERNAL),
         platform.finish(job, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST),
         check(),
     ):
         with pytest.raises(StaleAttempt):
             await write
-    assert await platform.sql("select to_jsonb(jobs) from jobs where id = %s", job.id) == before
-    assert len(await platform.events(job)) == num_events
+    assert await platform.sql(everything) == before
 
 
 async def test_held_attempts_are_those_of_every_project_with_a_lease(platform: Platform, stranger: Platform) -> None:
@@ -242,16 +209,35 @@ async def test_ended_job_and_absurd_attempts_are_stale(platform: Platform) -> No
             await heartbeat(platform, job, attempt=attempt)
         with pytest.raises(StaleAttempt):
             await append(platform, job, log("x"), attempt=attempt)
-    await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INTERNAL)
+    await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.DIVERGED)
     await every_write_is_refused(platform, job)
 
 
-async def test_workers_of_another_project_hold_nothing_here(platform: Platform, stranger: Platform) -> None:
+async def test_attempt_that_waits_to_be_tried_again_writes_nothing(platform: Platform) -> None:
     job = await platform.running(import_spec())
-    with pytest.raises(StaleAttempt):
-        await heartbeat(platform, job, worker=stranger.worker)
-    await platform.submit(import_spec())
-    assert await stranger.lease() is None
+    waiting = await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.OUT_OF_MEMORY)
+    assert waiting.status is JobStatus.WAITING
+    await every_write_is_refused(platform, job)
+
+
+async def test_a_worker_serves_every_project(platform: Platform, stranger: Platform) -> None:
+    """The worker's key is of the project ``default``, as every stack has one; the job is another's."""
+    submitted = await stranger.submit(import_spec())
+    lease = await platform.lease()
+    assert lease is not None
+    job = lease.job
+    assert (job.id, job.project_id) == (submitted.id, stranger.project_id)
+    await heartbeat(platform, job)
+    await append(platform, job, log("x"))
+    done = await platform.finish(job, **succeeded(master_draft()))
+    assert done.result is not None
+    async with platform.database.begin() as uow:
+        version = await uow.versions.get(stranger.project_id, done.result.version_id or "")
+        with pytest.raises(UnknownVersion):
+            await uow.versions.get(platform.project_id, version.id)
+    for table in ("seals", "versions", "version_files", "models", "job_events"):
+        rows = await platform.sql(SQL("select distinct project_id from {}").format(Identifier(table)))
+        assert rows == [(stranger.project_id,)], table
 
 
 async def test_heartbeat_that_waited_for_a_sweep_is_refused(platform: Platform) -> None:
@@ -270,7 +256,7 @@ async def test_only_one_of_two_finishes_at_once_counts(platform: Platform) -> No
     job = await platform.running(import_spec())
     ends = await asyncio.gather(
         platform.finish(job, **succeeded(master_draft())),
-        platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INTERNAL),
+        platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.DIVERGED),
         return_exceptions=True,
     )
     assert sorted(type(end).__name__ for end in ends) == ["Job", "StaleAttempt"]

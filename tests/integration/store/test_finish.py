@@ -7,10 +7,12 @@ import asyncio
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from psycopg.types.json import Jsonb
 
 from factories.store import (
     GATE_FAILED,
     GATE_PASSED,
+    TOOLCHAIN,
     Platform,
     blob,
     import_spec,
@@ -22,7 +24,8 @@ from factories.store import (
 )
 from quantry_core.errors import InvalidInput, QuantryError, SealRefused, StaleAttempt
 from quantry_core.execution import FinishRequest, Outcome
-from quantry_core.jobs import EvaluateSpec, Job, JobReason, JobStatus
+from quantry_core.fingerprints import fingerprint
+from quantry_core.jobs import Estimate, EstimateFigures, EvaluateSpec, Job, JobReason, JobStatus
 from quantry_core.methods import Format
 from quantry_core.versions import (
     EdgeRole,
@@ -75,6 +78,34 @@ async def test_quantize_gets_its_lineage_from_the_job(platform: Platform) -> Non
     async with platform.database.begin() as uow:
         version = await uow.versions.detail(platform.project_id, done.result.version_id or "")
     assert (version.ref, version.edges, version.recipe) == ("bard@2", edges, {"method": "gptq"})
+
+
+async def test_version_has_the_fingerprint_of_its_recipe_and_of_the_toolchain_that_ran_it(platform: Platform) -> None:
+    master, _ = await platform.master(), await platform.dataset()
+    await platform.submit(quantize_spec("bard", "tales"))
+    ((recipe,),) = await platform.sql(
+        "update jobs set recipe_digest = coalesce(recipe_digest, 'r') where type = 'quantize' returning recipe_digest"
+    )
+    version = await platform.made(await platform.claim(), quantized_draft())
+    async with platform.database.begin() as uow:
+        found = await uow.versions.with_fingerprint(platform.project_id, {fingerprint(recipe, TOOLCHAIN)})
+        assert found == version
+        assert await uow.versions.with_fingerprint(platform.project_id, {fingerprint(recipe, "b" * 64)}) is None
+    assert await platform.sql("select fingerprint from versions where id = %s", master.id) == [(None,)], "an import has no recipe"
+
+
+async def test_result_tells_how_good_the_estimate_was(platform: Platform) -> None:
+    job = await platform.submit(import_spec())
+    figures = {"result_bytes": 12, "peak_ram_bytes": 1000, "minutes": 2.0}
+    estimate = Estimate(key="import/none/cpu", uncorrected=EstimateFigures(**figures), **figures)
+    await platform.sql("update jobs set estimate = %s", Jsonb(estimate.model_dump(mode="json")))
+    job = await platform.claim()
+    done = await platform.finish(job, **succeeded(master_draft()), seconds=60.0, peak_memory_bytes=1500, peak_vram_bytes=7)
+    assert done.result is not None
+    assert (done.result.seconds, done.result.peak_memory_bytes, done.result.peak_vram_bytes) == (60.0, 1500, 7)
+    # The weights of the master are the six bytes of "master".
+    assert done.result.estimate_errors == {"result_bytes": 0.5, "peak_ram_bytes": 1.5, "minutes": 0.5}
+    assert done.estimate == estimate
 
 
 async def test_second_finish_is_refused_and_there_is_one_version(platform: Platform) -> None:
@@ -152,7 +183,7 @@ async def test_evaluation_is_evidence_of_its_subject(platform: Platform) -> None
 async def finish_as_it_is(platform: Platform, job: Job, **request: object) -> Job:
     """Finishes without a seal of its own."""
     async with platform.database.begin() as uow:
-        return await finish_attempt(uow, job.id, FinishRequest.model_validate({"attempt": job.attempt, **request}), worker=platform.worker)
+        return await finish_attempt(uow, job.id, FinishRequest.model_validate({"attempt": job.attempt, **request}))
 
 
 async def test_attempt_finishes_with_what_it_sealed_and_nothing_else(platform: Platform) -> None:

@@ -24,6 +24,8 @@ from quantry_local.postgres import Postgres, wheel_folder
 from quantry_store import migrate
 from quantry_store.settings import StoreSettings
 
+HEAD = "0002_engine"
+
 _numbers = itertools.count(1)
 
 
@@ -75,7 +77,7 @@ def test_up_down_and_up_again(settings: StoreSettings) -> None:
     assert migrate.current_revision(settings) is None
     migrate.upgrade(settings)
     first = objects(settings)
-    assert migrate.current_revision(settings) == "0001_spine"
+    assert migrate.current_revision(settings) == HEAD
     assert {"versions", "jobs", "route_revision", "quantry_guard_version_delete"} <= first
     migrate.downgrade(settings, "base")
     assert objects(settings) == {"alembic_version"}
@@ -118,7 +120,7 @@ def test_two_migrations_at_once(empty_database_url: str) -> None:
     for process in both:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
-    assert migrate.current_revision(settings) == "0001_spine"
+    assert migrate.current_revision(settings) == HEAD
 
 
 async def test_downgrade_is_refused_while_there_are_masters(empty_database_url: str) -> None:
@@ -128,7 +130,7 @@ async def test_downgrade_is_refused_while_there_are_masters(empty_database_url: 
         await (await make_platform(empty_database_url, database, "default")).master()
     with pytest.raises(DatabaseError, match="there are masters in this database"):
         migrate.downgrade(settings, "base")
-    assert migrate.current_revision(settings) == "0001_spine"
+    assert migrate.current_revision(settings) == HEAD
     assert execute(settings, "select count(*) from versions") == [(1,)]
 
 
@@ -142,7 +144,7 @@ def test_command_line(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("QUANTRY_DATABASE_URL", empty_database_url)
     settings = StoreSettings()
     assert migrate.main([]) == 0
-    assert migrate.current_revision(settings) == "0001_spine"
+    assert migrate.current_revision(settings) == HEAD
     assert migrate.main(["check"]) == 0
     assert migrate.main(["downgrade", "base"]) == 0
     assert migrate.current_revision(settings) is None

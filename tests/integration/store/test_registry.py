@@ -213,7 +213,7 @@ async def test_uploads_at_once_get_numbers_of_their_own(platform: Platform) -> N
 async def test_projects_do_not_see_each_other(platform: Platform, stranger: Platform) -> None:
     master, tales = await platform.master(), await platform.dataset()
     rollout = await platform.promoted(master)
-    job = await platform.submit(import_spec())
+    job = await platform.running(import_spec())
     theirs = stranger.project_id
     async with platform.database.begin() as uow:
         for lookup in (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from factories.store import Platform, import_spec, quantize_spec
+from factories.releases import bound_queue, say_hello, submit
+from factories.store import Platform, import_spec, master_draft, quantize_spec
 from quantry_core.errors import (
     Conflict,
     InvalidInput,
@@ -12,19 +16,36 @@ from quantry_core.errors import (
     QuantryError,
     RolloutInProgress,
     UnknownDataset,
+    UnknownJob,
     UnknownMethod,
     UnknownModel,
     UnknownScheme,
     UnknownVersion,
 )
-from quantry_core.jobs import DeploySpec, EvaluateSpec, EventKind, InputRole, JobSpec, JobStatus, JobType, Queue
+from quantry_core.execution import Outcome
+from quantry_core.jobs import (
+    CPU_QUEUE,
+    DeploySpec,
+    Estimate,
+    EstimateFigures,
+    EvaluateSpec,
+    EventKind,
+    InputRole,
+    JobReason,
+    JobSpec,
+    JobStatus,
+    JobSubmission,
+    JobType,
+    WaitingOn,
+    parse_selector,
+)
 from quantry_core.rollouts import RolloutState
-from quantry_store.transactions import stop_deployment
+from quantry_store.transactions import Placement, stop_deployment, submit_job
 
 
 async def test_import_is_queued_with_event_and_audit_row(platform: Platform) -> None:
     job = await platform.submit(import_spec(), priority=2)
-    assert (job.status, job.queue, job.priority, job.attempt, job.inputs) == (JobStatus.QUEUED, Queue.CPU, 2, 0, [])
+    assert (job.status, job.queue, job.priority, job.attempt, job.inputs) == (JobStatus.QUEUED, CPU_QUEUE, 2, 0, [])
     assert await platform.job(job.id) == job
     (event,) = await platform.events(job)
     assert (event.seq, event.kind, event.data) == (1, EventKind.STATE, {"status": "queued", "reason": None, "message": None})
@@ -147,3 +168,152 @@ async def test_jobs_are_listed_newest_first_in_pages(platform: Platform) -> None
     assert (first.has_more, rest.has_more, first.first_id, first.last_id) == (True, False, first.data[0].id, first.data[1].id)
     assert [job.id for job in running.data] == [jobs[0].id]
     assert (deploys.data, deploys.has_more, deploys.last_id) == ([], False, None)
+
+
+async def test_jobs_are_narrowed_by_labels_queue_pipeline_and_schedule(platform: Platform) -> None:
+    search = await submit(platform, import_spec(), labels={"team": "search", "nightly": ""})
+    ads = await submit(platform, import_spec(), labels={"team": "ads"})
+    bare = await submit(platform, import_spec(), queue="gpu-80g")
+    cases = [
+        ("team=search", {search.id}),
+        ("team", {search.id, ads.id}),
+        ("team!=search", {ads.id, bare.id}),
+        ("!team", {bare.id}),
+        ("nightly=,team=search", {search.id}),
+        ("team=search,team=ads", set()),
+    ]
+    async with platform.database.begin() as uow:
+        for text, expected in cases:
+            found = await uow.jobs.list(platform.project_id, labels=parse_selector(text))
+            assert ({job.id for job in found.data}, text) == (expected, text)
+        assert [job.id for job in (await uow.jobs.list(platform.project_id, queue="gpu-80g")).data] == [bare.id]
+        assert (await uow.jobs.list(platform.project_id, pipeline_id="pip_x")).data == []
+        assert (await uow.jobs.list(platform.project_id, schedule_id="sch_x")).data == []
+
+
+async def test_options_are_kept_with_the_job(platform: Platform) -> None:
+    estimate = Estimate(key="import/cpu", queue="cpu-large", minutes=2.5, uncorrected=EstimateFigures(minutes=5.0))
+    submission = JobSubmission.model_validate(
+        {
+            "spec": import_spec(),
+            "labels": {"team": "search"},
+            "metadata": {"ticket": [1, {"deep": None}]},
+            "limits": {"time_s": 60, "memory_bytes": 2**30},
+            "force": True,
+        }
+    )
+    async with platform.database.begin() as uow:
+        job = await submit_job(uow, platform.admin, submission, Placement("cpu-large", estimate))
+    assert (job.queue, job.estimate, job.limits, job.force) == ("cpu-large", estimate, submission.limits, True)
+    assert (job.labels, job.metadata) == (submission.labels, submission.metadata)
+    assert await platform.job(job.id) == job
+
+
+async def test_a_start_in_the_past_is_none_and_one_beyond_a_year_a_mistake(platform: Platform) -> None:
+    now = datetime.now(UTC)
+    past = await submit(platform, import_spec(), not_before=now - timedelta(days=1))
+    assert (past.status, past.not_before) == (JobStatus.QUEUED, None)
+    later = await submit(platform, import_spec(), not_before=now + timedelta(days=365))
+    assert (later.status, later.waiting_on) == (JobStatus.WAITING, WaitingOn.TIME)
+    with pytest.raises(InvalidInput, match="more than 366 days ahead") as caught:
+        await submit(platform, import_spec(), not_before=now + timedelta(days=367))
+    assert [problem.field for problem in caught.value.errors] == ["not_before"]
+
+
+async def test_needs_must_be_jobs_of_the_project_that_can_still_succeed(platform: Platform, stranger: Platform) -> None:
+    failed = await platform.running(import_spec())
+    await platform.finish(failed, outcome=Outcome.FAILED, reason=JobReason.INVALID_INPUT)
+    foreign = await stranger.submit(import_spec())
+    words = []
+    for missing in (foreign.id, "job_" + "0" * 32):
+        with pytest.raises(UnknownJob) as caught:
+            await submit(platform, import_spec(), needs=[missing])
+        words.append(caught.value.detail.replace(missing, "it"))
+        with pytest.raises(UnknownJob):
+            await submit(platform, quantize_spec(f"output:{missing}", "tales"))
+    assert words[0] == words[1], "another project's job is told apart from none at all"
+    with pytest.raises(InvalidInput, match=f"job {failed.id} is failed") as refused:
+        await submit(platform, import_spec(), needs=[failed.id])
+    assert [problem.field for problem in refused.value.errors] == ["needs"]
+
+
+async def test_an_output_must_be_of_a_kind_that_fits_its_field(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    fetch = await platform.submit(import_spec())
+    shrink = await platform.submit(quantize_spec(master.id, tales.id))
+    measure = await platform.submit(EvaluateSpec(version=master.id, corpora=["tales"]))
+    cases: list[tuple[JobSpec, str, str]] = [
+        (quantize_spec(f"output:{shrink.id}", "tales"), "spec.base", "makes a quantized version; a master version is needed"),
+        (EvaluateSpec(version=f"output:{measure.id}", corpora=["tales"]), "spec.version", "makes no version"),
+        (DeploySpec(deployment="chat", version="output:fetch"), "spec.version", "write output:job_"),
+    ]
+    for spec, field, words in cases:
+        with pytest.raises(InvalidInput) as caught:
+            await submit(platform, spec)
+        assert ([problem.field for problem in caught.value.errors], words in caught.value.detail) == ([field], True), caught.value.detail
+    job = await submit(platform, EvaluateSpec(version=f"output:{shrink.id}", against=f"output:{fetch.id}", corpora=["tales"]))
+    assert (job.status, job.waiting_on, job.needs) == (JobStatus.WAITING, WaitingOn.NEEDS, [shrink.id, fetch.id])
+    assert [(item.job_id, item.version_id) for item in job.inputs] == [(shrink.id, None), (fetch.id, None), (None, None)]
+
+
+async def test_needs_that_are_met_hold_nothing_back(platform: Platform) -> None:
+    fetch = await platform.running(import_spec())
+    master = await platform.made(fetch, master_draft())
+    await platform.dataset()
+    job = await submit(platform, quantize_spec(f"output:{fetch.id}", "tales"), needs=[fetch.id])
+    assert (job.status, job.needs) == (JobStatus.QUEUED, [fetch.id])
+    assert (job.inputs[0].job_id, job.inputs[0].version_id) == (fetch.id, master.id)
+    assert await platform.sql("select count(*) from job_needs where not is_settled") == [(0,)]
+
+
+async def test_identical_quantize_takes_the_version_there_is(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    assert (await platform.submit(quantize_spec("bard@1", "tales"))).status is JobStatus.QUEUED, "no worker is known"
+    await say_hello(platform)
+    job = await submit(platform, quantize_spec("bard@1", "tales"))
+    assert (job.status, job.reason, job.waiting_on) == (JobStatus.SUCCEEDED, JobReason.COMPLETED, None)
+    assert job.result is not None
+    assert (job.result.version_id, job.result.reused, job.attempt) == (quantized.id, True, 0)
+    assert job.finished_at is not None
+    assert quantized.job_id in (job.message or "")
+    (event,) = await platform.events(job)
+    assert event.data["status"] == "succeeded"
+
+
+async def test_what_differs_is_made_anew(platform: Platform, stranger: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    await say_hello(platform)
+    fables = await platform.dataset("fables", "another text")
+    for spec, options in (
+        (quantize_spec(master.id, tales.id), {"force": True}),
+        (quantize_spec(master.id, tales.id), {"queue": "gpu"}),
+        (quantize_spec(master.id, tales.id, damping=0.02), {}),
+        (quantize_spec(master.id, fables.id), {}),
+    ):
+        assert (await submit(platform, spec, **options)).status is JobStatus.QUEUED
+    await say_hello(platform, toolchain="b" * 64)
+    assert (await submit(platform, quantize_spec(master.id, tales.id))).status is JobStatus.QUEUED, "the toolchain is another now"
+    await say_hello(platform, worker_id="wrk_" + "1" * 32)
+    await platform.sql("update versions set state = 'archived' where id = %s", quantized.id)
+    assert (await submit(platform, quantize_spec(master.id, tales.id))).status is JobStatus.QUEUED, "only a ready one will do"
+
+
+async def test_a_full_queue_makes_new_jobs_wait_in_line(platform: Platform) -> None:
+    await bound_queue(platform, 1)
+    first, second = [await platform.submit(import_spec()) for _ in range(2)]
+    assert (first.status, second.status, second.waiting_on) == (JobStatus.QUEUED, JobStatus.WAITING, WaitingOn.LIMIT)
+    await platform.claim()
+    third = await platform.submit(import_spec())
+    assert third.waiting_on is WaitingOn.LIMIT, "the place that is free now is the second one's"
+    urgent = await platform.submit(import_spec(), priority=0)
+    assert urgent.status is JobStatus.QUEUED
+
+
+async def test_a_bound_holds_against_submissions_at_once(platform: Platform, stranger: Platform) -> None:
+    await bound_queue(platform, 3)
+    jobs = await asyncio.gather(*(platform.submit(import_spec(), priority=9 - number) for number in range(9)))
+    assert sum(job.status is JobStatus.QUEUED for job in jobs) <= 3
+    assert await platform.sql("select count(*) from jobs where status = 'queued'") <= [(3,)]
+    assert (await stranger.submit(import_spec())).status is JobStatus.QUEUED

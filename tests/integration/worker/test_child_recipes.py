@@ -160,8 +160,12 @@ def test_quantized_weights_are_small_tied_and_pass_the_gate(quantized: Ran) -> N
     assert not (quantized.output_dir / "recipe.yaml").exists()
 
     progress = [event for event in quantized.events if isinstance(event, ChildProgress)]
-    # A module count per layer is progress a person can follow: six layers.
-    assert len([event for event in progress if event.detail.endswith("of 42 modules")]) >= 6
+    layers = [(event.done, event.total) for event in progress if event.unit == "layers"]
+    assert layers == sorted(set(layers))
+    assert layers[-1] == (6, 6)
+    assert len(layers) >= 6
+    # The numbers stand in done and total alone. What comes before the first layer has no name.
+    assert {event.detail for event in progress if event.unit == "layers"} - {""} == {f"model.layers.{layer}" for layer in range(6)}
     assert [event.fraction for event in progress] == sorted(event.fraction for event in progress)
 
 
@@ -214,6 +218,13 @@ def test_evaluation_agrees_with_an_independent_one(tmp_path: Path, quantized: Ra
         *corpora,
     ]
     ran = run(tmp_path / "attempt", spec, inputs)
+
+    counted = [
+        (event.detail, event.done, event.total) for event in ran.events if isinstance(event, ChildProgress) and event.unit == "windows"
+    ]
+    for corpus in corpora:
+        assert [one for one in counted if one[0] == corpus.ref][-1] == (corpus.ref, TEST_WINDOWS, TEST_WINDOWS)
+    assert ran.result.peak_vram_bytes is None
 
     independent = independent_figures(quantized.output_dir, [corpus.path / DATASET_FILE for corpus in corpora])
     assert [one.name for one in ran.result.evidence] == [corpus.ref for corpus in corpora]

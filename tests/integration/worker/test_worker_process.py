@@ -7,96 +7,64 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from celery import Celery
 
-from factories.child_python import write_python
-from factories.control_plane import ControlPlane, lease_of, running_job, serving
-from quantry_core.execution import WAKE_TASK, Outcome
-from quantry_core.jobs import JobReason, Queue
+from factories.worker_process import RunningWorker, is_gone, running_worker, wait_until
+from quantry_core.execution import Outcome
+from quantry_core.ids import IdPrefix, is_id
+from quantry_core.jobs import JobReason
+from quantry_core.methods import Environment
+from quantry_worker.toolchains import toolchain_digest
 
 CHILD = """
 task = json.load(open(sys.argv[1]))
 print("the child is", os.getpid(), flush=True)
-if task["spec"]["model"] == "slow":
-    time.sleep(600)
+match task["spec"]["model"]:
+    case "slow":
+        time.sleep(600)
+    case "short":
+        time.sleep(3)
+    case "hungry":
+        held = [bytearray(b"x" * 1_000_000) for _ in range(400) if time.sleep(0.002) is None]
+        time.sleep(600)
+    case "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        inner = subprocess.Popen(["sleep", "600"])
+        print("its own child is", inner.pid, flush=True)
+        time.sleep(600)
 say(event="result", metrics={"answer": 42})
 """
 
 
-class RunningWorker:
-    """A started ``python -m quantry_worker`` and the control plane it speaks to."""
-
-    def __init__(self, process: subprocess.Popen[bytes], plane: ControlPlane, broker_url: str, log: Path, work_dir: Path) -> None:
-        self.process = process
-        self.plane = plane
-        self.log = log
-        self.work_dir = work_dir
-        self._broker_url = broker_url
-
-    def submit(self, model: str) -> str:
-        """Queues an import job and wakes the worker; returns the job's id."""
-        job = running_job()
-        job = job.model_copy(update={"spec": job.spec.model_copy(update={"model": model})})
-        self.plane.leases.append(lease_of(job, heartbeat_s=0.5))
-        with Celery("test", broker=self._broker_url, set_as_current=False) as app:
-            app.send_task(WAKE_TASK, args=[Queue.CPU.value], queue=Queue.CPU.value, ignore_result=True)
-        return job.id
-
-    def child_pid(self) -> int:
-        """Returns the pid of the job's child, once it has said it."""
-        wait_until(lambda: "the child is" in self.plane.log_text(), "the child's first line", self.log)
-        return int(self.plane.log_text().split("the child is ")[1].split()[0])
-
-    def pool_pid(self) -> int:
-        """Returns the pid of the pool process that runs the job: the parent of its child."""
-        return psutil.Process(self.child_pid()).ppid()
-
-
-def wait_until(is_so: Callable[[], bool], what: str, log: Path, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"no {what} within {timeout_s} s; the worker's log:\n{log.read_text()}"
-        time.sleep(0.05)
-
-
-def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 @pytest.fixture
 def worker(redis_url: str, tmp_path: Path) -> Iterator[RunningWorker]:
-    python = write_python(tmp_path, CHILD)
-    plane = ControlPlane()
-    log = tmp_path / "worker.log"
-    with serving(plane) as url, log.open("wb") as output:
-        environment = {
-            "PATH": os.defpath,
-            "QUANTRY_CONTROL_URL": url,
-            "QUANTRY_WORKER_TOKEN": "token-of-the-test",
-            "QUANTRY_BROKER_URL": redis_url,
-            "QUANTRY_WORK_DIR": str(tmp_path / "work"),
-            "QUANTRY_ML_PYTHON": str(python),
-            "QUANTRY_S3_ENDPOINT": "127.0.0.1:1",
-            "QUANTRY_S3_ACCESS_KEY": "unused",
-            "QUANTRY_S3_SECRET_KEY": "unused",
-        }
-        # A process group of its own, as supervisord gives it.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "quantry_worker"], env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        running = RunningWorker(process, plane, redis_url, log, tmp_path / "work")
-        try:
-            wait_until((tmp_path / "work" / "worker.alive").exists, "health", log)
-            yield running
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with running_worker(redis_url, tmp_path, CHILD) as running:
+        yield running
+
+
+def test_the_worker_says_who_it_is_before_it_takes_work(worker: RunningWorker, tmp_path: Path) -> None:
+    worker.submit("quick")
+    worker.plane.wait_for_finish()
+    assert "/workers/" in worker.plane.paths[0]
+    ((worker_id, hello),) = worker.plane.hellos.items()
+    assert is_id(worker_id, IdPrefix.WORKER)
+    assert (hello.pid, hello.queues, hello.num_slots, hello.devices) == (worker.process.pid, ["cpu"], 1, [])
+    assert hello.environments == {Environment.ML: toolchain_digest(tmp_path / "python")}
+    assert hello.memory_bytes is not None
+    claim = worker.plane.claims[0]
+    assert (claim.worker_id, claim.environments) == (worker_id, hello.environments)
+
+
+def test_the_supervisor_is_small_and_has_no_torch(worker: RunningWorker) -> None:
+    worker.submit("slow")
+    pool = psutil.Process(worker.pool_pid())
+    for process in (pool, psutil.Process(worker.process.pid)):
+        assert process.memory_info().rss < 120_000_000
+        assert not [mapped.path for mapped in process.memory_maps() if "torch" in mapped.path]
 
 
 def test_a_job_runs_and_nothing_of_it_stays(worker: RunningWorker) -> None:
@@ -162,3 +130,86 @@ def test_a_cancel_request_ends_the_child(worker: RunningWorker) -> None:
     finish = worker.plane.wait_for_finish()
     assert (finish.outcome, finish.reason) == (Outcome.CANCELLED, JobReason.CANCELLED)
     assert is_gone(child)
+
+
+def test_a_cancel_ends_a_child_that_does_not_listen_and_all_it_started(worker: RunningWorker) -> None:
+    job_id = worker.submit("stubborn")
+    wait_until(lambda: "its own child is" in worker.plane.log_text(), "grandchild", worker.log)
+    pids = [worker.child_pid(), int(worker.plane.log_text().split("its own child is ")[1].split()[0])]
+    worker.plane.cancelled.add(job_id)
+    assert worker.plane.wait_for_finish(timeout_s=10).outcome is Outcome.CANCELLED
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_a_job_past_its_time_fails_and_the_slot_works_on(worker: RunningWorker) -> None:
+    worker.submit("slow", time_s=1)
+    child = worker.child_pid()
+    finish = worker.plane.wait_for_finish()
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.TIMED_OUT)
+    assert "limit of 1 s" in (finish.message or "")
+    assert is_gone(child)
+    worker.submit("quick")
+    assert worker.plane.wait_for_finish(2).outcome is Outcome.SUCCEEDED
+
+
+def test_a_job_past_its_memory_fails_and_the_slot_works_on(worker: RunningWorker) -> None:
+    worker.submit("hungry", memory_bytes=128 * 1024**2)
+    finish = worker.plane.wait_for_finish()
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.OUT_OF_MEMORY)
+    assert "the job's limit of 128 MiB" in (finish.message or "")
+    assert finish.peak_memory_bytes is not None
+    assert 128 * 1024**2 < finish.peak_memory_bytes < 400_000_000
+    worker.submit("quick")
+    assert worker.plane.wait_for_finish(2).outcome is Outcome.SUCCEEDED
+
+
+def test_a_supervisor_that_slept_past_its_lease_writes_nothing(worker: RunningWorker) -> None:
+    job_id = worker.submit("slow", lease_s=2.0)
+    worker.plane.lease_s = 2.0
+    child, pool = worker.child_pid(), worker.pool_pid()
+    os.kill(pool, signal.SIGSTOP)
+    time.sleep(2.5)
+    num_requests = len(worker.plane.paths)
+    os.kill(pool, signal.SIGCONT)
+    wait_until(lambda: is_gone(child), "end of the child", worker.log, 10)
+    wait_until(lambda: not (worker.work_dir / "attempts" / job_id).exists(), "end of the attempt", worker.log, 10)
+    worker.submit("quick")
+    assert worker.plane.wait_for_finish().outcome is Outcome.SUCCEEDED
+    assert [path for path in worker.plane.paths[num_requests:] if job_id in path] == []
+
+
+@pytest.mark.parametrize(("model", "outcome"), [("short", Outcome.SUCCEEDED), ("slow", Outcome.RELEASED)])
+def test_a_drain_lets_the_running_job_go_on_for_its_grace(redis_url: str, tmp_path: Path, model: str, outcome: Outcome) -> None:
+    with running_worker(redis_url, tmp_path, CHILD, WORKER_DRAIN_GRACE_S="6") as worker:
+        worker.submit(model)
+        worker.child_pid()
+        worker.process.terminate()
+        worker.submit("quick")
+        assert worker.process.wait(6 + 8 + 5) == 0
+        assert [finish.outcome for finish in worker.plane.finishes] == [outcome]
+        assert len(worker.plane.leases) == 1
+
+
+def test_each_gpu_has_its_slot_whatever_died(redis_url: str, tmp_path: Path) -> None:
+    child = 'print("the child is", os.getpid(), "on", repr(os.environ["CUDA_VISIBLE_DEVICES"]), flush=True)\ntime.sleep(600)\n'
+    gpu = {"WORKER_QUEUES": "gpu,cpu", "WORKER_GPUS": "GPU-a,GPU-b", "WORKER_SLOTS": "2"}
+    with running_worker(redis_url, tmp_path, child, **gpu) as worker:
+        for _ in range(2):
+            worker.submit("slow", queue="gpu")
+        wait_until(lambda: worker.plane.log_text().count(" on ") == 2, "two children", worker.log)
+        lines = [line.split() for line in worker.plane.log_text().splitlines()]
+        assert {line[-1] for line in lines} == {"'GPU-a'", "'GPU-b'"}
+        pid, device = int(lines[0][3]), lines[0][-1]
+        os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+        worker.submit("slow", queue="gpu")
+        wait_until(lambda: worker.plane.log_text().count(" on ") == 3, "a third child", worker.log)
+        assert worker.plane.log_text().splitlines()[-1].endswith(device)
+
+
+def test_a_job_of_a_cpu_queue_sees_no_gpu(redis_url: str, tmp_path: Path) -> None:
+    child = 'print("on", repr(os.environ["CUDA_VISIBLE_DEVICES"]), flush=True)\nsay(event="result", peak_vram_bytes=7)\n'
+    gpu = {"WORKER_QUEUES": "gpu,cpu", "WORKER_GPUS": "0", "WORKER_SLOTS": "1"}
+    with running_worker(redis_url, tmp_path, child, **gpu) as worker:
+        worker.submit("quick", queue="cpu")
+        assert worker.plane.wait_for_finish().peak_vram_bytes == 7
+        assert worker.plane.log_text() == "on ''"

@@ -13,9 +13,9 @@ import typer
 
 from factories.client import (
     JOB_ID,
-    KEY,
     MASTER_ID,
     NOW,
+    PIPELINE_ID,
     QUANTIZED_ID,
     URL,
     FakeServer,
@@ -27,38 +27,42 @@ from factories.client import (
     job,
     lineage,
     page,
+    pipeline,
     problem,
+    step,
     succeeded,
     version,
 )
-from quantry.cli import context
 from quantry.cli import lineage as lineage_command
 from quantry.cli import main as command
 from quantry_core.jobs import EventKind, JobReason, JobStatus
 from quantry_core.keys import ApiKey, NewKey, Role
-from quantry_core.methods import METHODS, Method, MethodInfo
+from quantry_core.methods import METHODS, Environment, Method, MethodInfo
 from quantry_core.pages import Page
+from quantry_core.projects import Project, ProjectLimits
 from quantry_core.rollouts import Deployment
 from quantry_core.versions import Model
+from quantry_core.workers import Device, Worker
 
 JOB = f"/api/v1/jobs/{JOB_ID}"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
-    """A server that the command finds by the environment; no plugin is there."""
-    fake = FakeServer()
-    monkeypatch.setattr(context, "Client", fake.client)
-    monkeypatch.setattr(command, "entry_points", lambda group: [])
-    monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("QUANTRY_URL", URL)
-    monkeypatch.setenv("QUANTRY_API_KEY", KEY)
-    return fake
 
 
 def sent(server: FakeServer) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(server.requests[0].content)
     return document
+
+
+DEFAULTS: dict[str, Any] = {
+    "priority": 5,
+    "resource": None,
+    "queue": None,
+    "limits": {"time_s": None, "memory_bytes": None},
+    "not_before": None,
+    "labels": {},
+    "metadata": {},
+    "force": False,
+    "needs": [],
+}
 
 
 def run(*arguments: str) -> int:
@@ -81,8 +85,7 @@ def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.Cap
             "ignore": ["lm_head", "re:.*gate"],
             "calibration": {"datasets": ["plays", "psalms@2"], "num_samples": 32, "length_tokens": 128, "seed": 7},
         },
-        "priority": 1,
-    }
+    } | DEFAULTS | {"priority": 1}
     assert f"quantry jobs watch {JOB_ID}" in capsys.readouterr().out
 
 
@@ -156,7 +159,7 @@ def test_watching_a_job_that_fails(server: FakeServer, capsys: pytest.CaptureFix
     assert run("jobs", "watch", JOB_ID) == 1
     err = capsys.readouterr().err
     assert f"{JOB_ID} failed (gate_failed): perplexity rose by 9%" in err
-    assert f"quantry jobs log {JOB_ID}" in err
+    assert f"quantry jobs logs {JOB_ID}" in err
 
 
 def test_watching_for_programs(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +205,23 @@ MODEL = Model(id="mod_1", project_id="prj_1", name="bard", created_at=NOW, num_v
 DEPLOYMENT = Deployment(
     id="dep_1", project_id="prj_1", name="chat", current_release=None, active_rollout=None, replicas=[], is_stopped=True, created_at=NOW
 )
+PIPELINE = pipeline(step("import", JobStatus.SUCCEEDED))
+WORKER_ID = "wrk_" + "1" * 32
+WORKER = Worker(
+    id=WORKER_ID,
+    host="gpu-host",
+    pid=7,
+    version="0.1.0",
+    queues=["cpu", "gpu-80g"],
+    num_slots=2,
+    environments={Environment.ML: "a" * 64},
+    devices=[Device(id="0", name="H200", memory_bytes=150_000_000_000)],
+    is_alive=True,
+    job_ids=[JOB_ID],
+    started_at=NOW,
+    last_seen_at=NOW,
+)
+PROJECT = Project(id="prj_1", name="default", limits=ProjectLimits(max_running=4), num_waiting=1, num_queued=9, num_running=3)
 VERSION = version({"config.json": b"{}"})
 
 
@@ -210,6 +230,9 @@ def prepare_everything(server: FakeServer) -> None:
     server.on("GET", JOB, answer(job()))
     server.on("POST", f"{JOB}/cancel", answer(job(JobStatus.CANCELLED)))
     server.on("GET", f"{JOB}/log", lambda _request: httpx.Response(200, text="line\n"))
+    server.on("GET", "/api/v1/pipelines", page(PIPELINE))
+    server.on("GET", "/api/v1/workers", page(WORKER))
+    server.on("GET", "/api/v1/project", answer(PROJECT))
     server.on("GET", "/api/v1/models", page(MODEL))
     server.on("GET", "/api/v1/models/bard", answer(MODEL))
     server.on("GET", "/api/v1/versions", page(VERSION))
@@ -235,7 +258,10 @@ def prepare_everything(server: FakeServer) -> None:
         ("jobs list", [JOB_ID, "import", "queued", "bard <- /models/bard"]),
         (f"jobs show {JOB_ID}", [JOB_ID, "attempt", '"source":"/models/bard"']),
         (f"jobs cancel {JOB_ID}", [f"{JOB_ID} cancelled"]),
-        (f"jobs log {JOB_ID}", ["line"]),
+        (f"jobs logs {JOB_ID} --tail 5", ["line"]),
+        ("pipelines list", ["compare", "succeeded", "1 succeeded", PIPELINE_ID]),
+        ("workers list", [WORKER_ID, "gpu-host pid 7", "there", "cpu, gpu-80g", "1 of 2 busy", "0 H200 150.0 GB", "ml"]),
+        ("project show", ["default", "3 of at most 4", "9", "1"]),
         ("models list", ["bard", "2", QUANTIZED_ID]),
         ("models show bard", ["bard", MASTER_ID]),
         ("versions list --model bard", ["bard@1", "master", MASTER_ID]),

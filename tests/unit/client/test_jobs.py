@@ -59,6 +59,31 @@ def test_events_after_the_last_one_end_at_once() -> None:
     server.on("GET", f"{JOB}/events", event_stream())
     server.on("GET", JOB, answer(succeeded()))
     assert list(server.client().jobs.events(JOB_ID, after=3)) == []
+    assert server.slept_s == []
+
+
+def test_a_stream_that_ends_too_early_while_the_job_ends_loses_nothing() -> None:
+    server = FakeServer()
+    server.on("GET", f"{JOB}/events", event_stream(RUNNING), event_stream(HALF, DONE))
+    server.on("GET", JOB, answer(succeeded()))
+    assert list(server.client().jobs.events(JOB_ID)) == [RUNNING, HALF, DONE]
+
+
+def test_only_some_kinds_of_events() -> None:
+    server = FakeServer()
+    server.on("GET", f"{JOB}/events", event_stream(HALF))
+    server.on("GET", JOB, answer(succeeded()))
+    assert list(server.client().jobs.events(JOB_ID, kinds=[EventKind.LOG, EventKind.PROGRESS])) == [HALF, HALF]
+    assert server.requests[0].url.params.get_list("kind") == ["log", "progress"]
+    assert server.requests[-1].url.params["after"] == "2"
+
+
+def test_an_event_that_lies_in_the_future_is_refused_at_once() -> None:
+    server = FakeServer()
+    server.on("GET", f"{JOB}/events", problem(422, "invalid-input", "there is no event 99, the last is 3"))
+    with pytest.raises(ApiError, match="the last is 3"):
+        list(server.client().jobs.events(JOB_ID, after=99))
+    assert len(server.requests) == 1
 
 
 def test_a_gateway_without_its_api_is_waited_for() -> None:
@@ -66,6 +91,22 @@ def test_a_gateway_without_its_api_is_waited_for() -> None:
     away = [problem(503, "unavailable", "away", retry_after="1")] * 6
     server.on("GET", f"{JOB}/events", *away, event_stream(DONE))
     assert list(server.client().jobs.events(JOB_ID)) == [DONE]
+
+
+def test_a_server_that_is_started_again_is_waited_for() -> None:
+    server = FakeServer()
+    away = [failing(httpx.ConnectError)] * 12
+    server.on("GET", f"{JOB}/events", event_stream(RUNNING), *away, event_stream(HALF, DONE))
+    server.on("GET", JOB, *away, answer(job(JobStatus.RUNNING)))
+    assert list(server.client().jobs.events(JOB_ID)) == [RUNNING, HALF, DONE]
+
+
+def test_a_server_that_was_never_there_is_not_waited_for() -> None:
+    server = FakeServer()
+    server.on("GET", f"{JOB}/events", failing(httpx.ConnectError))
+    with pytest.raises(ServerUnreachable):
+        list(server.client().jobs.events(JOB_ID))
+    assert sum(server.slept_s) < 5
 
 
 def test_a_server_that_stays_away_ends_the_wait() -> None:
@@ -114,12 +155,12 @@ def test_wait_gives_up_in_time() -> None:
     server.on("GET", JOB, answer(job(JobStatus.RUNNING)))
     with pytest.raises(WaitTimedOut, match=r"still running after 2\.5 s") as late:
         timed_jobs(server).wait(JOB_ID, timeout_s=2.5)
-    assert late.value.job.status is JobStatus.RUNNING
+    assert late.value.last_seen.status is JobStatus.RUNNING
     assert sum(server.slept_s) == 2.5
 
 
 def test_the_log_is_text() -> None:
     server = FakeServer()
     server.on("GET", f"{JOB}/log", lambda _request: httpx.Response(200, text="--- attempt 1 ---\nä\n"))
-    assert server.client().jobs.log(JOB_ID, attempt=1) == "--- attempt 1 ---\nä\n"
-    assert dict(server.requests[0].url.params) == {"attempt": "1"}
+    assert server.client().jobs.log(JOB_ID, attempt=1, tail=7) == "--- attempt 1 ---\nä\n"
+    assert dict(server.requests[0].url.params) == {"attempt": "1", "tail": "7"}

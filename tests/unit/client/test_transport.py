@@ -5,10 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from factories.client import JOB_ID, KEY, Answer, FakeServer, answer, failing, job, page, problem
+from factories.client import JOB_ID, KEY, Answer, Breaking, FakeServer, answer, failing, job, page, problem
 from quantry import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
 from quantry.transport import MAX_ATTEMPTS, is_loopback
 from quantry_core.jobs import ImportSpec, JobStatus, JobType
+from quantry_core.keys import Role
 
 JOB = f"/api/v1/jobs/{JOB_ID}"
 SPEC = ImportSpec(model="bard", source="/models/bard")
@@ -83,19 +84,92 @@ def test_a_503_that_stays_is_raised() -> None:
     assert len(server.requests) == MAX_ATTEMPTS
 
 
+KEYS = "/api/v1/keys"
+
+
 @pytest.mark.parametrize("fault", [failing(httpx.ReadError), problem(503, "unavailable", "away")])
-def test_a_submission_is_never_sent_twice_once_it_may_have_arrived(fault: Answer) -> None:
+def test_what_may_be_done_twice_is_never_sent_again_once_it_may_have_arrived(fault: Answer) -> None:
     server = FakeServer()
-    server.on("POST", "/api/v1/jobs", fault, answer(job(), 201))
+    server.on("POST", KEYS, fault)
     with pytest.raises((ServerUnreachable, ApiError)):
-        server.client().jobs.submit(SPEC)
+        server.client().keys.create("ci", Role.VIEWER)
     assert len(server.requests) == 1
 
 
-def test_a_submission_that_cannot_have_arrived_is_sent_again() -> None:
+IN_FLIGHT = problem(409, "idempotency-key-in-flight", "it is being worked on", retry_after="1")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        failing(httpx.ConnectError),
+        failing(httpx.ReadError),
+        failing(httpx.RemoteProtocolError),
+        problem(503, "unavailable", "away"),
+        IN_FLIGHT,
+    ],
+)
+def test_a_submission_is_sent_again_under_the_same_key(fault: Answer) -> None:
     server = FakeServer()
-    server.on("POST", "/api/v1/jobs", failing(httpx.ConnectError), answer(job(), 201))
+    server.on("POST", "/api/v1/jobs", fault, fault, answer(job(), 201))
     assert server.client().jobs.submit(SPEC) == job()
+    keys = [request.headers["idempotency-key"] for request in server.requests]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert len({request.content for request in server.requests}) == 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
+    server = FakeServer()
+    broken = httpx.Response(201, stream=Breaking(b'{"id": "job_'))
+    server.on("POST", "/api/v1/jobs", lambda _request: broken, answer(job(), 201))
+    assert server.client().jobs.submit(SPEC) == job()
+
+
+def test_each_submission_has_a_key_of_its_own_unless_it_is_given_one() -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    for key in (None, None, "monday"):
+        server.client().jobs.submit(SPEC, idempotency_key=key)
+    first, second, third = (request.headers["idempotency-key"] for request in server.requests)
+    assert len(first) >= 32
+    assert first != second
+    assert third == "monday"
+
+
+def test_a_key_that_is_in_flight_for_ever_is_told() -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", IN_FLIGHT)
+    with pytest.raises(ApiError, match="being worked on"):
+        server.client().jobs.submit(SPEC)
+    assert server.slept_s == [1.0] * (MAX_ATTEMPTS - 1)
+
+
+@pytest.mark.parametrize(("fault", "is_told"), [(httpx.ReadError, True), (httpx.ReadTimeout, True), (httpx.ConnectError, False)])
+def test_a_submission_that_may_have_arrived_leaves_its_key(fault: type[httpx.TransportError], is_told: bool) -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", failing(fault))
+    with pytest.raises(ServerUnreachable) as lost:
+        server.client().jobs.submit(SPEC)
+    assert lost.value.idempotency_key == (server.requests[0].headers["idempotency-key"] if is_told else None)
+
+
+@pytest.mark.parametrize("refusal", [problem(503, "unavailable", "away"), IN_FLIGHT])
+def test_a_lost_answer_before_refusals_leaves_its_key_too(refusal: Answer) -> None:
+    server = FakeServer()
+    server.on("POST", "/api/v1/jobs", failing(httpx.ReadError), refusal)
+    with pytest.raises(ServerUnreachable) as lost:
+        server.client().jobs.submit(SPEC)
+    assert len(server.requests) == MAX_ATTEMPTS
+    assert lost.value.idempotency_key == server.requests[0].headers["idempotency-key"]
+
+
+def test_a_conflict_of_another_kind_is_told_at_once() -> None:
+    server = FakeServer()
+    server.on("POST", f"{JOB}/retry", problem(409, "conflict", "it has not ended"))
+    with pytest.raises(ApiError, match="not ended"):
+        server.client().jobs.retry(JOB_ID)
+    assert len(server.requests) == 1
 
 
 def test_a_cancel_may_be_repeated() -> None:

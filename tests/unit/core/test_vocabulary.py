@@ -13,8 +13,8 @@ from quantry_core.errors import IllegalTransition, InvalidInput, UnknownMethod, 
 from quantry_core.ids import IdPrefix, is_id, new_id, uuid7
 from quantry_core.jobs import (
     FINAL_STATUSES,
-    JOB_QUEUES,
     REASONS,
+    RETRIES,
     SPECS,
     TRANSITIONS,
     JobReason,
@@ -100,8 +100,8 @@ def test_every_pair_of_rollout_states_is_legal_or_raises() -> None:
 
 
 def test_tables_cover_their_enums() -> None:
-    assert set(REASONS) == set(JobReason)
-    assert set(SPECS) == set(JOB_QUEUES) == set(JobType)
+    assert set(REASONS) == set(RETRIES) == set(JobReason)
+    assert set(SPECS) == set(JobType)
     assert set(METHODS) == set(Method)
     assert set(TRANSITIONS) == set(JobStatus)
 

@@ -61,6 +61,8 @@ class FakeDatabase:
         await self.ping()
         yield FakeUnitOfWork(self.identities)
 
+    glance = begin
+
     async def ping(self) -> None:
         if self.is_away:
             raise Unavailable("the database did not answer; try again")

@@ -14,7 +14,7 @@ from quantry_local.ports import Ports
 from quantry_local.secret_values import FILE_NAME, load_secrets, save_secrets
 from quantry_local.state import CLIENT_FILE, PORTS_FILE, ClientFile, load_ports, locked, save_client_file, save_ports
 
-PORTS = Ports(gateway=1, redis=2, s3=3, registry=4, api=5, deploy=6)
+PORTS = Ports(gateway=1, redis=2, s3=3, registry=4, api=5, deploy=6, dashboard=7)
 
 
 def mode(path: Path) -> int:
@@ -50,6 +50,11 @@ def test_ports_are_remembered_and_a_damaged_file_is_as_none(tmp_path: Path) -> N
     assert load_ports(tmp_path) == PORTS
     (tmp_path / PORTS_FILE).write_text('{"gateway": 1}')
     assert load_ports(tmp_path) is None
+
+
+def test_the_ports_of_a_stack_without_a_dashboard_are_kept(tmp_path: Path) -> None:
+    (tmp_path / PORTS_FILE).write_text('{"gateway": 1, "redis": 2, "s3": 3, "registry": 4, "api": 5, "deploy": 6}')
+    assert load_ports(tmp_path) == PORTS.model_copy(update={"dashboard": 0})
 
 
 def test_the_client_file_is_what_the_sdk_reads(tmp_path: Path) -> None:

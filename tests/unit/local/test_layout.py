@@ -43,7 +43,7 @@ def layout_of(state_dir: Path, account: Account | None = None) -> Layout:
     return Layout(
         folders=Folders(state_dir, account, state_dir / "postgres", state_dir / "run"),
         installation=Installation(Path("/opt/q"), Path("/opt/q/light"), Path("/opt/q/ml"), Path("/opt/q/engine"), Path("/opt/q/serve.py")),
-        ports=Ports(gateway=8321, redis=1001, s3=1002, registry=1003, api=1004, deploy=1005),
+        ports=Ports(gateway=8321, redis=1001, s3=1002, registry=1003, api=1004, deploy=1005, dashboard=1006),
         secrets=SECRETS,
         import_roots=[Path("/opt/q/examples"), Path("/models")],
         settings={"QUANTRY_LEASE_S": "10"},
@@ -58,11 +58,11 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_parts_start_from_the_servers_up_and_stop_the_other_way_round(layout: Layout) -> None:
     names = [part.name for part in layout.parts()]
-    assert names == ["postgres", "redis", "s3", "registry", "api", "gateway", "worker", "deploy"]
+    assert names == ["postgres", "redis", "s3", "registry", "api", "gateway", "worker", "deploy", "dashboard"]
     stopped = [name for stage in STOP_ORDER for name in stage]
     assert sorted(stopped) == sorted(names)
     place = {name: stopped.index(name) for name in names}
-    assert place["worker"] < place["gateway"] < place["api"] < place["postgres"]
+    assert max(place["worker"], place["dashboard"]) < place["gateway"] < place["api"] < place["postgres"]
 
 
 def test_no_secret_stands_in_a_command_line(layout: Layout) -> None:
@@ -77,8 +77,8 @@ def test_each_part_gets_only_the_secrets_it_needs(layout: Layout) -> None:
     }
     assert holders == {
         "secret-redis": {"api", "worker"},
-        "access-key": {"s3", "registry", "worker", "deploy"},
-        "secret-s3": {"s3", "registry", "worker", "deploy"},
+        "access-key": {"s3", "registry", "api", "worker", "deploy"},
+        "secret-s3": {"s3", "registry", "api", "worker", "deploy"},
         "secret-admin": set(),
         "secret-worker": {"worker"},
         "secret-gateway": {"gateway"},

@@ -12,7 +12,7 @@ from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.jobs import EvaluateSpec, InputRole, Job, JobInput, JobReason, JobSpec, JobStatus
 from quantry_core.versions import EdgeRole, EvidenceDraft, EvidenceKind, LineageEdge, Verdict, VersionState
-from quantry_store.transactions.finish import Ending, check_report, decide_ending
+from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.made_versions import lineage_of
 
 GATE = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)
@@ -112,7 +112,25 @@ def test_reports_that_do_not_fit(spec: JobSpec, finish: FinishRequest, words: st
     ],
 )
 def test_endings(cancel_requested: bool, finish: FinishRequest, ending: Ending) -> None:
-    assert decide_ending(job_of(import_spec(), cancel_requested=cancel_requested), finish) == ending
+    assert decide_ending(job_of(import_spec(), cancel_requested=cancel_requested), finish, 0.5) == ending
+
+
+@pytest.mark.parametrize(
+    ("retries", "reason", "ending"),
+    [
+        ({}, JobReason.OUT_OF_MEMORY, Ending(JobStatus.WAITING, JobReason.OUT_OF_MEMORY, "m", 1.5)),
+        ({JobReason.OUT_OF_MEMORY: 1}, JobReason.OUT_OF_MEMORY, Ending(JobStatus.WAITING, JobReason.OUT_OF_MEMORY, "m", 6.0)),
+        ({JobReason.OUT_OF_MEMORY: 2}, JobReason.OUT_OF_MEMORY, Ending(JobStatus.FAILED, JobReason.OUT_OF_MEMORY, "m")),
+        ({JobReason.OUT_OF_MEMORY: 2}, JobReason.INTERNAL, Ending(JobStatus.WAITING, JobReason.INTERNAL, "m", 3.0)),
+        ({JobReason.INTERNAL: 1}, JobReason.INTERNAL, Ending(JobStatus.FAILED, JobReason.INTERNAL, "m")),
+        ({}, JobReason.GATE_FAILED, Ending(JobStatus.FAILED, JobReason.GATE_FAILED, "m")),
+    ],
+)
+def test_failures_that_are_tried_again(retries: dict[JobReason, int], reason: JobReason, ending: Ending) -> None:
+    # Half of the backoff is fixed, and of the random half the draw takes half: 3/4 of 2, 8 and 4 seconds.
+    finish = report(Outcome.FAILED, reason, message="m")
+    assert decide_ending(job_of(import_spec(), retries=retries), finish, 0.5) == ending
+    assert decide_ending(job_of(import_spec(), retries=retries, cancel_requested=True), finish, 0.5).status is JobStatus.CANCELLED
 
 
 def test_lineage_has_each_input_once_and_only_what_went_into_it() -> None:

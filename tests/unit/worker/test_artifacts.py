@@ -147,6 +147,14 @@ def test_a_link_out_of_the_output_is_refused(artifacts: Artifacts, store: Store,
     assert store.staged == {}
 
 
+def test_a_seal_whose_connection_broke_is_tried_again(artifacts: Artifacts, control: FakeControl, tmp_path: Path, guard: Guard) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "config.json").write_bytes(b"{}")
+    control.troubles["seal"] = [Unavailable("cut")]
+    artifacts.push("job_1", 1, tmp_path / "output", guard)
+    assert len(control.seals) == 1
+
+
 @pytest.mark.parametrize("error", [SealRefused("other bytes"), StaleAttempt("not yours")])
 def test_a_refused_seal_is_not_tried_again(
     artifacts: Artifacts, control: FakeControl, tmp_path: Path, guard: Guard, error: QuantryError

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from factories.child_python import write_script
 from quantry_core.jobs import JobReason
 from quantry_worker.child_process import TAIL_LINES, ChildCommand, ChildExit, run_child
+from quantry_worker.family import Family
 from quantry_worker.guard import StopReason
 from quantry_worker.protocol import ChildProgress
 
@@ -41,7 +43,7 @@ def num_descriptors() -> int:
 
 def run(directory: Path, body: str, ears: Ears | None = None) -> ChildExit:
     command = ChildCommand([sys.executable, str(write_script(directory, body))], {"PATH": os.defpath}, directory)
-    return run_child(command, ears or Ears(), lambda: None, grace_s={})
+    return run_child(command, ears or Ears(), lambda _: None, grace_s={})
 
 
 def run_until(directory: Path, body: str, reason: StopReason, *, grace_s: float) -> tuple[ChildExit, Ears, float]:
@@ -49,7 +51,7 @@ def run_until(directory: Path, body: str, reason: StopReason, *, grace_s: float)
     ears = Ears()
     asked_at: list[float] = []
 
-    def stop_reason() -> StopReason | None:
+    def stop_reason(_resident_bytes: int) -> StopReason | None:
         if not ears.fractions:
             return None
         asked_at.append(time.monotonic())
@@ -126,10 +128,63 @@ def test_nothing_the_child_started_is_left(tmp_path: Path) -> None:
     child = run(tmp_path, body, ears)
     assert child.result is not None
     assert time.monotonic() - began < 10
-    pid = int(ears.logs[0])
+    wait_until_dead([int(ears.logs[0])])
+
+
+OF_ITS_OWN_SESSION = """
+APART = subprocess.Popen(["sleep", "60"], start_new_session=True)
+NEST = "import subprocess, time; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True); time.sleep(60)"
+inner = subprocess.Popen([sys.executable, "-c", NEST], start_new_session=True, stdout=subprocess.PIPE, text=True)
+print(APART.pid, inner.pid, int(inner.stdout.readline()), flush=True)
+"""
+"""Starts a child, another one and its child, each with a session of its own; their pids are its first line."""
+
+
+def wait_until_dead(pids: Iterable[int]) -> None:
     give_up_at = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
         assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+def test_what_left_the_session_is_ended_with_a_child_that_is_stopped(tmp_path: Path) -> None:
+    _, ears, _ = run_until(tmp_path, OF_ITS_OWN_SESSION + "progress(1)\ntime.sleep(60)", StopReason.CANCELLED, grace_s=30)
+    pids = [int(pid) for pid in ears.logs[0].split()]
+    assert len(pids) == 3
+    wait_until_dead(pids)
+
+
+def test_what_left_the_session_is_ended_with_a_child_that_has_ended(tmp_path: Path) -> None:
+    ears = Ears()
+    # Longer than the supervisor waits between two looks.
+    child = run(tmp_path, OF_ITS_OWN_SESSION + "time.sleep(1)\nsay(event='result')", ears)
+    assert child.result is not None
+    wait_until_dead(int(pid) for pid in ears.logs[0].split())
+
+
+def test_a_process_with_the_pid_of_a_member_that_has_ended_is_left_alone() -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleeper, start_new_session=True) as leader, subprocess.Popen(sleeper) as stranger:
+        family = Family(leader.pid)
+        (member,) = family.members()
+        # As if the pid of a member had been given to the stranger since the last look.
+        family._known = frozenset({member, member._replace(pid=stranger.pid, started_ticks=member.started_ticks - 1)})
+        family.kill()
+        assert leader.wait(5) == -signal.SIGKILL
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_child_that_cannot_be_watched_is_not_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError("too many open files")
+
+    before = num_descriptors()
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        run(tmp_path, "time.sleep(60)")
+    assert num_descriptors() == before
+    assert [one for one in psutil.Process().children() if str(tmp_path) in " ".join(one.cmdline())] == []
 
 
 def test_a_cancel_lets_the_child_say_goodbye(tmp_path: Path) -> None:
@@ -152,6 +207,42 @@ def test_a_child_that_does_not_listen_is_killed_after_its_grace(tmp_path: Path) 
     child, _, seconds = run_until(tmp_path, body, StopReason.CANCELLED, grace_s=0.5)
     assert child.return_code == -signal.SIGKILL
     assert 0.4 < seconds < 10
+
+
+FAMILY_THAT_DOES_NOT_LISTEN = """
+IGNORE = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+NEST = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {IGNORE!r}], stdout=subprocess.PIPE); p.stdout.read(2);"
+NEST += "print(p.pid, flush=True);" + IGNORE
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+inner = subprocess.Popen([sys.executable, "-c", NEST], stdout=subprocess.PIPE, text=True)
+print(os.getpid(), inner.pid, int(inner.stdout.readline()), flush=True)
+inner.stdout.readline()
+progress(1)
+time.sleep(60)
+"""
+"""A child, its child and its grandchild, none of which ends for SIGTERM; their pids are its first line."""
+
+
+def test_no_descendant_outlives_its_grace(tmp_path: Path) -> None:
+    child, ears, _ = run_until(tmp_path, FAMILY_THAT_DOES_NOT_LISTEN, StopReason.CANCELLED, grace_s=0.3)
+    assert child.return_code == -signal.SIGKILL
+    pids = [int(pid) for pid in ears.logs[0].split()]
+    assert len(pids) == 3
+    wait_until_dead(pids)
+
+
+def test_the_question_is_asked_with_what_the_family_holds(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop_reason(resident_bytes: int) -> StopReason | None:
+        seen.append(resident_bytes)
+        return StopReason.OUT_OF_MEMORY if resident_bytes > 200_000_000 else None
+
+    body = "held = bytearray(b'x' * 250_000_000); time.sleep(60)"
+    command = ChildCommand([sys.executable, str(write_script(tmp_path, body))], {"PATH": os.defpath}, tmp_path)
+    child = run_child(command, Ears(), stop_reason, grace_s={StopReason.OUT_OF_MEMORY: 5})
+    assert child.return_code == -signal.SIGTERM
+    assert max(seen) == child.peak_memory_bytes > 200_000_000
 
 
 def test_a_lost_lease_gives_no_grace(tmp_path: Path) -> None:
@@ -177,7 +268,7 @@ def test_only_the_given_environment_reaches_the_child(tmp_path: Path, monkeypatc
 def test_a_child_that_cannot_be_started_leaves_no_descriptor_open(tmp_path: Path) -> None:
     before = num_descriptors()
     with pytest.raises(FileNotFoundError):
-        run_child(ChildCommand(["/nowhere/python"], {}, tmp_path), Ears(), lambda: None, grace_s={})
+        run_child(ChildCommand(["/nowhere/python"], {}, tmp_path), Ears(), lambda _: None, grace_s={})
     assert num_descriptors() == before
 
 
@@ -192,7 +283,28 @@ def test_launch_refuses_to_outlive_another_parent(tmp_path: Path) -> None:
     assert subprocess.run(launch, cwd=tmp_path, check=False).returncode == 137
 
 
+def test_launch_offers_the_child_to_the_kernel_first(tmp_path: Path) -> None:
+    (tmp_path / "a_child.py").write_text("print(open('/proc/self/oom_score_adj').read().strip())\n")
+    launch = [sys.executable, "-m", "quantry_worker.launch", str(os.getpid()), "a_child"]
+    assert subprocess.run(launch, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "1000\n"
+
+
 def test_launch_runs_the_module_as_python_would(tmp_path: Path) -> None:
     (tmp_path / "a_child.py").write_text("import sys\nassert __name__ == '__main__'\nprint(sys.argv[1:])\n")
     launch = [sys.executable, "-m", "quantry_worker.launch", str(os.getpid()), "a_child", "task.json"]
     assert subprocess.run(launch, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "['task.json']\n"
+
+
+def test_launch_keeps_the_orphans_of_what_the_child_starts(tmp_path: Path) -> None:
+    daemon = (
+        "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nwhile os.getppid() == {parent}: time.sleep(0.01)\nprint(os.getppid())"
+    )
+    body = f"""import os, subprocess, sys
+daemon = {daemon!r}.replace('{{parent}}', 'first')
+daemon = daemon.replace("import os, time", "import os, time; first = os.getpid()")
+first = subprocess.run([sys.executable, "-c", daemon], stdout=subprocess.PIPE, text=True)
+print(int(first.stdout) == os.getpid())
+"""
+    (tmp_path / "a_child.py").write_text(body)
+    launch = [sys.executable, "-m", "quantry_worker.launch", str(os.getpid()), "a_child"]
+    assert subprocess.run(launch, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "True\n"

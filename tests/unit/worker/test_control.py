@@ -18,11 +18,14 @@ from quantry_core.errors import (
     all_error_types,
 )
 from quantry_core.execution import FinishRequest, HeartbeatRequest, NextRequest, Outcome
-from quantry_core.jobs import JobReason, Queue
+from quantry_core.jobs import CPU_QUEUE, JobReason
 from quantry_core.versions import ManifestFile, SealRequest
+from quantry_core.workers import WorkerHello
 from quantry_worker.control import HttpControl
 
-NEXT = NextRequest(queue=Queue.CPU, worker_id="host:1")
+NEXT = NextRequest(queue=CPU_QUEUE, worker_id="wrk_" + "0" * 32)
+
+HELLO = WorkerHello(host="a", pid=1, version="1", queues=["cpu"], num_slots=1, environments={})
 
 
 def control(handler: Callable[[httpx.Request], httpx.Response]) -> HttpControl:
@@ -59,12 +62,14 @@ def test_each_request_goes_to_its_place() -> None:
         return httpx.Response(200, content=answers.get(request.url.path.rpartition("/")[2], digest))
 
     client = control(handler)
+    client.hello(NEXT.worker_id, HELLO, 5)
     assert client.heartbeat("job_1", HeartbeatRequest(attempt=1), 5).cancel_requested
-    client.finish("job_1", FinishRequest(attempt=1, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST))
+    client.finish("job_1", FinishRequest(attempt=1, outcome=Outcome.RELEASED, reason=JobReason.WORKER_LOST), 5)
     assert (
         client.seal(SealRequest(job_id="job_1", attempt=1, files=[ManifestFile(path="a", size_bytes=1, sha256="0" * 64)])).num_sealed == 1
     )
     assert paths == [
+        f"PUT /api/v1/execution/workers/{NEXT.worker_id}",
         "POST /api/v1/execution/jobs/job_1/heartbeat",
         "POST /api/v1/execution/jobs/job_1/finish",
         "POST /api/v1/seals",

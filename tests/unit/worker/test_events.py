@@ -8,9 +8,10 @@ import pytest
 from factories.fake_control import FakeControl
 from quantry_core.errors import InvalidInput, StaleAttempt, Unavailable
 from quantry_core.execution import MAX_EVENTS_PER_POST, EventsRequest
-from quantry_core.jobs import EventKind, Progress
-from quantry_worker.events import BATCH_EVENTS, MAX_LOG_LINES, MAX_NOTES, EventBuffer
+from quantry_core.jobs import EventKind
+from quantry_worker.events import BATCH_EVENTS, FLUSH_INTERVAL_S, LAST_LOG_LINES, MAX_LOG_LINES, MAX_NOTES, EventBuffer
 from quantry_worker.guard import Guard, StopReason
+from quantry_worker.progress import Pace
 from quantry_worker.protocol import ChildProgress
 
 
@@ -22,10 +23,10 @@ class BlockedControl(FakeControl):
         self.is_posting = threading.Event()
         self.release = threading.Event()
 
-    def events(self, job_id: str, request: EventsRequest) -> None:
+    def events(self, job_id: str, request: EventsRequest, timeout_s: float) -> None:
         self.is_posting.set()
         assert self.release.wait(5)
-        super().events(job_id, request)
+        super().events(job_id, request, timeout_s)
 
 
 class World:
@@ -34,8 +35,7 @@ class World:
     def __init__(self, control: FakeControl | None = None) -> None:
         self.control = control or FakeControl()
         self.guard = Guard(lease_s=60, since=0, is_draining=lambda: False, clock=lambda: 0)
-        self.progress: list[Progress] = []
-        self.events = EventBuffer(self.control, "job_1", 2, self.guard, self.progress.append)
+        self.events = EventBuffer(self.control, "job_1", 2, self.guard, Pace(lambda: 0))
 
 
 @pytest.fixture
@@ -58,14 +58,29 @@ def test_nothing_is_posted_when_nothing_was_said(world: World) -> None:
     assert world.control.posted == []
 
 
-def test_a_log_has_a_limit_and_says_so_once(world: World) -> None:
-    for number in range(MAX_LOG_LINES + 500):
+def test_of_a_long_log_the_beginning_and_the_end_are_kept(world: World) -> None:
+    num_lines = MAX_LOG_LINES + LAST_LOG_LINES + 300
+    for number in range(num_lines):
         world.events.log(str(number))
-    world.events.flush()
+    assert world.events.flush()
     assert len(world.control.said(EventKind.LOG)) == MAX_LOG_LINES
+    assert world.events.end()
+    kept = [*range(MAX_LOG_LINES), *range(num_lines - LAST_LOG_LINES, num_lines)]
+    assert world.control.said(EventKind.LOG) == [str(number) for number in kept]
     notes = world.control.said(EventKind.NOTE)
-    assert len(notes) == 1
+    assert len(notes) == 2
     assert str(MAX_LOG_LINES) in notes[0]
+    assert notes[1] == "300 log lines are left out here"
+    last = world.control.posted[-LAST_LOG_LINES // BATCH_EVENTS - 1].events[0]
+    assert last.data["text"] == notes[1]
+
+
+def test_of_a_log_that_is_a_little_too_long_nothing_is_left_out(world: World) -> None:
+    for number in range(MAX_LOG_LINES + 7):
+        world.events.log(str(number))
+    assert world.events.end()
+    assert world.control.said(EventKind.LOG) == [str(number) for number in range(MAX_LOG_LINES + 7)]
+    assert len(world.control.said(EventKind.NOTE)) == 1
 
 
 def test_notes_have_a_limit_too(world: World) -> None:
@@ -85,6 +100,54 @@ def test_what_could_not_be_posted_is_posted_later_in_order(world: World) -> None
     assert world.control.said(EventKind.LOG) == lines
 
 
+def test_the_end_waits_for_a_control_plane_that_is_away(world: World) -> None:
+    world.control.troubles["events"] = [Unavailable("away"), Unavailable("away")]
+    pauses_s: list[float] = []
+    world.events.log("last words")
+    assert world.events.end(sleep=pauses_s.append)
+    assert world.control.said(EventKind.LOG) == ["last words"]
+    assert pauses_s == [FLUSH_INTERVAL_S, FLUSH_INTERVAL_S]
+
+
+@pytest.mark.parametrize("reason", [StopReason.LEASE_LOST, StopReason.DRAINING])
+def test_the_end_waits_no_longer_than_the_attempt_may(world: World, reason: StopReason) -> None:
+    world.control.troubles["events"] = [Unavailable("away"), Unavailable("away")]
+    pauses_s: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses_s.append(seconds)
+        world.guard.mark(reason)
+
+    world.events.log("last words")
+    assert not world.events.end(sleep=pause)
+    assert len(pauses_s) == 1
+    assert world.control.posted == []
+
+
+def test_a_batch_is_sent_again_as_it_was_with_the_offset_it_had(world: World) -> None:
+    world.events.log("first")
+    assert world.events.flush()
+    world.control.troubles["events"] = [Unavailable("away")]
+    world.events.log("second")
+    world.events.progress(ChildProgress(phase="work", fraction=0.1))
+    assert not world.events.flush()
+    world.events.log("third")
+    world.events.progress(ChildProgress(phase="work", fraction=0.2))
+    assert world.events.flush()
+    assert [(request.offset, len(request.events)) for request in world.control.posted] == [(0, 1), (1, 2), (3, 2)]
+    kinds = [[event.kind for event in request.events] for request in world.control.posted]
+    assert kinds == [[EventKind.LOG], [EventKind.LOG, EventKind.PROGRESS], [EventKind.LOG, EventKind.PROGRESS]]
+    fractions = [event.data["fraction"] for request in world.control.posted for event in request.events if event.kind is EventKind.PROGRESS]
+    assert fractions == [0.1, 0.2]
+
+
+def test_nothing_is_posted_once_the_lease_is_lost(world: World) -> None:
+    world.events.log("late")
+    world.guard.mark(StopReason.LEASE_LOST)
+    assert not world.events.end()
+    assert world.control.posted == []
+
+
 def test_what_is_refused_is_dropped(world: World) -> None:
     world.control.troubles["events"] = [InvalidInput("no")]
     world.events.log("first")
@@ -92,6 +155,7 @@ def test_what_is_refused_is_dropped(world: World) -> None:
     world.events.log("second")
     assert world.events.flush()
     assert world.control.said(EventKind.LOG) == ["second"]
+    assert world.control.posted[0].offset == 0
 
 
 def test_a_stale_answer_ends_the_attempt(world: World) -> None:
@@ -106,13 +170,12 @@ def test_only_the_newest_progress_is_posted(world: World) -> None:
         world.events.progress(ChildProgress(phase="work", fraction=step / 10))
     world.events.flush()
     posted = [event.data for request in world.control.posted for event in request.events]
-    assert posted == [{"phase": "work", "fraction": 0.9, "detail": ""}]
-    assert [progress.fraction for progress in world.progress] == [step / 10 for step in range(10)]
+    assert [data["fraction"] for data in posted] == [0.9]
 
 
 def test_control_characters_are_gone(world: World) -> None:
     world.events.note("a\0b")
-    world.events.progress(ChildProgress(phase="a\0b", fraction=0, detail="c\0d"))
+    world.events.progress(ChildProgress(phase="a\0b", fraction=0, detail="c\0d", done=1, total=2, unit="e\0f"))
     world.events.flush()
     assert "\\u0000" not in "".join(request.model_dump_json() for request in world.control.posted)
 

@@ -82,3 +82,10 @@ def test_a_worker_that_shuts_down_does_not_wait_for_long(world: World) -> None:
 def test_a_worker_that_shuts_down_tries_at_least_once(world: World) -> None:
     world.is_draining = True
     assert world.deliver(SUCCESS)
+
+
+@pytest.mark.parametrize("reason", [StopReason.TIMED_OUT, StopReason.OUT_OF_MEMORY, StopReason.CANCELLED])
+def test_the_end_of_a_stopped_attempt_is_told_as_long_as_its_lease_holds(world: World, reason: StopReason) -> None:
+    world.guard.mark(reason)
+    world.control.troubles["finish"] = [Unavailable("away")] * 20
+    assert world.deliver(FAILURE)

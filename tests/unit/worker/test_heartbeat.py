@@ -4,11 +4,14 @@ import time
 
 import pytest
 
+from factories.control_plane import lease_of, running_job
 from factories.fake_control import FakeControl
 from quantry_core.errors import QuantryError, StaleAttempt, Unavailable
-from quantry_core.jobs import Progress
-from quantry_worker.guard import Guard, StopReason
-from quantry_worker.heartbeat import PROGRESS_BEAT_S, RETRY_S, Heartbeat
+from quantry_worker.guard import POLL_S, Guard, StopReason
+from quantry_worker.heartbeat import RETRY_S, Heartbeat
+from quantry_worker.settings import WorkerSettings
+
+GRACE_S: float = WorkerSettings.model_fields["cancel_grace_s"].default
 
 
 class World:
@@ -81,16 +84,16 @@ def test_a_cancel_request_is_heard(world: World) -> None:
     assert world.guard.reason() is StopReason.CANCELLED
 
 
-def test_new_progress_is_told_early_but_not_more_often_than_every_two_seconds(world: World) -> None:
-    for step in range(32):
-        world.heartbeat.report(Progress(phase="work", fraction=step / 32))
-        world.move(0.125)
-    assert len(world.control.heartbeats) <= 4 / PROGRESS_BEAT_S
-    world.move(2.5)
-    last = world.control.heartbeats[-1].progress
-    assert last is not None
-    assert last.fraction == 31 / 32
-    assert world.move(7) == 0
+def test_a_cancel_is_heard_and_done_within_ten_seconds_in_the_worst_case() -> None:
+    lease = lease_of(running_job())
+    assert lease.heartbeat_s + 2 * POLL_S + GRACE_S < 10
+
+
+def test_a_process_that_slept_past_its_lease_does_not_beat(world: World) -> None:
+    world.now += 3600
+    world.heartbeat.beat_if_due()
+    assert world.control.heartbeats == []
+    assert world.guard.reason() is StopReason.LEASE_LOST
 
 
 def test_the_thread_beats_and_ends() -> None:

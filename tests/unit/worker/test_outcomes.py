@@ -70,17 +70,34 @@ def test_nul_never_reaches_the_database() -> None:
     assert "\0" not in (request.message or "")
 
 
+def test_a_kill_by_the_kernel_for_memory_is_no_lost_worker() -> None:
+    ending = ending_of(ChildExit(-signal.SIGKILL, num_oom_kills=1, peak_memory_bytes=800 * 1024**2, tail=("layer 3",)))
+    assert (ending.outcome, ending.reason) == (Outcome.FAILED, JobReason.OUT_OF_MEMORY)
+    assert "800 MiB" in (ending.message or "")
+    assert "layer 3" in (ending.message or "")
+
+
 def test_memory_is_named_only_with_evidence() -> None:
     assert "memory" not in (ending_of(ChildExit(-signal.SIGKILL)).message or "")
-    assert "memory" not in (ending_of(ChildExit(-signal.SIGSEGV, num_oom_kills=1)).message or "")
-    assert "for memory" in (ending_of(ChildExit(-signal.SIGKILL, num_oom_kills=1, peak_memory_bytes=8_000_000_000)).message or "")
+    crash = ending_of(ChildExit(-signal.SIGSEGV, num_oom_kills=1))
+    assert (crash.outcome, crash.reason) == (Outcome.LOST, JobReason.WORKER_LOST)
+    assert "memory" not in (crash.message or "")
 
 
 def test_every_stop_has_its_meaning() -> None:
-    meanings = {reason: ending.outcome if (ending := ending_of_stop(reason)) else None for reason in StopReason}
+    meanings = {reason: (ending.outcome, ending.reason) if (ending := ending_of_stop(reason)) else None for reason in StopReason}
     assert meanings == {
         StopReason.STALE: None,
         StopReason.LEASE_LOST: None,
-        StopReason.CANCELLED: Outcome.CANCELLED,
-        StopReason.DRAINING: Outcome.RELEASED,
+        StopReason.CANCELLED: (Outcome.CANCELLED, JobReason.CANCELLED),
+        StopReason.TIMED_OUT: (Outcome.FAILED, JobReason.TIMED_OUT),
+        StopReason.OUT_OF_MEMORY: (Outcome.FAILED, JobReason.OUT_OF_MEMORY),
+        StopReason.DRAINING: (Outcome.RELEASED, JobReason.WORKER_LOST),
     }
+
+
+@pytest.mark.parametrize("reason", [StopReason.TIMED_OUT, StopReason.OUT_OF_MEMORY])
+def test_a_limit_that_was_passed_is_named(reason: StopReason) -> None:
+    ending = ending_of_stop(reason, "it took 7 s, longer than its limit of 5 s")
+    assert ending is not None
+    assert "it took 7 s, longer than its limit of 5 s" in (ending.message or "")

@@ -3,17 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from celery.app.defaults import NAMESPACES, flatten
 from pydantic import SecretStr, ValidationError
 
 from quantry_blobs.settings import BlobSettings
+from quantry_core.celery_settings import worker_settings
 from quantry_core.execution import WAKE_TASK
-from quantry_core.jobs import CalibrationSpec, ImportSpec, JobSpec, QuantizeSpec, Queue
+from quantry_core.jobs import CPU_QUEUE, CalibrationSpec, ImportSpec, JobSpec, QuantizeSpec
 from quantry_core.methods import Environment
-from quantry_worker.app import celery_settings, create_app
+from quantry_core.workers import Device
+from quantry_worker.app import create_app, device_of
 from quantry_worker.drain import Drain
 from quantry_worker.environment import child_environment
-from quantry_worker.settings import WorkerSettings
+from quantry_worker.hello import describe
+from quantry_worker.settings import WorkerSettings, check_slots
 from quantry_worker.work_dir import WorkDir
 
 QUANTIZE = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]))
@@ -36,7 +38,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerSettings:
 
 
 def test_settings_come_from_the_environment(settings: WorkerSettings) -> None:
-    assert settings.worker_queues == [Queue.CPU]
+    assert settings.worker_queues == [CPU_QUEUE]
     assert settings.import_roots == [Path("/models"), Path("/more models")]
     assert settings.python_of(Environment.ML) == Path("/ml/bin/python")
     assert settings.num_threads >= 1
@@ -55,20 +57,45 @@ def test_every_environment_has_its_interpreter(settings: WorkerSettings, environ
     assert settings.python_of(environment).is_absolute()
 
 
-def test_celery_knows_every_setting(settings: WorkerSettings) -> None:
-    known = {entry[0] for entry in flatten(NAMESPACES)}
-    assert set(celery_settings(settings)) <= known
-
-
 def test_celery_has_the_settings_and_the_task(settings: WorkerSettings, tmp_path: Path) -> None:
     blob_settings = BlobSettings(endpoint="127.0.0.1:1", access_key="a", secret_key=SecretStr("b"))
-    app = create_app(settings, blob_settings, WorkDir(tmp_path), Drain())
+    hello = describe(settings, [])
+    app = create_app(settings, blob_settings, WorkDir(tmp_path), Drain(), worker_id="wrk_" + "0" * 32, hello=hello)
     assert WAKE_TASK in app.tasks
-    for name, value in celery_settings(settings).items():
-        assert app.conf[name] == value
-    assert app.conf.task_acks_late is False
-    assert app.conf.worker_disable_prefetch is True
-    assert app.conf.accept_content == ["json"]
+    expected = worker_settings(settings.broker_url.get_secret_value(), queues=["cpu"], num_slots=2, drain_s=28.0)
+    assert {name: app.conf[name] for name in expected} == expected
+
+
+def test_a_worker_needs_a_queue(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_QUEUES", ",")
+    with pytest.raises(ValidationError, match="worker_queues"):
+        WorkerSettings()
+
+
+@pytest.mark.parametrize(("queues", "gpus"), [("gpu", ""), ("cpu,gpu-80g", "0"), ("gpu", "0,1,2")])
+def test_a_worker_of_a_gpu_queue_has_one_slot_for_each_gpu(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, queues: str, gpus: str
+) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_QUEUES", queues)
+    monkeypatch.setenv("QUANTRY_WORKER_GPUS", gpus)
+    with pytest.raises(ValidationError, match="one slot for each GPU"):
+        WorkerSettings()
+
+
+def test_gpus_that_are_looked_for_are_counted_when_they_are_found(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_QUEUES", "gpu")
+    monkeypatch.setenv("QUANTRY_WORKER_GPUS", "auto")
+    found = WorkerSettings()
+    check_slots(found, 2)
+    with pytest.raises(ValueError, match="names 1"):
+        check_slots(found, 1)
+
+
+def test_gpus_in_the_order_of_the_setting_belong_to_the_slots(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_QUEUES", "gpu,cpu")
+    monkeypatch.setenv("QUANTRY_WORKER_GPUS", "1, GPU-b")
+    devices = [Device(id=name) for name in WorkerSettings().worker_gpus]
+    assert [device_of(index, devices) for index in range(3)] == [Device(id="1"), Device(id="GPU-b"), None]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +130,7 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "TMPDIR": "/srv/worker/tmp",
         "HF_HOME": "/srv/worker/huggingface",
         "OMP_NUM_THREADS": "2",
+        "CUDA_VISIBLE_DEVICES": "",
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
         "HTTPS_PROXY": "http://proxy",

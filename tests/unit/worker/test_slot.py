@@ -10,10 +10,14 @@ import stamina
 from factories.control_plane import lease_of, running_job
 from factories.fake_control import FakeControl
 from quantry_core.errors import Unauthorized, Unavailable
-from quantry_core.jobs import Queue
+from quantry_core.jobs import CPU_QUEUE
+from quantry_core.methods import Environment
 from quantry_worker.drain import Drain
 from quantry_worker.slot import Slot, draining_on_signals
 from quantry_worker.supervisor import Claim
+
+WORKER_ID = "wrk_" + "0" * 32
+DIGEST = "a" * 64
 
 
 class Runner:
@@ -35,12 +39,19 @@ class World:
         self.control = FakeControl()
         self.drain = Drain()
         self.runner = Runner(self.drain)
-        self.slot = Slot(self.control, self.runner, self.drain.is_requested, clock=lambda: 17.0)
+        self.slot = Slot(
+            self.control,
+            self.runner,
+            self.drain.is_requested,
+            worker_id=WORKER_ID,
+            environments={Environment.ML: DIGEST},
+            clock=lambda: 17.0,
+        )
         self.control.leases = [lease_of(running_job()) for _ in range(3)]
 
     def serve(self) -> int:
         with stamina.set_testing(True, attempts=3):
-            return self.slot.serve(Queue.CPU)
+            return self.slot.serve(CPU_QUEUE)
 
 
 @pytest.fixture
@@ -53,9 +64,7 @@ def test_it_works_until_the_queue_is_empty(world: World) -> None:
     assert len(world.control.claims) == 4
     assert {claim.since for claim in world.runner.claims} == {17.0}
     request = world.control.claims[0]
-    assert request.queue is Queue.CPU
-    assert request.worker_id.endswith(f":{os.getpid()}")
-    assert request.environments == ["ml"]
+    assert (request.queue, request.worker_id, request.environments) == (CPU_QUEUE, WORKER_ID, {Environment.ML: DIGEST})
 
 
 def test_it_takes_no_further_job_once_the_worker_shuts_down(world: World) -> None:

@@ -20,6 +20,7 @@ from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
 from quantry_core.jobs import CalibrationSpec, EventKind, InputRole, JobReason, QuantizeSpec
 from quantry_core.methods import Format
 from quantry_core.versions import ManifestFile, VersionKind, VersionState
+from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.cache import BlobCache
 from quantry_worker.guard import worker_clock
@@ -39,6 +40,7 @@ say(event="result", version={"kind": "quantized", "format": "compressed-tensors"
 READY = 'STATE = "ready"\n' + WORKS
 QUARANTINED = 'STATE = "quarantined"\n' + WORKS
 HANGS = 'print("pid", os.getpid(), flush=True)\ntime.sleep(60)\n'
+MEBIBYTE = 1024**2
 
 
 class World:
@@ -48,6 +50,9 @@ class World:
         self.directory = directory
         self.control = FakeControl()
         self.is_draining = False
+        self.drain_grace_s = 0.0
+        self.memory_bytes: int | None = None
+        self.device: Device | None = None
         self.is_python_missing = False
         self.store_trouble: QuantryError | None = None
         self.while_fetching: Callable[[], object] = lambda: None
@@ -67,12 +72,13 @@ class World:
         self.staged.append(f"{job_id}/{attempt}/{path}")
         return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
-    def lease(self, **options: float) -> Lease:
+    def lease(self, *, time_s: int | None = None, memory_bytes: int | None = None, queue: str = "cpu", **options: float) -> Lease:
         spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]))
         base = LeasedInput(
             role=InputRole.BASE, id="ver_1", ref="bard@1", files=[self.config], kind=VersionKind.MASTER, format=Format.SAFETENSORS
         )
-        return lease_of(running_job(spec, attempt=2), inputs=[base], **options)
+        job = running_job(spec, attempt=2, queue=queue, time_s=time_s, memory_bytes=memory_bytes)
+        return lease_of(job, inputs=[base], **options)
 
     def run(self, script: str, lease: Lease | None = None) -> FinishRequest | None:
         """Runs one attempt; returns its finish, None if there was none."""
@@ -84,13 +90,20 @@ class World:
             ml_python=write_python(self.directory, script),
             import_roots=[self.directory],
             cancel_grace_s=0.3,
+            worker_drain_grace_s=self.drain_grace_s,
         )
         if self.is_python_missing:
             settings.ml_python.unlink()
         work_dir = WorkDir(settings.work_dir)
         artifacts = Artifacts(self, self, BlobCache(work_dir.cache, 10**6), self.control)
         supervisor = Supervisor(
-            settings, control=self.control, artifacts=artifacts, work_dir=work_dir, is_draining=lambda: self.is_draining
+            settings,
+            control=self.control,
+            artifacts=artifacts,
+            work_dir=work_dir,
+            is_draining=lambda: self.is_draining,
+            memory_bytes=self.memory_bytes,
+            device=self.device,
         )
         claimed = lease or self.lease()
         with stamina.set_testing(True, attempts=2):
@@ -194,6 +207,87 @@ def test_a_shutdown_hands_the_job_back(world: World) -> None:
     finish = world.run(HANGS, world.lease(heartbeat_s=0.1))
     assert finish is not None
     assert finish.outcome is Outcome.RELEASED
+
+
+def test_a_shutdown_lets_a_job_end_within_its_grace(world: World) -> None:
+    def drain(_pid: int) -> None:
+        world.is_draining = True
+
+    world.when_running(drain)
+    world.drain_grace_s = 60
+    finish = world.run('print("pid", os.getpid(), flush=True)\ntime.sleep(1)\nsay(event="result")', world.lease(heartbeat_s=0.1))
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert world.is_draining
+
+
+def test_a_job_past_its_time_limit_fails_with_the_limit_and_what_was_seen(world: World) -> None:
+    finish = world.run(HANGS, world.lease(time_s=1))
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.TIMED_OUT)
+    assert "longer than its limit of 1 s" in (finish.message or "")
+    assert finish.seconds is not None
+    assert finish.seconds > 1
+
+
+def test_the_time_limit_holds_while_inputs_come_in(world: World) -> None:
+    release = threading.Event()
+    world.while_fetching = release.wait
+    finish = world.run(READY, world.lease(time_s=1))
+    release.set()
+    assert finish is not None
+    assert finish.reason is JobReason.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("job_bytes", "slot_bytes", "words"),
+    [
+        (64 * MEBIBYTE, None, "the job's limit of 64 MiB"),
+        (64 * MEBIBYTE, 96 * MEBIBYTE, "the job's limit of 64 MiB"),
+        (96 * MEBIBYTE, 64 * MEBIBYTE, "this worker's bound for one slot of 64 MiB"),
+        (None, 64 * MEBIBYTE, "this worker's bound for one slot of 64 MiB"),
+    ],
+)
+def test_a_job_past_its_memory_limit_fails_with_the_limit_and_what_was_seen(
+    world: World, job_bytes: int | None, slot_bytes: int | None, words: str
+) -> None:
+    world.memory_bytes = slot_bytes
+    finish = world.run('held = b"x" * 200_000_000\n' + HANGS, world.lease(memory_bytes=job_bytes))
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.OUT_OF_MEMORY)
+    assert words in (finish.message or "")
+    assert finish.peak_memory_bytes is not None
+    assert finish.peak_memory_bytes > 64 * MEBIBYTE
+
+
+def test_a_cancel_outranks_a_limit(world: World) -> None:
+    def cancel(_pid: int) -> None:
+        world.control.cancel_requested = True
+
+    world.when_running(cancel)
+    stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HANGS
+    finish = world.run(stubborn, world.lease(heartbeat_s=0.1, time_s=1))
+    assert finish is not None
+    assert finish.outcome is Outcome.CANCELLED
+
+
+SHOWS_ITS_DEVICES = 'print("devices", repr(os.environ["CUDA_VISIBLE_DEVICES"]), flush=True)\nsay(event="result", peak_vram_bytes=5)'
+
+
+@pytest.mark.parametrize(("queue", "visible"), [("cpu", "''"), ("gpu", "'GPU-1'"), ("gpu-80g", "'GPU-1'")])
+def test_only_a_job_of_a_gpu_queue_sees_the_slots_gpu(world: World, queue: str, visible: str) -> None:
+    world.device = Device(id="GPU-1")
+    finish = world.run(SHOWS_ITS_DEVICES, world.lease(queue=queue))
+    assert world.control.said(EventKind.LOG) == [f"devices {visible}"]
+    assert finish is not None
+    assert finish.peak_vram_bytes == 5
+
+
+def test_a_job_of_a_gpu_queue_is_not_run_without_one(world: World) -> None:
+    finish = world.run(SHOWS_ITS_DEVICES, world.lease(queue="gpu"))
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.INTERNAL)
+    assert "no GPU" in (finish.message or "")
 
 
 def test_a_stale_attempt_says_nothing_more(world: World) -> None:

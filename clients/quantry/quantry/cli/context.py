@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.values import selector
 from quantry.client import Client
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100, help="Items of one page.")]
 AfterOption = Annotated[str | None, typer.Option("--after", help="Show the page that follows this id.")]
+SelectorOption = Annotated[
+    str | None,
+    typer.Option("--label", parser=selector, metavar="SELECTOR", help="By labels, such as team=search,stage!=test,!draft."),
+]
+ScheduleOption = Annotated[str | None, typer.Option(metavar="SCHEDULE", help="Only what this schedule submitted, sch_...")]
 
 
 @dataclass(frozen=True)

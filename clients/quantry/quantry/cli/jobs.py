@@ -1,47 +1,38 @@
-"""``quantry jobs``: list, show, follow, cancel."""
+"""``quantry jobs``: list, show, follow, cancel, retry."""
 
 from __future__ import annotations
 
+import re
+from collections import deque
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from quantry.cli import submit
-from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
-from quantry.cli.following import end_with, follow
-from quantry.cli.output import Column, emit_json, print_fields, print_page, say, status_text, time_text
-from quantry_core.jobs import DeploySpec, EvaluateSpec, ImportSpec, Job, JobStatus, JobType, QuantizeSpec
+from quantry.cli.context import AfterOption, JsonOption, LimitOption, ScheduleOption, SelectorOption, connect
+from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events
+from quantry.cli.job_view import about, place, print_job
+from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
+from quantry.client import Client
+from quantry_core.jobs import EventKind, Job, JobStatus, JobType
 from quantry_core.pages import DEFAULT_LIMIT
 
-app = typer.Typer(help="Submit, follow and cancel jobs.", no_args_is_help=True)
+app = typer.Typer(help="Submit, estimate, follow, cancel and retry jobs.", no_args_is_help=True)
 app.add_typer(submit.app, name="submit")
+app.add_typer(submit.estimate_app, name="estimate")
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="job_...")]
-
-
-def _about(job: Job) -> str:
-    match job.spec:
-        case ImportSpec(model=model, source=source):
-            return f"{model} <- {source}"
-        case QuantizeSpec(base=base, method=method, scheme=scheme):
-            return f"{base} {method} {scheme}"
-        case EvaluateSpec(version=version, corpora=corpora):
-            return f"{version} on {', '.join(corpora)}"
-        case DeploySpec(deployment=deployment, version=version):
-            return f"{version} as {deployment}"
-
-
-def _progress(job: Job) -> str:
-    return "" if job.progress is None or job.status is not JobStatus.RUNNING else f"{job.progress.fraction:.0%} {job.progress.phase}"
-
+JobArguments = Annotated[list[str], typer.Argument(metavar="JOB...", help="job_...; several may be given.")]
 
 _COLUMNS: tuple[Column[Job], ...] = (
     ("job", lambda job: job.id),
     ("type", lambda job: job.type),
     ("status", lambda job: status_text(job.status)),
     ("reason", lambda job: job.reason or ""),
-    ("progress", _progress),
-    ("about", _about),
+    ("queue", lambda job: job.queue or ""),
+    ("place", place),
+    ("about", about),
     ("created", lambda job: time_text(job.created_at)),
 )
 
@@ -52,13 +43,19 @@ def list_jobs(
     *,
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs of this status.")] = None,
     job_type: Annotated[JobType | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    labels: SelectorOption = None,
+    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
+    pipeline: Annotated[str | None, typer.Option(metavar="PIPELINE", help="Only jobs of this pipeline, pip_...")] = None,
+    schedule: ScheduleOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
     after: AfterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
     with connect(context) as client:
-        page = client.jobs.list(after=after, limit=limit, status=status, type=job_type)
+        page = client.jobs.list(
+            after=after, limit=limit, status=status, type=job_type, labels=labels, queue=queue, pipeline_id=pipeline, schedule_id=schedule
+        )
     if as_json:
         emit_json(page)
     else:
@@ -67,42 +64,30 @@ def list_jobs(
 
 @app.command("show")
 def show_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Show one job."""
+    """Show one job: where it is and why, what was estimated and what happened."""
     with connect(context) as client:
         job = client.jobs.get(job_id)
+        needed = [] if as_json else [client.jobs.get(need) for need in job.needs]
     if as_json:
         emit_json(job)
-        return
-    result = None if job.result is None else job.result.model_dump_json(exclude_none=True)
-    print_fields(
-        [
-            ("job", job.id),
-            ("type", job.type),
-            ("status", status_text(job.status)),
-            ("reason", job.reason),
-            ("message", job.message),
-            ("progress", _progress(job) or None),
-            ("attempt", f"{job.attempt} ({job.num_lost_attempts} lost)"),
-            ("created", time_text(job.created_at)),
-            ("started", time_text(job.started_at) or None),
-            ("finished", time_text(job.finished_at) or None),
-            ("spec", job.spec.model_dump_json()),
-            ("result", result),
-        ]
-    )
+    else:
+        print_job(job, needed)
 
 
 @app.command("watch")
-def watch_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Follow a job to its end; exits with 1 unless it succeeds. With --json: one event per line."""
+def watch_jobs(context: typer.Context, job_ids: JobArguments, as_json: JsonOption = False) -> None:
+    """Follow jobs to their end; exits with 1 unless all succeed. Ctrl-C leaves them running. With --json: one event per line."""
+    unique = list(dict.fromkeys(job_ids))
+    if len(unique) > MAX_FOLLOWED:
+        raise typer.BadParameter(f"at most {MAX_FOLLOWED} jobs can be watched at once, not {len(unique)}")
     with connect(context) as client:
         if as_json:
-            for event in client.jobs.events(job_id):
+            for event in merged_events([client.jobs.events(job_id) for job_id in unique]):
                 typer.echo(event.model_dump_json())
-            if client.jobs.get(job_id).status is not JobStatus.SUCCEEDED:
+            if any(client.jobs.get(job_id).status is not JobStatus.SUCCEEDED for job_id in unique):
                 raise typer.Exit(1)
         else:
-            end_with(follow(client, job_id), as_json=False)
+            end_with(*follow_all(client, unique), as_json=False)
 
 
 @app.command("cancel")
@@ -118,17 +103,66 @@ def cancel_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption 
         say(f"{job.id} {job.status}")
 
 
-@app.command("log")
-def show_log(
+@app.command("retry")
+def retry_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Submit a job that failed or was cancelled once more, as a new job."""
+    with connect(context) as client:
+        job = client.jobs.retry(job_id)
+    if as_json:
+        emit_json(job)
+    else:
+        say(f"{job.id} {job.status}, a retry of {job_id}; follow it: quantry jobs watch {job.id}")
+
+
+@app.command("log", hidden=True)
+@app.command("logs")
+def show_logs(
     context: typer.Context,
     job_id: JobArgument,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until the job has ended.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt.")] = None,
+    tail: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the last N lines of what is there already.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what the job's attempts wrote."""
+    """Print what the job's attempts wrote. With --follow --json: one event per line."""
     with connect(context) as client:
-        text = client.jobs.log(job_id, attempt)
+        if follow:
+            for line in _followed_lines(client, job_id, attempt, tail, as_json=as_json):
+                typer.echo(line)
+            return
+        text = client.jobs.log(job_id, attempt, tail=tail)
     if as_json:
         emit_json({"job_id": job_id, "log": text})
-    else:
+    elif text:
         typer.echo(text, nl=not text.endswith("\n"))
+
+
+def _followed_lines(client: Client, job_id: str, attempt: int | None, tail: int | None, *, as_json: bool) -> Iterator[str]:
+    """Yields a job's log lines, old and new; of the old ones the last ``tail`` where that is given."""
+    # Each line is one event, so that the old ones can be counted; what is written meanwhile counts as new.
+    num_old = 0 if tail is None else _num_lines(client.jobs.log(job_id, attempt))
+    held: deque[str] = deque(maxlen=tail)
+    current: int | None = None
+    for event in client.jobs.events(job_id, kinds=[EventKind.LOG, EventKind.STATE]):
+        if event.kind is not EventKind.LOG or attempt not in (None, event.attempt):
+            continue
+        if event.attempt != current and num_old == 0 and not as_json:
+            yield _heading(event.attempt)
+        current = event.attempt
+        held.append(event.model_dump_json() if as_json else str(event.data.get("text", "")))
+        num_old = max(0, num_old - 1)
+        if num_old == 0:
+            yield from held
+            held.clear()
+    yield from held
+
+
+def _heading(attempt: int) -> str:
+    """Returns the line above an attempt's log, as the api writes it."""
+    return f"--- attempt {attempt} ---"
+
+
+def _num_lines(log: str) -> int:
+    """Returns how many lines of a log the job itself wrote."""
+    return sum(re.fullmatch(r"--- attempt \d+ ---", line) is None for line in log.split("\n")[:-1])

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from quantry.cli import datasets, deployments, jobs, keys, lineage, methods, models, versions
+from quantry.cli import datasets, deployments, jobs, keys, lineage, methods, models, pipelines, project, schedules, versions, workers
 from quantry.cli.context import Server
 from quantry.cli.output import say, stderr
-from quantry.errors import ApiError, ClientError, ConfigurationError, InvalidReference, ServerUnreachable
+from quantry.errors import ApiError, ClientError, ConfigurationError, FileRefused, InvalidReference, ServerUnreachable
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -44,6 +44,10 @@ def build_app() -> typer.Typer:
     app = typer.Typer(name="quantry", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_root)
     app.add_typer(jobs.app, name="jobs")
+    app.add_typer(pipelines.app, name="pipelines")
+    app.add_typer(schedules.app, name="schedules")
+    app.add_typer(workers.app, name="workers")
+    app.add_typer(project.app, name="project")
     app.add_typer(models.app, name="models")
     app.add_typer(versions.app, name="versions")
     app.command("lineage")(lineage.show_lineage)
@@ -83,8 +87,10 @@ def _root(
 def _explain(error: ClientError | OSError) -> int:
     """Prints one or two lines that help, and returns the exit code."""
     match error:
-        case ConfigurationError() | InvalidReference():
+        case ConfigurationError() | InvalidReference() | FileRefused():
             code, hints = EXIT_USAGE, []
+        case ServerUnreachable(idempotency_key=str() as key):
+            code, hints = EXIT_UNREACHABLE, [f"Whether it has arrived is not known. Once only: the same again with --idempotency-key {key}"]
         case ServerUnreachable():
             code, hints = EXIT_UNREACHABLE, ["Is it running? 'quantry status' tells for a stack on this machine."]
         case ApiError():

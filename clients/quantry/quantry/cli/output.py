@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import TypeVar
 
 import typer
@@ -98,6 +99,12 @@ def status_text(status: JobStatus) -> Text:
     return Text(status, style=STATUS_STYLES[status])
 
 
+def short_id(text: str) -> str:
+    """Returns an id as ``job_..49d5de``: its end is random, its beginning the time and much the same for things of one day."""
+    prefix, _, digits = text.partition("_")
+    return f"{prefix}_..{digits[-6:]}"
+
+
 def bytes_text(size_bytes: int) -> str:
     """Returns a size as people read it: 11.5 MB, decimal units."""
     size = float(size_bytes)
@@ -106,6 +113,18 @@ def bytes_text(size_bytes: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def duration_text(seconds: float) -> str:
+    """Returns a duration as people read it, in its two largest units: 8.2 s, 3 min 20 s, 2 h 5 min, 1 d 3 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for (large, size), (small, rest) in pairwise((("d", 86400), ("h", 3600), ("min", 60), ("s", 1))):
+        if whole >= size:
+            left = whole % size // rest
+            return f"{whole // size} {large}" + (f" {left} {small}" if left else "")
+    return f"{whole} s"
 
 
 def time_text(moment: datetime | None) -> str:

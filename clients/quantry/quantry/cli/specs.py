@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import typer
@@ -26,9 +28,16 @@ def build(spec: type[SpecT], **fields: object) -> SpecT:
     try:
         return spec.model_validate(fields)
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(_words_of(item) for item in error.errors())) from None
+        raise typer.BadParameter(refusal_words(error)) from None
 
 
-def _words_of(item: ErrorDetails) -> str:
-    option = str(item["loc"][0]).replace("_", "-") if item["loc"] else "the job"
-    return f"--{option}: {item['msg'].removeprefix('Value error, ')}"
+def refusal_words(error: ValidationError, option_names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Returns what a model refused, each with the option it came from; ``option_names`` has fields that are called otherwise."""
+    return "; ".join(_words_of(item, option_names) for item in error.errors())
+
+
+def _words_of(item: ErrorDetails, option_names: Mapping[str, str]) -> str:
+    names = [str(part) for part in item["loc"] if isinstance(part, str)]
+    name = next((option_names[name] for name in reversed(names) if name in option_names), names[0] if names else "")
+    option = f"--{name.replace('_', '-')}" if name else "the job"
+    return f"{option}: {item['msg'].removeprefix('Value error, ')}"

@@ -1,17 +1,19 @@
-"""Jobs: submit, look at, follow, cancel."""
+"""Jobs: submit, estimate, look at, follow, cancel, retry."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Unpack
 
 import httpx
 from pydantic import ValidationError
 
 from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
 from quantry.sse import EventReader
+from quantry.submissions import JobKeywords, job_submission
 from quantry.transport import Transport, path_part
-from quantry_core.jobs import FINAL_STATUSES, EventKind, Job, JobEvent, JobSpec, JobStatus, JobSubmission, JobType
+from quantry_core.jobs import FINAL_STATUSES, Estimate, EventKind, Job, JobEvent, JobSpec, JobStatus, JobType
 from quantry_core.pages import DEFAULT_LIMIT, Page
 
 _PATH = "/api/v1/jobs"
@@ -28,9 +30,17 @@ class Jobs:
         self._transport = transport
         self._clock_s = clock_s
 
-    def submit(self, spec: JobSpec, *, priority: int = 5) -> Job:
-        """Returns the new job. Priority 0 is claimed first, 9 last. Sent once: not repeated when the answer is lost."""
-        return self._transport.post(Job, _PATH, JobSubmission(spec=spec, priority=priority))
+    def submit(self, spec: JobSpec, *, idempotency_key: str | None = None, **keywords: Unpack[JobKeywords]) -> Job:
+        """Returns the new job; its keywords are JobKeywords.
+
+        Sent under ``idempotency_key``, or one made for this call, so that it is made once even where an answer is lost and
+        the request is sent again. The same key with the same job returns the same job; with another one it is refused (422).
+        """
+        return self._transport.post_once(Job, _PATH, job_submission(spec, **keywords), idempotency_key=idempotency_key)
+
+    def estimate(self, spec: JobSpec, **keywords: Unpack[JobKeywords]) -> Estimate:
+        """Returns what a job would take, and the queue it would go to; nothing is submitted."""
+        return self._transport.post_again(Estimate, f"{_PATH}/estimate", job_submission(spec, **keywords))
 
     def get(self, job_id: str) -> Job:
         """Returns a job as it is now."""
@@ -43,37 +53,60 @@ class Jobs:
         limit: int = DEFAULT_LIMIT,
         status: JobStatus | None = None,
         type: JobType | None = None,
+        labels: str | None = None,
+        queue: str | None = None,
+        pipeline_id: str | None = None,
+        schedule_id: str | None = None,
     ) -> Page[Job]:
-        """Returns one page of jobs, newest first."""
-        return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, "status": status, "type": type})
+        """Returns one page of jobs, newest first. ``labels`` is a selector such as ``team=search,stage!=test,nightly``."""
+        wanted = {"status": status, "type": type, "labels": labels, "queue": queue, "pipeline_id": pipeline_id, "schedule_id": schedule_id}
+        return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, **wanted})
 
     def cancel(self, job_id: str) -> Job:
         """Asks for a job to be cancelled and returns it; a running one ends a little later, a finished one stays as it is."""
         return self._transport.post_again(Job, f"{_PATH}/{path_part(job_id)}/cancel")
 
-    def log(self, job_id: str, attempt: int | None = None) -> str:
-        """Returns what the job's attempts wrote, or one of them."""
-        return self._transport.send("GET", f"{_PATH}/{path_part(job_id)}/log", params={"attempt": attempt}).text
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Returns a new job that repeats one which failed or was cancelled; its ``retry_of`` names that one."""
+        return self._transport.post_once(Job, f"{_PATH}/{path_part(job_id)}/retry", idempotency_key=idempotency_key)
 
-    def events(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
+    def log(self, job_id: str, attempt: int | None = None, *, tail: int | None = None) -> str:
+        """Returns what the job's attempts wrote, or one of them; of it the last ``tail`` lines where that is given."""
+        params = {"attempt": attempt, "tail": tail}
+        return self._transport.send("GET", f"{_PATH}/{path_part(job_id)}/log", params=params).text
+
+    def events(self, job_id: str, after: int = 0, *, kinds: Sequence[EventKind] = ()) -> Iterator[JobEvent]:
         """Yields the job's events with ``seq`` above ``after``, then new ones as they happen, until the job has ended.
 
-        A broken connection is taken up again where it broke; raises ServerUnreachable once the server stays away.
+        ``kinds``: only these; all where empty. A broken connection is taken up again where it broke, for about a minute;
+        raises ServerUnreachable if the server stays away for longer, and at once if it was not there to begin with.
         """
         num_breaks = 0
+        was_there = was_over = False
         while True:
             try:
-                for event in self._connected(job_id, after):
-                    num_breaks = 0
+                for event in self._connected(job_id, after, kinds):
+                    num_breaks, was_there = 0, True
                     after = event.seq
                     yield event
                     if _is_final(event):
                         return
-                if self.get(job_id).status in FINAL_STATUSES:
+                if was_over:
                     return
+                was_there = True
+                # A stream may end early. Only one that was opened after the job's end has surely given everything.
+                was_over = self.get(job_id).status in FINAL_STATUSES
+                if was_over:
+                    continue
                 reason = "the event stream keeps ending"
             except httpx.TransportError as error:
+                # It broke while it was read.
+                was_there = True
                 reason = str(error) or type(error).__name__
+            except ServerUnreachable as error:
+                if not was_there:
+                    raise
+                reason = error.reason
             except ApiError as error:
                 if error.status != 503:
                     raise
@@ -95,11 +128,12 @@ class Jobs:
                 raise WaitTimedOut(job, timeout_s)
             self._transport.sleep(min(poll_s, left_s))
 
-    def _connected(self, job_id: str, after: int) -> Iterator[JobEvent]:
+    def _connected(self, job_id: str, after: int, kinds: Sequence[EventKind]) -> Iterator[JobEvent]:
         reader = EventReader()
         path = f"{_PATH}/{path_part(job_id)}/events"
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}
-        with self._transport.stream(path, params={"after": after}, headers=headers, idle_s=_IDLE_S) as response:
+        params = {"after": after, "kind": kinds or None}
+        with self._transport.stream(path, params=params, headers=headers, idle_s=_IDLE_S) as response:
             for chunk in response.iter_raw():
                 for event in reader.feed(chunk):
                     yield _job_event(event.data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownJob
@@ -14,14 +16,16 @@ from quantry_store.references import MAX_INTEGER, fits_integer
 from quantry_store.tables import JobEventRow, JobRow
 
 MAX_EVENTS_PER_READ = 1000
+PASSING_KINDS = (EventKind.LOG, EventKind.PROGRESS)
+"""Events that tell how a job went and are kept for a while only."""
 
 
 class EventRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def append(self, job_id: str, attempt: int, drafts: Sequence[EventDraft]) -> int:
-        """Returns the last seq of the job after appending ``drafts`` in order; raises UnknownJob.
+    async def append(self, job_id: str, attempt: int, drafts: Sequence[EventDraft], **also: Any) -> int:
+        """Returns the last seq of the job after appending ``drafts`` in order, and writing ``also``, columns of the job; raises UnknownJob.
 
         Not fenced: callers on behalf of a worker hold the job by ``leases.hold`` first.
         """
@@ -29,7 +33,7 @@ class EventRepository:
         counted = await self._session.execute(
             update(JobRow)
             .where(JobRow.id == job_id)
-            .values(last_seq=JobRow.last_seq + len(drafts))
+            .values(last_seq=JobRow.last_seq + len(drafts), **also)
             .returning(JobRow.last_seq, JobRow.project_id)
             .execution_options(synchronize_session=False)
         )
@@ -45,18 +49,59 @@ class EventRepository:
         await self._session.flush()
         return last_seq
 
-    async def after(self, project_id: str, job_id: str, seq: int, limit: int = MAX_EVENTS_PER_READ) -> list[JobEvent]:
-        """Returns up to ``limit`` events with a greater seq, in order; an empty list for another project's job."""
+    async def last_seq(self, project_id: str, job_id: str) -> int:
+        """Returns the seq of a job's newest event; raises UnknownJob."""
+        statement = select(JobRow.last_seq).where(JobRow.id == job_id, JobRow.project_id == project_id)
+        last_seq = (await self._session.scalars(statement)).one_or_none()
+        if last_seq is None:
+            raise UnknownJob(f"there is no job {job_id!r}")
+        return last_seq
+
+    async def delete_logs(self, retention_s: float, *, max_jobs: int) -> int:
+        """Returns how many jobs that ended ``retention_s`` seconds ago it took, at most ``max_jobs``, and rows it deleted of them: their
+        log and progress, together. 0 where nothing is left to do."""
+        old = (
+            select(JobRow.id)
+            .where(JobRow.finished_at < func.now() - timedelta(seconds=retention_s), JobRow.log_deleted_at.is_(None))
+            .order_by(JobRow.finished_at)
+            .limit(max_jobs)
+            .with_for_update(skip_locked=True, key_share=True)
+        )
+        job_ids = (await self._session.scalars(old)).all()
+        if not job_ids:
+            return 0
+        told = delete(JobEventRow).where(JobEventRow.job_id.in_(job_ids), JobEventRow.kind.in_(PASSING_KINDS)).returning(JobEventRow.seq)
+        num_deleted = len((await self._session.scalars(told)).all())
+        await self._session.execute(
+            update(JobRow).where(JobRow.id.in_(job_ids)).values(log_deleted_at=func.now()).execution_options(synchronize_session=False)
+        )
+        return len(job_ids) + num_deleted
+
+    async def after(
+        self,
+        project_id: str,
+        job_id: str,
+        seq: int,
+        limit: int = MAX_EVENTS_PER_READ,
+        *,
+        kinds: Collection[EventKind] = frozenset(EventKind),
+    ) -> list[JobEvent]:
+        """Returns up to ``limit`` events of these kinds with a greater seq, in order; an empty list for another project's job."""
         statement = (
             select(JobEventRow)
             .where(JobEventRow.job_id == job_id, JobEventRow.project_id == project_id, JobEventRow.seq > min(seq, MAX_INTEGER))
             .order_by(JobEventRow.seq)
             .limit(min(limit, MAX_EVENTS_PER_READ))
         )
+        if len(kinds) < len(EventKind):
+            statement = statement.where(JobEventRow.kind.in_(kinds))
         return [_event(row) for row in await self._session.scalars(statement)]
 
-    async def logs(self, project_id: str, job_id: str, attempt: int | None = None) -> list[JobEvent]:
-        """Returns the log events of a job in order, of one attempt or of all. A worker sends at most some thousand an attempt."""
+    async def logs(self, project_id: str, job_id: str, attempt: int | None = None, *, tail: int | None = None) -> list[JobEvent]:
+        """Returns the log events of a job in order, of one attempt or of all, the last ``tail`` where that is given.
+
+        A worker sends at most some thousand an attempt.
+        """
         statement = select(JobEventRow).where(
             JobEventRow.job_id == job_id, JobEventRow.project_id == project_id, JobEventRow.kind == EventKind.LOG
         )
@@ -64,7 +109,9 @@ class EventRepository:
             return []
         if attempt is not None:
             statement = statement.where(JobEventRow.attempt == attempt)
-        return [_event(row) for row in await self._session.scalars(statement.order_by(JobEventRow.seq))]
+        # From the end, so that a tail reads no more than itself. No limit is none in SQL too.
+        rows = await self._session.scalars(statement.order_by(JobEventRow.seq.desc()).limit(tail))
+        return [_event(row) for row in reversed(rows.all())]
 
 
 def _event(row: JobEventRow) -> JobEvent:

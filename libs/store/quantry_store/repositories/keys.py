@@ -28,8 +28,8 @@ class KeyRepository:
 
     async def identify(self, key_hash: str) -> Identity | None:
         """Returns who a key with this hash stands for; None if there is none or it was revoked."""
-        statement = select(KeyRow).where(KeyRow.key_hash == key_hash, KeyRow.revoked_at.is_(None))
-        row = (await self._session.scalars(statement)).one_or_none()
+        statement = select(KeyRow.id, KeyRow.project_id, KeyRow.role).where(KeyRow.key_hash == key_hash, KeyRow.revoked_at.is_(None))
+        row = (await self._session.execute(statement)).one_or_none()
         return None if row is None else Identity(key_id=row.id, project_id=row.project_id, role=row.role)
 
     async def create(self, project_id: str, name: str, role: Role, *, who: Identity | None = None) -> tuple[ApiKey, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import StaleAttempt
-from quantry_core.execution import NextRequest
-from quantry_core.jobs import Job, JobStatus, JobType, Queue
+from quantry_core.errors import StaleAttempt, UnreadableJob
+from quantry_core.jobs import Job, JobReason, JobStatus, Queue, WaitingOn
 from quantry_store.references import fits_integer
 from quantry_store.repositories.jobs import JobRepository, to_job
 from quantry_store.tables import JobRow
@@ -23,75 +22,56 @@ class LeaseRepository:
         self._session = session
         self._jobs = jobs
 
-    async def claim(self, project_id: str, request: NextRequest, *, lease_s: float) -> Job | None:
-        """Returns the next job of the queue, running in a new attempt with a lease of ``lease_s`` seconds; None if there is none.
-
-        First by priority (0 first), then by age. Only jobs whose child environment the worker can start. Jobs that another
-        claim is just taking are skipped, so claimers never wait for each other. A job that cannot be read is ended as failed
-        and the next one taken; one of a type that this release does not know is left to others.
-        """
-        while (row := await self._next_queued(project_id, request)) is not None:
-            if await self._readable(row) is None:
-                continue
-            job = await self._jobs.write(
-                row.id,
-                attempt=JobRow.attempt + 1,
-                worker_id=request.worker_id,
-                lease_expires_at=func.now() + timedelta(seconds=lease_s),
-            )
-            return await self._jobs.move(job, JobStatus.RUNNING)
-        return None
-
-    async def _next_queued(self, project_id: str, request: NextRequest) -> JobRow | None:
-        statement = (
-            select(JobRow)
-            .where(
-                JobRow.project_id == project_id,
-                JobRow.queue == request.queue,
-                JobRow.status == JobStatus.QUEUED,
-                JobRow.type.in_(list(JobType)),
-                or_(JobRow.environment.is_(None), JobRow.environment.in_(request.environments)),
-            )
-            .order_by(JobRow.priority, JobRow.created_at, JobRow.id)
-            .limit(1)
-            .with_for_update(skip_locked=True, key_share=True)
-        )
-        return (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
-
-    async def _readable(self, row: JobRow) -> Job | None:
-        """Returns the job of a locked row; None after ending one that this release cannot read."""
-        try:
-            return to_job(row)
-        except ValidationError as error:
-            await self._jobs.fail_unreadable(row, error)
-            return None
-
     async def start_unleased(self, job: Job) -> Job:
         """Returns a locked job running in a new attempt without a lease: for deploy jobs, which the controller runs."""
-        return await self._jobs.move(await self._jobs.write(job.id, attempt=JobRow.attempt + 1), JobStatus.RUNNING)
+        return await self._jobs.move(job, JobStatus.RUNNING, attempt=JobRow.attempt + 1, num_attempt_events=0)
 
-    async def hold(self, project_id: str, job_id: str, attempt: int) -> Job:
+    async def hold(self, job_id: str, attempt: int) -> Job:
         """Returns the job, its row locked, if ``attempt`` is the one that holds it now; raises StaleAttempt otherwise."""
-        statement = select(JobRow).where(_held(project_id, job_id, attempt)).with_for_update(key_share=True)
+        return to_job(await self._held_row(job_id, attempt))
+
+    async def hold_stream(self, job_id: str, attempt: int) -> tuple[Job, int]:
+        """Returns the job as ``hold`` does, and how many events of the attempt are stored."""
+        row = await self._held_row(job_id, attempt)
+        return to_job(row), row.num_attempt_events
+
+    async def check(self, job_id: str, attempt: int) -> Job:
+        """Returns the job as ``hold`` does, without locking it."""
+        row = (await self._session.scalars(select(JobRow).where(_held(job_id, attempt)))).one_or_none()
+        if row is None:
+            raise _stale(job_id, attempt)
+        return to_job(row)
+
+    async def renew(self, job_id: str, attempt: int, *, lease_s: float) -> bool:
+        """Sets the lease of the attempt that holds a job to ``lease_s`` seconds from now, in one statement: it is what workers
+        send most. Returns whether the job is to be cancelled; raises StaleAttempt."""
+        renewed = await self._session.scalars(
+            update(JobRow)
+            .where(_held(job_id, attempt))
+            .values(lease_expires_at=func.now() + timedelta(seconds=lease_s))
+            .returning(JobRow.cancel_requested)
+            .execution_options(synchronize_session=False)
+        )
+        cancel_requested = renewed.one_or_none()
+        if cancel_requested is None:
+            raise _stale(job_id, attempt)
+        return cancel_requested
+
+    async def retry(self, job: Job, reason: JobReason, *, message: str | None, delay_s: float, **also: Any) -> Job:
+        """Returns the locked job on its way to another attempt because of ``reason``: queued where ``delay_s`` is 0, else waiting
+        for so many seconds. ``also`` are columns written with it."""
+        also["retries"] = job.retries | {reason: job.retries.get(reason, 0) + 1}
+        if delay_s <= 0:
+            return await self._jobs.move(job, JobStatus.QUEUED, reason=reason, message=message, **also)
+        also |= {"waiting_on": WaitingOn.TIME, "not_before": func.now() + timedelta(seconds=delay_s)}
+        return await self._jobs.move(job, JobStatus.WAITING, reason=reason, message=message, **also)
+
+    async def _held_row(self, job_id: str, attempt: int) -> JobRow:
+        statement = select(JobRow).where(_held(job_id, attempt)).with_for_update(key_share=True)
         row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
         if row is None:
             raise _stale(job_id, attempt)
-        return to_job(row)
-
-    async def check(self, project_id: str, job_id: str, attempt: int) -> Job:
-        """Returns the job as ``hold`` does, without locking it."""
-        row = (await self._session.scalars(select(JobRow).where(_held(project_id, job_id, attempt)))).one_or_none()
-        if row is None:
-            raise _stale(job_id, attempt)
-        return to_job(row)
-
-    async def renew(self, job: Job, *, lease_s: float) -> Job:
-        """Returns a held job with its lease set to ``lease_s`` seconds from now."""
-        return await self._jobs.write(job.id, lease_expires_at=func.now() + timedelta(seconds=lease_s))
-
-    async def count_lost(self, job: Job) -> Job:
-        """Returns the locked job with one more lost attempt."""
-        return await self._jobs.write(job.id, num_lost_attempts=JobRow.num_lost_attempts + 1)
+        return row
 
     async def expired(self) -> list[str]:
         """Returns the ids of running jobs whose lease has run out, longest ago first. Deploy jobs have no lease."""
@@ -105,7 +85,13 @@ class LeaseRepository:
         """
         statement = select(JobRow).where(JobRow.id == job_id, _has_expired()).with_for_update(skip_locked=True, key_share=True)
         row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
-        return None if row is None else await self._readable(row)
+        if row is None:
+            return None
+        try:
+            return to_job(row)
+        except UnreadableJob as error:
+            await self._jobs.fail_unreadable(row, error)
+            return None
 
     async def held_attempts(self) -> set[tuple[str, int]]:
         """Returns job id and attempt of everything that holds a job now, in every project."""
@@ -126,12 +112,11 @@ def _has_expired() -> ColumnElement[bool]:
     return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < func.now())
 
 
-def _held(project_id: str, job_id: str, attempt: int) -> ColumnElement[bool]:
+def _held(job_id: str, attempt: int) -> ColumnElement[bool]:
     if not fits_integer(attempt):
         return false()
     return and_(
         JobRow.id == job_id,
-        JobRow.project_id == project_id,
         JobRow.attempt == attempt,
         _has_lease(),
     )

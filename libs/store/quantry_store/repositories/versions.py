@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import NotFound, UnknownVersion, VersionProtected
@@ -92,6 +92,12 @@ class VersionRepository:
             raise UnknownVersion(await self._nothing_found(model, parts, kinds))
         return _version(*row)
 
+    async def with_fingerprint(self, project_id: str, fingerprints: Collection[str]) -> Version | None:
+        """Returns the newest ready version with one of these fingerprints; None if there is none."""
+        statement = _versions(project_id).where(VersionRow.fingerprint.in_(fingerprints), VersionRow.state == VersionState.READY)
+        row = (await self._session.execute(statement.order_by(VersionRow.id.desc()).limit(1))).one_or_none()
+        return None if row is None else _version(*row)
+
     async def hold(self, version: Version) -> None:
         """Keeps a version from being deleted until the transaction ends; raises UnknownVersion if it just was."""
         statement = select(VersionRow.id).where(VersionRow.id == version.id).with_for_update(read=True, key_share=True)
@@ -135,8 +141,13 @@ class VersionRepository:
             await self._session.flush()
         await self._audit.record(who, "version.delete", "version", version.id, {"ref": version.ref, "digest": version.manifest_digest})
 
-    async def add(self, job: Job, model: Model, draft: VersionDraft, edges: Sequence[LineageEdge]) -> Version:
-        """Returns the version a held job made, with the model's next number. The files' blobs must have been checked."""
+    async def add(
+        self, job: Job, model: Model, draft: VersionDraft, edges: Sequence[LineageEdge], *, fingerprint: str | None = None
+    ) -> Version:
+        """Returns the version a held job made, with the model's next number. The files' blobs must have been checked.
+
+        ``fingerprint`` is of all it was made from; None where an identical job could make something else.
+        """
         version_id = new_id(IdPrefix.VERSION)
         row = VersionRow(
             id=version_id,
@@ -155,6 +166,7 @@ class VersionRepository:
             attempt=job.attempt,
             recipe=draft.recipe,
             toolchain=draft.toolchain,
+            fingerprint=fingerprint,
         )
         self._session.add(row)
         await self._session.flush()
@@ -193,7 +205,8 @@ class VersionRepository:
             .where(
                 JobRow.project_id == version.project_id,
                 JobRow.status.not_in(FINAL_STATUSES),
-                JobRow.inputs.contains([{"version_id": version.id}]),
+                # By its id, or as the output of the job that made it, which one that waits has not been given yet.
+                or_(JobRow.inputs.contains([{"version_id": version.id}]), JobRow.inputs.contains([{"job_id": version.job_id}])),
             )
             .limit(1)
         )

@@ -4,11 +4,15 @@ from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditRow, RouteRevisio
 from quantry_store.tables.base import Base
 from quantry_store.tables.datasets import BlobRow, DatasetRow
 from quantry_store.tables.deployments import DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
-from quantry_store.tables.jobs import JobEventRow, JobRow
+from quantry_store.tables.idempotency import IdempotencyKeyRow
+from quantry_store.tables.jobs import JobEventRow, JobNeedRow, JobRow
 from quantry_store.tables.keys import KeyRow
 from quantry_store.tables.models import AliasChangeRow, AliasRow, EvidenceRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
+from quantry_store.tables.pipelines import PipelineRow
 from quantry_store.tables.projects import ProjectRow
+from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
 from quantry_store.tables.seals import SealRow
+from quantry_store.tables.workers import WorkerRow
 
 __all__ = [
     "ROUTE_REVISION_ID",
@@ -20,17 +24,23 @@ __all__ = [
     "DatasetRow",
     "DeploymentRow",
     "EvidenceRow",
+    "IdempotencyKeyRow",
     "JobEventRow",
+    "JobNeedRow",
     "JobRow",
     "KeyRow",
     "LineageEdgeRow",
     "ModelRow",
+    "PipelineRow",
     "ProjectRow",
     "ReleaseRow",
     "ReplicaRow",
     "RolloutRow",
     "RouteRevisionRow",
+    "ScheduleRow",
+    "ScheduleRunRow",
     "SealRow",
     "VersionFileRow",
     "VersionRow",
+    "WorkerRow",
 ]

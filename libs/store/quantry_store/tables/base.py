@@ -12,10 +12,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from typing_extensions import override
 
-from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, Queue
+from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, WaitingOn
 from quantry_core.keys import Role
 from quantry_core.methods import Environment, Format
 from quantry_core.rollouts import ReplicaState, RolloutState
+from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome
 from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionKind, VersionState
 
 ENUM_LENGTH_CHARS = 32
@@ -81,13 +82,16 @@ ENUMS: tuple[type[StrEnum], ...] = (
     JobReason,
     JobStatus,
     JobType,
-    Queue,
+    MissedPolicy,
+    OverlapPolicy,
     ReplicaState,
     Role,
     RolloutState,
+    RunOutcome,
     Verdict,
     VersionKind,
     VersionState,
+    WaitingOn,
 )
 
 
@@ -109,6 +113,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: CleanJson(),
         dict[str, str]: CleanJson(),
         list[dict[str, Any]]: CleanJson(),
+        list[str]: CleanJson(),
         **{values: enum_column(values) for values in ENUMS},
     }
 

@@ -25,7 +25,11 @@ class ModelRow(Base):
 
 class VersionRow(Base):
     __tablename__ = "versions"
-    __table_args__ = (UniqueConstraint("model_id", "number"), Index(None, "project_id", "id"))
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        Index(None, "project_id", "id"),
+        Index(None, "project_id", "fingerprint"),
+    )
 
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
@@ -44,6 +48,8 @@ class VersionRow(Base):
     attempt: Mapped[int]
     recipe: Mapped[dict[str, Any]]
     toolchain: Mapped[dict[str, str]]
+    fingerprint: Mapped[str | None]
+    """Of all it was made from: see quantry_core.fingerprints."""
     created_at: Mapped[CreatedAt]
 
 

@@ -12,4 +12,7 @@ class ProjectRow(Base):
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(unique=True)
+    share: Mapped[float] = mapped_column(default=1.0)
+    max_queued: Mapped[int | None]
+    max_running: Mapped[int | None]
     created_at: Mapped[CreatedAt]

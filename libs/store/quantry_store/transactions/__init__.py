@@ -5,6 +5,10 @@ from quantry_store.transactions.deployments import resume_deployment, stop_deplo
 from quantry_store.transactions.execution import append_events, check_attempt, claim_next, queues_with_work, renew_lease
 from quantry_store.transactions.finish import finish_attempt
 from quantry_store.transactions.lost_attempts import expired_jobs, lose_expired
+from quantry_store.transactions.pipelines import cancel_pipeline, retry_pipeline, submit_pipeline
+from quantry_store.transactions.release import releasable_jobs, release_job
+from quantry_store.transactions.retention import clean_up
+from quantry_store.transactions.retry import retry_job
 from quantry_store.transactions.rollouts import (
     DeploymentRecord,
     begin_rollout,
@@ -14,28 +18,62 @@ from quantry_store.transactions.rollouts import (
     promote_rollout,
     upsert_replica,
 )
-from quantry_store.transactions.submit import submit_job
+from quantry_store.transactions.schedule_templates import ONLY_JOB, Prepared, Submitted, is_final, read_template
+from quantry_store.transactions.schedules import (
+    Firing,
+    change_schedule,
+    create_schedule,
+    delete_schedule,
+    fire_due,
+    is_checked_anew,
+    run_schedule_now,
+)
+from quantry_store.transactions.submit import DEFAULT_PLACEMENT, Origin, Placement, submit_job
 from quantry_store.transactions.vault import record_seal
+from quantry_store.transactions.workers import save_worker
 
 __all__ = [
+    "DEFAULT_PLACEMENT",
+    "ONLY_JOB",
     "DeploymentRecord",
+    "Firing",
+    "Origin",
+    "Placement",
+    "Prepared",
+    "Submitted",
     "append_events",
     "begin_rollout",
     "cancel_job",
+    "cancel_pipeline",
+    "change_schedule",
     "check_attempt",
     "claim_next",
+    "clean_up",
+    "create_schedule",
     "delete_replica",
+    "delete_schedule",
     "expired_jobs",
     "fail_rollout",
     "finish_attempt",
+    "fire_due",
+    "is_checked_anew",
+    "is_final",
     "load_deployments",
     "lose_expired",
     "promote_rollout",
     "queues_with_work",
+    "read_template",
     "record_seal",
+    "releasable_jobs",
+    "release_job",
     "renew_lease",
     "resume_deployment",
+    "retry_job",
+    "retry_pipeline",
+    "run_schedule_now",
+    "save_worker",
     "stop_deployment",
     "submit_job",
+    "submit_pipeline",
     "upsert_replica",
 ]

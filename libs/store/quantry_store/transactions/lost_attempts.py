@@ -9,13 +9,14 @@ from quantry_store.unit_of_work import UnitOfWork
 async def lose_attempt(uow: UnitOfWork, job: Job, message: str) -> Job:
     """Returns the locked job after one more lost attempt: queued again, failed as poison after MAX_LOST_ATTEMPTS of them,
     or cancelled if that was asked for."""
-    job = await uow.leases.count_lost(job)
+    num_lost = job.num_lost_attempts + 1
     if job.cancel_requested:
-        return await uow.jobs.move(job, JobStatus.CANCELLED, reason=JobReason.CANCELLED, message=message)
-    if job.num_lost_attempts >= MAX_LOST_ATTEMPTS:
-        sentence = f"{job.num_lost_attempts} attempts were lost and it is not tried again; the last: {message}"
-        return await uow.jobs.move(job, JobStatus.FAILED, reason=JobReason.POISON, message=sentence)
-    return await uow.jobs.move(job, JobStatus.QUEUED, reason=JobReason.WORKER_LOST, message=message)
+        return await uow.jobs.move(job, JobStatus.CANCELLED, reason=JobReason.CANCELLED, message=message, num_lost_attempts=num_lost)
+    if num_lost >= MAX_LOST_ATTEMPTS:
+        sentence = f"{num_lost} attempts were lost and it is not tried again; the last: {message}"
+        return await uow.jobs.move(job, JobStatus.FAILED, reason=JobReason.POISON, message=sentence, num_lost_attempts=num_lost)
+    # At once: a lost worker says nothing against the job, and its peers are there.
+    return await uow.leases.retry(job, JobReason.WORKER_LOST, message=message, delay_s=0.0, num_lost_attempts=num_lost)
 
 
 async def expired_jobs(uow: UnitOfWork) -> list[str]:

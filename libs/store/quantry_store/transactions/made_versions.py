@@ -35,7 +35,8 @@ async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Vers
         if edge not in edges:
             raise InvalidInput(f"the version names a {edge.role} parent that is not an input of its job")
     await uow.seals.check(job, draft)
-    return await uow.versions.add(job, await _model(uow, job, draft), draft, edges)
+    model = await _model(uow, job, draft)
+    return await uow.versions.add(job, model, draft, edges, fingerprint=await uow.jobs.fingerprint(job.id))
 
 
 def check_draft(job: Job, draft: VersionDraft) -> None:

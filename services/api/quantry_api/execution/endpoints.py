@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Response
 
 from quantry_api.jobs.endpoints import JobId
 from quantry_api.state import State
 from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
-from quantry_core.jobs import Job
-from quantry_http.auth import Db, WorkerCaller
+from quantry_core.jobs import Job, JobStatus
+from quantry_core.keys import Role
+from quantry_core.workers import WorkerHello, WorkerId
+from quantry_http.auth import Db, WorkerCaller, require
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
 
-router = APIRouter(prefix="/api/v1/execution", tags=["execution"])
+# A worker serves every project, so what its key must have is the role; only its own record asks whose it is.
+router = APIRouter(prefix="/api/v1/execution", tags=["execution"], dependencies=[Depends(require(Role.WORKER))])
+
+
+@router.put("/workers/{worker_id}", status_code=204)
+async def register_worker(worker_id: Annotated[WorkerId, Path()], hello: WorkerHello, caller: WorkerCaller, db: Db) -> None:
+    """Says that a worker is there, and what it can do."""
+    async with db.begin() as uow:
+        await transactions.save_worker(uow, worker_id, hello, project_id=caller.project_id)
 
 
 @router.post(
@@ -20,30 +32,35 @@ router = APIRouter(prefix="/api/v1/execution", tags=["execution"])
     response_model=Lease,
     responses={204: {"description": "There is no work in that queue.", "model": None}},
 )
-async def claim_job(request: NextRequest, caller: WorkerCaller, db: Db, state: State) -> Lease | Response:
+async def claim_job(request: NextRequest, db: Db, state: State) -> Lease | Response:
     """Claims the next job of a queue for a new attempt; 204 when there is none."""
     settings = state.settings
     async with db.begin() as uow:
-        lease = await transactions.claim_next(uow, caller, request, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
+        lease = await transactions.claim_next(uow, request, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
     return Response(status_code=204) if lease is None else lease
 
 
 @router.post("/jobs/{job_id}/heartbeat", responses=problem_responses(404, 409))
-async def renew_lease(job_id: JobId, request: HeartbeatRequest, caller: WorkerCaller, db: Db, state: State) -> HeartbeatReply:
+async def renew_lease(job_id: JobId, request: HeartbeatRequest, db: Db, state: State) -> HeartbeatReply:
     """Renews an attempt's lease and tells whether somebody wants the job cancelled."""
     async with db.begin() as uow:
-        return await transactions.renew_lease(uow, job_id, request, state.settings.lease_s, worker=caller)
+        return await transactions.renew_lease(uow, job_id, request, state.settings.lease_s)
 
 
 @router.post("/jobs/{job_id}/events", status_code=204, responses=problem_responses(404, 409, 413))
-async def append_events(job_id: JobId, request: EventsRequest, caller: WorkerCaller, db: Db) -> None:
-    """Appends to a job's event stream."""
+async def append_events(job_id: JobId, request: EventsRequest, db: Db) -> None:
+    """Appends to a job's event stream; what was stored already is not stored again."""
     async with db.begin() as uow:
-        await transactions.append_events(uow, job_id, request, worker=caller)
+        await transactions.append_events(uow, job_id, request)
 
 
 @router.post("/jobs/{job_id}/finish", responses=problem_responses(404, 409, 413))
-async def finish_attempt(job_id: JobId, request: FinishRequest, caller: WorkerCaller, db: Db) -> Job:
+async def finish_attempt(job_id: JobId, request: FinishRequest, db: Db, state: State) -> Job:
     """Ends an attempt, with the version and the evidence it made, in one transaction."""
     async with db.begin() as uow:
-        return await transactions.finish_attempt(uow, job_id, request, worker=caller)
+        job = await transactions.finish_attempt(uow, job_id, request)
+    state.nudge()
+    if job.status is JobStatus.QUEUED and job.queue is not None:
+        # Handed back or lost: whoever held it may be about to stop, so the others are told at once and not by the next sweep.
+        state.waker.soon(job.queue)
+    return job

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from quantry_api.jobs.service import check_spec, log_lines
+from quantry_api.idempotency import RequestKey
+from quantry_api.jobs import service
 from quantry_api.jobs.stream import JobEvents
 from quantry_api.state import State
-from quantry_core.errors import UnknownJob
+from quantry_core.errors import FieldProblem, InvalidInput, UnknownJob
 from quantry_core.ids import IdPrefix, is_id
-from quantry_core.jobs import Job, JobStatus, JobSubmission, JobType
+from quantry_core.jobs import EventKind, Job, JobStatus, JobSubmission, JobType, Queue, Requirement, parse_selector
 from quantry_core.pages import Page
 from quantry_http.auth import Db, Operator, RecheckKey, Viewer
 from quantry_http.pages import PageParams
@@ -22,44 +23,67 @@ from quantry_http.problems import problem_responses
 from quantry_store import transactions
 
 MAX_SEQ = 2**31 - 1
+MAX_TAIL_LINES = 100_000
+MAX_SELECTOR_CHARS = 2048
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 
 
-def job_id_in_path(job_id: str) -> str:
+async def job_id_in_path(job_id: str) -> str:
     """Returns the id in the address; raises UnknownJob if it has not even the form of one."""
     if not is_id(job_id, IdPrefix.JOB):
         raise UnknownJob(f"there is no job {job_id!r}")
     return job_id
 
 
+async def selector_in_query(
+    labels: Annotated[
+        str | None, Query(max_length=MAX_SELECTOR_CHARS, description="Conditions that must all hold: key=value, key!=value, key, !key.")
+    ] = None,
+) -> list[Requirement]:
+    """Returns the conditions of a label selector; raises InvalidInput naming the bad part."""
+    return [] if labels is None else parse_selector(labels)
+
+
 JobId = Annotated[str, Depends(job_id_in_path)]
+LabelSelector = Annotated[list[Requirement], Depends(selector_in_query)]
 Seq = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Only events with a greater seq.")]
 
 
 @router.post("", status_code=201, responses=problem_responses(404, 409, 413))
-async def submit_job(submission: JobSubmission, caller: Operator, db: Db, state: State, background: BackgroundTasks) -> Job:
+async def submit_job(*, submission: JobSubmission, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
     """Submits a job. What its spec names is resolved now, so it cannot change under the job."""
-    await check_spec(submission.spec, state.settings.import_roots)
-    async with db.begin() as uow:
-        job = await transactions.submit_job(uow, caller, submission)
-    if job.queue is not None:
-        # After the answer: the job is safe in the database, and a broker that is away must not hold up who submitted it.
-        background.add_task(state.waker.wake, job.queue)
+    job = await service.submit(db, state, caller, submission, key)
+    _announce(job, state)
     return job
 
 
 @router.get("")
 async def list_jobs(
+    *,
     caller: Viewer,
     db: Db,
     page: PageParams,
+    labels: LabelSelector,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     type: Annotated[JobType | None, Query(description="Only jobs of this type.")] = None,
+    pipeline_id: Annotated[str | None, Query(max_length=64, description="Only jobs of this pipeline, those tried again too.")] = None,
+    schedule_id: Annotated[str | None, Query(max_length=64, description="Only jobs that this schedule submitted.")] = None,
+    queue: Annotated[Queue | None, Query(description="Only jobs of this queue.")] = None,
 ) -> Page[Job]:
     """Lists jobs, newest first."""
     async with db.begin() as uow:
-        return await uow.jobs.list(caller.project_id, after=page.after, limit=page.limit, status=status, type=type)
+        return await uow.jobs.list(
+            caller.project_id,
+            after=page.after,
+            limit=page.limit,
+            status=status,
+            type=type,
+            labels=labels,
+            pipeline_id=pipeline_id,
+            schedule_id=schedule_id,
+            queue=queue,
+        )
 
 
 @router.get("/{job_id}", responses=problem_responses(404))
@@ -70,10 +94,20 @@ async def show_job(job_id: JobId, caller: Viewer, db: Db) -> Job:
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404))
-async def cancel_job(job_id: JobId, caller: Operator, db: Db) -> Job:
+async def cancel_job(job_id: JobId, caller: Operator, db: Db, state: State) -> Job:
     """Cancels a job: at once where it waits, by a flag that its worker sees where it runs. A job that ended stays as it is."""
     async with db.begin() as uow:
-        return await transactions.cancel_job(uow, caller, job_id)
+        job = await transactions.cancel_job(uow, caller, job_id)
+    state.nudge()
+    return job
+
+
+@router.post("/{job_id}/retry", status_code=201, responses=problem_responses(404, 409))
+async def retry_job(*, job_id: JobId, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
+    """Submits a job again that failed or was cancelled: a new job with the same spec, options and inputs."""
+    job = await service.retry(db, caller, job_id, key)
+    _announce(job, state)
+    return job
 
 
 async def _visible_job(job_id: JobId, caller: Viewer, db: Db) -> Job:
@@ -84,20 +118,36 @@ async def _visible_job(job_id: JobId, caller: Viewer, db: Db) -> Job:
 VisibleJob = Annotated[Job, Depends(_visible_job)]
 
 
+async def _start_of_stream(
+    job: VisibleJob,
+    db: Db,
+    after: Seq = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ, description="Where a broken stream is taken up again.")] = None,
+) -> int:
+    """Returns the seq after which a stream begins; raises InvalidInput for one that the job has not reached."""
+    name, seq = ("last-event-id", last_event_id) if last_event_id is not None else ("after", after or 0)
+    async with db.begin() as uow:
+        last_seq = await uow.events.last_seq(job.project_id, job.id)
+    if seq > last_seq:
+        sentence = f"{seq} lies ahead of job {job.id}, whose last event is {last_seq}"
+        raise InvalidInput(sentence, errors=[FieldProblem(field=name, message=sentence)])
+    return seq
+
+
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=problem_responses(404))
 async def watch_job(
     job: VisibleJob,
     db: Db,
     recheck_key: RecheckKey,
-    after: Seq = None,
-    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ, description="Where a broken stream is taken up again.")] = None,
+    seq: Annotated[int, Depends(_start_of_stream)],
+    kind: Annotated[list[EventKind] | None, Query(description="Only events of these kinds; all where none is given.")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Streams a job's events, those of the past first; ends after the event of its final state.
 
     Each has its seq as id, its kind as event and a JobEvent as data.
     """
-    seq = last_event_id if last_event_id is not None else after or 0
-    async for event in JobEvents(db, job.project_id, job.id, recheck_key=recheck_key).after(seq):
+    events = JobEvents(db, job.project_id, job.id, kinds=frozenset(kind or EventKind), recheck_key=recheck_key)
+    async for event in events.after(seq):
         yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.kind, id=str(event.seq))
 
 
@@ -106,8 +156,18 @@ async def show_log(
     job: VisibleJob,
     db: Db,
     attempt: Annotated[int | None, Query(ge=1, le=MAX_SEQ, description="Only this attempt's lines.")] = None,
+    tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL_LINES, description="Only so many lines, the last ones.")] = None,
 ) -> StreamingResponse:
     """Shows what a job's child processes wrote, as plain text."""
     async with db.begin() as uow:
-        events = await uow.events.logs(job.project_id, job.id, attempt)
-    return StreamingResponse(log_lines(events), media_type="text/plain; charset=utf-8")
+        events = await uow.events.logs(job.project_id, job.id, attempt, tail=tail)
+    return StreamingResponse(service.log_lines(events), media_type="text/plain; charset=utf-8")
+
+
+def _announce(job: Job, state: State) -> None:
+    """Tells workers that there is work, or this process to look whether a waiting job can go on."""
+    if job.status is JobStatus.QUEUED and job.queue is not None:
+        # Not waited for: the job is safe in the database, and a broker that is away must not hold up who submitted it.
+        state.waker.soon(job.queue)
+        return
+    state.nudge()

@@ -1,13 +1,50 @@
-"""What may be submitted, and what a job's log looks like."""
+"""What may be submitted, how it is submitted, and what a job's log looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from quantry_api.idempotency import IdempotencyKey, Load
 from quantry_api.jobs.sources import check_source
-from quantry_core.jobs import ImportSpec, JobEvent, JobSpec, QuantizeSpec
+from quantry_api.state import ApiState
+from quantry_core.jobs import ImportSpec, Job, JobEvent, JobSpec, JobSubmission, QuantizeSpec
+from quantry_core.keys import Identity
 from quantry_core.methods import check_ignore, check_method
+from quantry_store import transactions
+from quantry_store.database import Database
+from quantry_store.transactions.inputs import check_outputs
+from quantry_store.unit_of_work import UnitOfWork
+
+
+async def submit(database: Database, state: ApiState, caller: Identity, submission: JobSubmission, key: IdempotencyKey) -> Job:
+    """Returns the new job, or the one that the same request made before; raises what ``transactions.submit_job`` does, and
+    what is wrong with the spec, the estimate or the key."""
+    earlier = await key.earlier(database, caller.project_id, loading(caller))
+    if earlier is not None:
+        return earlier
+    check_outputs(submission.spec)
+    await check_spec(submission.spec, state.settings.import_roots)
+    # Before the transaction: it reads headers from the object store, and no transaction waits for that.
+    placement = (await state.estimator.preflight(caller.project_id, submission)).placement
+    async with database.begin() as uow:
+        return await key.once(uow, caller.project_id, loading(caller), lambda: transactions.submit_job(uow, caller, submission, placement))
+
+
+async def retry(database: Database, caller: Identity, job_id: str, key: IdempotencyKey) -> Job:
+    """Returns the job that repeats another one, or the one that the same request made before; raises what
+    ``transactions.retry_job`` does, and what is wrong with the key."""
+    async with database.begin() as uow:
+        return await key.once(uow, caller.project_id, loading(caller), lambda: transactions.retry_job(uow, caller, job_id))
+
+
+def loading(caller: Identity) -> Load[Job]:
+    """Returns what reads one of the caller's jobs."""
+
+    async def load(uow: UnitOfWork, job_id: str) -> Job:
+        return await uow.jobs.get(caller.project_id, job_id)
+
+    return load
 
 
 async def check_spec(spec: JobSpec, import_roots: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 
 from quantry_core.errors import Unauthorized, Unavailable
-from quantry_core.jobs import FINAL_STATUSES, JobEvent
+from quantry_core.jobs import FINAL_STATUSES, EventKind, JobEvent
 from quantry_store.database import Database
 
 POLL_INTERVAL_S = 0.3
@@ -23,15 +23,24 @@ _log = structlog.get_logger(__name__)
 class JobEvents:
     """One reader of one job's events."""
 
-    def __init__(self, database: Database, project_id: str, job_id: str, *, recheck_key: Callable[[], Awaitable[object]]) -> None:
-        """``recheck_key`` raises Unauthorized once the reader's key was revoked."""
+    def __init__(
+        self,
+        database: Database,
+        project_id: str,
+        job_id: str,
+        *,
+        kinds: frozenset[EventKind],
+        recheck_key: Callable[[], Awaitable[object]],
+    ) -> None:
+        """``kinds`` are the events that are given; ``recheck_key`` raises Unauthorized once the reader's key was revoked."""
         self._database = database
         self._project_id = project_id
         self._job_id = job_id
+        self._kinds = kinds
         self._recheck_key = recheck_key
 
     async def after(self, seq: int) -> AsyncIterator[JobEvent]:
-        """Yields every event with a greater seq, old and new, until the job has ended and all were given.
+        """Yields every event of these kinds with a greater seq, old and new, until the job has ended and all were given.
 
         Goes on when the database was away for a while. Ends early when the key was revoked.
         """
@@ -42,7 +51,7 @@ class JobEvents:
                 if loop.time() - checked_at > RECHECK_KEY_S:
                     await self._recheck_key()
                     checked_at = loop.time()
-                events, is_complete = await self._read(seq)
+                events, is_complete, last_seq = await self._read(seq)
             except Unauthorized:
                 return
             except Unavailable as error:
@@ -55,11 +64,15 @@ class JobEvents:
             if is_complete:
                 return
             if len(events) < MAX_EVENTS_PER_READ:
+                # Everything up to there was looked at, of whatever kind.
+                seq = max(seq, last_seq)
                 await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def _read(self, seq: int) -> tuple[list[JobEvent], bool]:
+    async def _read(self, seq: int) -> tuple[list[JobEvent], bool, int]:
+        """Returns the next events, whether they are the last there will be, and up to where there were any at all."""
         async with self._database.begin() as uow:
             # The job first: events are committed with the state they tell of, so a final state means that all are there.
             job = await uow.jobs.get(self._project_id, self._job_id)
-            events = await uow.events.after(self._project_id, self._job_id, seq, MAX_EVENTS_PER_READ)
-        return events, job.status in FINAL_STATUSES and len(events) < MAX_EVENTS_PER_READ
+            last_seq = await uow.events.last_seq(self._project_id, self._job_id)
+            events = await uow.events.after(self._project_id, self._job_id, seq, MAX_EVENTS_PER_READ, kinds=self._kinds)
+        return events, job.status in FINAL_STATUSES and len(events) < MAX_EVENTS_PER_READ, last_seq

@@ -12,6 +12,9 @@ from quantry_http.auth import Admin, AnyCaller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 
+PLATFORM_ROLES = {Role.GATEWAY: "the routes", Role.WORKER: "the jobs"}
+"""Roles that belong to no project, and what of every project a key of theirs sees."""
+
 router = APIRouter(prefix="/api/v1", tags=["keys"])
 
 
@@ -31,9 +34,9 @@ async def list_keys(caller: Admin, db: Db, page: PageParams) -> Page[ApiKey]:
 @router.post("/keys", status_code=201)
 async def create_key(request: KeyRequest, caller: Admin, db: Db) -> NewKey:
     """Makes a key and shows its secret this once."""
-    if request.role is Role.GATEWAY:
-        # A gateway serves every project: its key is made by whoever runs the installation, with quantry_api.bootstrap.
-        raise InvalidInput("a gateway's key cannot be made here: it would see the routes of every project")
+    if request.role in PLATFORM_ROLES:
+        # Gateways and workers serve every project: their keys are made by whoever runs the installation, with quantry_api.bootstrap.
+        raise InvalidInput(f"a {request.role}'s key cannot be made here: it would see {PLATFORM_ROLES[request.role]} of every project")
     async with db.begin() as uow:
         key, secret = await uow.keys.create(caller.project_id, request.name, request.role, who=caller)
     return NewKey(key=key, secret=secret)

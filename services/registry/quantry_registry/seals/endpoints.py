@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from quantry_core.keys import Role
 from quantry_core.versions import SealRequest, SealResult
-from quantry_http.auth import Db, WorkerCaller
+from quantry_http.auth import Db, require
 from quantry_http.problems import problem_responses
 from quantry_registry.parts import PartsOf
 from quantry_registry.seals import service
 
-router = APIRouter(prefix="/seals", tags=["seals"])
+router = APIRouter(prefix="/seals", tags=["seals"], dependencies=[Depends(require(Role.WORKER))])
 
 
 @router.post("", responses=problem_responses(404, 409))
-async def seal_files(caller: WorkerCaller, database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
+async def seal_files(database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
     """Moves an attempt's files into the vault, if they are what was declared and make a checkpoint fit to keep. May be repeated."""
-    return await service.seal(database, parts, caller, request)
+    return await service.seal(database, parts, request)

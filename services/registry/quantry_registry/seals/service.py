@@ -10,7 +10,6 @@ from quantry_blobs.vault import Vault, VaultCheckpoint
 from quantry_core.checkpoints import MAX_FILES, CheckpointInfo, check_master, inspect_checkpoint
 from quantry_core.errors import SealRefused
 from quantry_core.jobs import JobType
-from quantry_core.keys import Identity
 from quantry_core.versions import ManifestFile, SealRequest, SealResult, manifest_digest, staging_key
 from quantry_registry.parts import Parts
 from quantry_store.database import Database
@@ -33,7 +32,7 @@ _RULES: dict[JobType, Rule] = {
 """The job types that make files, and what their checkpoint must be beyond well formed."""
 
 
-async def seal(database: Database, parts: Parts, worker: Identity, request: SealRequest) -> SealResult:
+async def seal(database: Database, parts: Parts, request: SealRequest) -> SealResult:
     """Moves an attempt's files into the vault and notes that they are what the attempt may finish with.
 
     May be repeated: what was moved stays moved, and the last seal counts.
@@ -43,7 +42,7 @@ async def seal(database: Database, parts: Parts, worker: Identity, request: Seal
     """
     _check_manifest(request.files)
     async with database.begin() as uow:
-        job = await check_attempt(uow, request.job_id, request.attempt, worker=worker)
+        job = await check_attempt(uow, request.job_id, request.attempt)
     rule = _RULES.get(job.type)
     if rule is None:
         raise SealRefused(f"a job of type {job.type} makes no files")
@@ -51,7 +50,7 @@ async def seal(database: Database, parts: Parts, worker: Identity, request: Seal
     dtype = await asyncio.to_thread(_check_checkpoint, parts.vault, request.files, rule)
     async with database.begin() as uow:
         # Fenced again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
-        await record_seal(uow, request, dtype=dtype, worker=worker)
+        await record_seal(uow, request, dtype=dtype)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)
 
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from quantry_worker.child.device import peak_vram_bytes
 from quantry_worker.child.failures import failure_of
 from quantry_worker.child.recipes.table import load_recipe
 from quantry_worker.child.reporter import Reporter
@@ -34,7 +35,8 @@ def main(arguments: list[str]) -> int:
 
 def _perform(task: ChildTask, reporter: Reporter) -> ChildResult | ChildFailure:
     try:
-        return load_recipe(task.spec.type)(task, reporter)
+        result = load_recipe(task.spec.type)(task, reporter)
+        return result.model_copy(update={"peak_vram_bytes": peak_vram_bytes()})
     except Exception as error:
         traceback.print_exc()
         return failure_of(error)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import QuantizeSpec
-from quantry_core.methods import EXPRESSION_PREFIX, MethodInfo, Scheme, check_ignore, check_method
-
-Shape = tuple[int, int]
-"""(out_features, in_features), as a Linear's weight is stored."""
+from quantry_core.linears import Shape, is_named, linear_modules
+from quantry_core.methods import MethodInfo, Scheme, check_ignore, check_method
 
 OUTPUT_LAYER = "lm_head"
-EMBEDDING_NAMES = frozenset({"wte", "wpe", "shared"})
-NEOX_OUTPUT_LAYER = "embed_out"
-"""GPT-NeoX calls its output layer so: a Linear, in spite of its name."""
 FUSED_GROUPS: tuple[tuple[str, ...], ...] = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Modules that vLLM joins into one matrix product: all of them quantized alike, or none."""
 ENGINE_MULTIPLE = 32
@@ -48,7 +42,7 @@ def plan_quantization(spec: QuantizeSpec, master: CheckpointInfo) -> Quantizatio
     """Returns the plan; raises InvalidInput naming the modules that cannot be quantized so, or served so afterwards."""
     method, scheme, group_size = check_method(spec.method, spec.scheme, spec.group_size)
     check_ignore(spec.ignore)
-    linears = linear_modules(master)
+    linears = linear_modules(master.tensors)
     kept = {name: shape for name, shape in linears.items() if is_named(name, spec.ignore)}
     targets = {name: shape for name, shape in linears.items() if name not in kept}
     if not targets:
@@ -60,21 +54,6 @@ def plan_quantization(spec: QuantizeSpec, master: CheckpointInfo) -> Quantizatio
     _check_shapes(targets, group_size)
     _check_fused_groups(targets, kept)
     return QuantizationPlan(method, scheme, method.schemes[scheme], group_size, spec.damping, tuple(spec.ignore), targets, kept)
-
-
-def linear_modules(master: CheckpointInfo) -> dict[str, Shape]:
-    """Returns the Linear modules of a checkpoint by name: every weight matrix that is not an embedding table."""
-    modules: dict[str, Shape] = {}
-    for name, tensor in master.tensors.items():
-        module, _, kind = name.rpartition(".")
-        if kind == "weight" and len(tensor.shape) == 2 and not _is_embedding(module):
-            modules[module] = (tensor.shape[0], tensor.shape[1])
-    return dict(sorted(modules.items()))
-
-
-def is_named(module: str, patterns: Iterable[str]) -> bool:
-    """Tells whether a module is one of ``patterns``: exact names, or ``re:`` and an expression that matches from the start."""
-    return any(_matches(pattern, module) for pattern in patterns)
 
 
 def unmatched_patterns(plan: QuantizationPlan) -> list[str]:
@@ -106,17 +85,6 @@ def names_in_words(names: Iterable[str]) -> str:
     shown = ", ".join(ordered[:MAX_NAMES_SHOWN])
     more = len(ordered) - MAX_NAMES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _matches(pattern: str, module: str) -> bool:
-    if pattern.startswith(EXPRESSION_PREFIX):
-        return re.match(pattern.removeprefix(EXPRESSION_PREFIX), module) is not None
-    return pattern == module
-
-
-def _is_embedding(module: str) -> bool:
-    last = module.rpartition(".")[2]
-    return last in EMBEDDING_NAMES or ("embed" in last and last != NEOX_OUTPUT_LAYER)
 
 
 def _check_shapes(targets: Mapping[str, Shape], group_size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from quantry_worker.protocol import (
     EVENTS_FD_VARIABLE,
@@ -20,8 +21,19 @@ MAX_DETAIL_CHARS = 200
 MAX_NOTE_CHARS = 2000
 
 
+class Units(NamedTuple):
+    """How far a phase is, counted: 3 of 12 layers."""
+
+    done: int
+    total: int
+    unit: str
+
+
 class Reporter:
-    """What recipes tell the supervisor. Progress never goes backwards and is sent at most every 0.2 s within a phase."""
+    """What recipes tell the supervisor. Progress never goes backwards and is sent at most every 0.2 s within a phase.
+
+    The last unit of a phase is always sent, so that what stands there in the end is 12 of 12.
+    """
 
     def __init__(self, write: Callable[[bytes], object], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
@@ -38,14 +50,16 @@ class Reporter:
         os.set_inheritable(descriptor, False)
         return cls(os.fdopen(descriptor, "wb", buffering=0).write)
 
-    def progress(self, phase: str, fraction: float, detail: str = "") -> None:
-        """Says where the work is; ``fraction`` is of all of it, from 0 to 1."""
+    def progress(self, phase: str, fraction: float, detail: str = "", units: Units | None = None) -> None:
+        """Says where the work is; ``fraction`` is of all of it, from 0 to 1, ``units`` are this phase's."""
         self._fraction = min(1.0, max(self._fraction, fraction))
         now = self._clock()
-        if phase == self._phase and now - self._sent_at < MIN_INTERVAL_S:
+        is_last = units is not None and units.done >= units.total
+        if phase == self._phase and now - self._sent_at < MIN_INTERVAL_S and not is_last:
             return
         self._phase, self._sent_at = phase, now
-        self._write(event_line(ChildProgress(phase=phase, fraction=self._fraction, detail=detail[:MAX_DETAIL_CHARS])))
+        counted = {} if units is None or units.total < 1 else units._asdict()
+        self._write(event_line(ChildProgress(phase=phase, fraction=self._fraction, detail=detail[:MAX_DETAIL_CHARS], **counted)))
 
     def note(self, text: str) -> None:
         """Puts one sentence into the job's event stream."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,10 +14,11 @@ from quantry_core.errors import InvalidInput, SourceRefused, StaleAttempt
 from quantry_core.jobs import ImportSpec, InputRole, JobReason, JobType
 from quantry_core.methods import Backend
 from quantry_worker.child.backends.table import BACKENDS
+from quantry_worker.child.device import peak_vram_bytes
 from quantry_worker.child.failures import Diverged, failure_of
 from quantry_worker.child.inputs import inputs_of, only_input, read_text
 from quantry_worker.child.recipes.table import RECIPES, load_recipe
-from quantry_worker.child.reporter import MIN_INTERVAL_S, Reporter
+from quantry_worker.child.reporter import MIN_INTERVAL_S, Reporter, Units
 from quantry_worker.protocol import MAX_FAILURE_CHARS, ChildInput, ChildNote, ChildProgress, ChildTask, parse_event
 
 
@@ -63,6 +65,46 @@ def test_progress_never_goes_back_and_is_not_sent_too_often() -> None:
     assert len(progress[1].detail) == 200
     assert isinstance(events[-1], ChildNote)
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+
+
+def test_units_are_sent_along_and_the_last_one_always() -> None:
+    lines = list[bytes]()
+    reporter = Reporter(lines.append, clock=lambda: 0.0)
+    for done in range(1, 13):
+        reporter.progress("quantizing", done / 20, units=Units(done, 12, "layers"))
+    reporter.progress("copying", 0.9, units=Units(0, 0, "bytes"))
+    events = [parse_event(line) for line in lines]
+    counted = [(event.done, event.total, event.unit) for event in events if isinstance(event, ChildProgress)]
+    assert counted == [(1, 12, "layers"), (12, 12, "layers"), (None, None, "")]
+
+
+class StandInCuda:
+    """torch.cuda with two devices."""
+
+    def __init__(self, num_devices: int) -> None:
+        self._num_devices = num_devices
+
+    def is_available(self) -> bool:
+        return self._num_devices > 0
+
+    def device_count(self) -> int:
+        return self._num_devices
+
+    def max_memory_allocated(self, index: int) -> int:
+        return 1000 * (index + 1)
+
+
+@pytest.mark.parametrize(("num_devices", "peak_bytes"), [(0, None), (1, 1000), (2, 3000)])
+def test_device_memory_is_told_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch, num_devices: int, peak_bytes: int | None) -> None:
+    torch = ModuleType("torch")
+    torch.cuda = StandInCuda(num_devices)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert peak_vram_bytes() == peak_bytes
+
+
+def test_without_torch_no_device_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert peak_vram_bytes() is None
 
 
 def test_the_tables_name_every_job_a_worker_runs_and_every_backend() -> None:

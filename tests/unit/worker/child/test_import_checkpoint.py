@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ from factories.checkpoints import master_contents, write_checkpoint
 from quantry_core.errors import SourceRefused
 from quantry_core.jobs import ImportSpec
 from quantry_core.versions import VersionKind
-from quantry_worker.child.recipes.import_checkpoint import allowed_directory, run
+from quantry_worker.child.recipes.import_checkpoint import COPIED, allowed_directory, run
 from quantry_worker.child.reporter import Reporter
-from quantry_worker.protocol import ChildResult, ChildTask
+from quantry_worker.protocol import ChildProgress, ChildResult, ChildTask, parse_event
 
 
-def import_from(source: str, tmp_path: Path, root: Path) -> ChildResult:
+def import_from(source: str, tmp_path: Path, root: Path, write: Callable[[bytes], object] = len) -> ChildResult:
     output = tmp_path / "attempt" / "output"
     output.mkdir(parents=True)
     task = ChildTask(
@@ -28,7 +29,19 @@ def import_from(source: str, tmp_path: Path, root: Path) -> ChildResult:
         import_roots=[root],
         num_threads=1,
     )
-    return run(task, Reporter(lambda line: None))
+    return run(task, Reporter(write))
+
+
+def test_the_bytes_are_counted_as_they_are_copied(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    source = write_checkpoint(tmp_path / "models" / "tiny", master_contents())
+    import_from(str(source), tmp_path, tmp_path / "models", lines.append)
+    size_bytes = sum(path.stat().st_size for path in source.iterdir())
+    progress = [event for event in map(parse_event, lines) if isinstance(event, ChildProgress) and event.unit == "bytes"]
+    assert (progress[-1].done, progress[-1].total) == (size_bytes, size_bytes)
+    assert progress[0].done is not None
+    assert 0 < progress[0].done < size_bytes
+    assert progress[-1].fraction == COPIED
 
 
 def output_files(tmp_path: Path) -> list[Path]:

@@ -9,12 +9,12 @@ import pytest
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import InvalidInput, UnknownMethod, UnknownScheme
 from quantry_core.jobs import CalibrationSpec, QuantizeSpec
+from quantry_core.linears import linear_modules
 from quantry_core.safetensors import TensorInfo
 from quantry_worker.child.plan import (
     QuantizationPlan,
     carried_files,
     fused_groups,
-    linear_modules,
     names_in_words,
     plan_quantization,
     unmatched_patterns,
@@ -44,7 +44,7 @@ def plan(info: CheckpointInfo, **changes: Any) -> QuantizationPlan:
 
 def test_linear_modules_are_the_matrices_that_are_no_embedding() -> None:
     info = master({"lm_head.weight": (50, 128), "transformer.wte.weight": (50, 128), "gpt_neox.embed_out.weight": (50, 128)})
-    modules = linear_modules(info)
+    modules = linear_modules(info.tensors)
     assert modules["model.layers.0.mlp.down_proj"] == (128, 96)
     assert {"lm_head", "gpt_neox.embed_out"} <= set(modules)
     assert not {"model.embed_tokens", "model.norm", "transformer.wte"} & set(modules)

@@ -7,7 +7,7 @@ Hessians are better for it. Afterwards every tensor goes back to the dtype it ha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from typing_extensions import override
 
 from quantry_core.checkpoints import CheckpointInfo, check_master
 from quantry_core.errors import InvalidInput
-from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
+from quantry_core.linears import is_named
+from quantry_worker.child.backends.table import BackendProgress, QuantizationOrder, QuantizationReport
 from quantry_worker.child.numerics.text import Tokens
-from quantry_worker.child.plan import QuantizationPlan, is_named, names_in_words
+from quantry_worker.child.plan import QuantizationPlan, names_in_words
+from quantry_worker.child.reporter import Units
 from quantry_worker.child.toolchain import toolchain
 
 ACTIVATION_ORDER = "static"
@@ -36,6 +38,7 @@ SHARE_LOADED, SHARE_QUANTIZED = 0.05, 0.95
 TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 OWN_RECIPE_FILE = "recipe.yaml"
 """llm-compressor's account of its own settings. The version's recipe is ours."""
+_LAYER = re.compile(r".*?\.\d+(?=\.|$)")
 
 
 def quantize(order: QuantizationOrder) -> QuantizationReport:
@@ -51,7 +54,7 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     _check_modules(model, order.plan)
     order.on_progress(SHARE_LOADED, "loaded")
     gptq = _gptq(order.plan)
-    watch = LayerWatch.calling(gptq, len(order.plan.targets), order.on_progress)
+    watch = LayerWatch.calling(gptq, layers_of(model, order.plan), order.on_progress)
     oneshot(model=model, recipe=[gptq, watch], dataset=_calibration_batches(order.windows), pipeline="sequential")
     order.on_progress(SHARE_QUANTIZED, "saving")
     _restore_dtypes(model, order.master)
@@ -73,14 +76,15 @@ class LayerWatch(Modifier):
     round_to_nearest: list[str] = Field(default_factory=list)
     """Modules whose Hessian could not be inverted, so that GPTQ rounded them without compensation."""
     _gptq: Any = PrivateAttr(default=None)
-    _num_targets: int = PrivateAttr(default=0)
-    _num_done: int = PrivateAttr(default=0)
-    _on_progress: Callable[[float, str], None] = PrivateAttr()
+    _layers: dict[int, str] = PrivateAttr(default_factory=dict)
+    _done: set[int] = PrivateAttr(default_factory=set)
+    _on_progress: BackendProgress = PrivateAttr()
 
     @classmethod
-    def calling(cls, gptq: Any, num_targets: int, on_progress: Callable[[float, str], None]) -> LayerWatch:
+    def calling(cls, gptq: Any, layers: dict[int, str], on_progress: BackendProgress) -> LayerWatch:
+        """Returns a watch over the modules in ``layers``: the layer's name by the module's id()."""
         watch = cls()
-        watch._gptq, watch._num_targets, watch._on_progress = gptq, num_targets, on_progress
+        watch._gptq, watch._layers, watch._on_progress = gptq, layers, on_progress
         return watch
 
     @override
@@ -90,12 +94,25 @@ class LayerWatch(Modifier):
     @override
     def on_event(self, state: Any, event: Any, **kwargs: Any) -> None:
         if event.type_ is EventType.SEQUENTIAL_EPOCH_END:
-            self._num_done += sum(1 for module in kwargs["modules"] if getattr(module, "quantization_scheme", None) is not None)
-            share = SHARE_LOADED + (SHARE_QUANTIZED - SHARE_LOADED) * self._num_done / self._num_targets
-            self._on_progress(share, f"{self._num_done} of {self._num_targets} modules")
+            finished = [id(module) for module in kwargs["modules"] if id(module) in self._layers]
+            self._done.update(finished)
+            self._tell(self._layers[finished[-1]] if finished else "")
         elif event.type_ is EventType.CALIBRATION_END:
             # To be read now: GPTQ forgets it when it is finalized, and says it in a log line only.
             self.round_to_nearest = list(self._gptq._rtn_fallback_module_names)
+
+    def _tell(self, layer: str) -> None:
+        layers = set(self._layers.values())
+        undone = {layer for module, layer in self._layers.items() if module not in self._done}
+        num_done = len(layers) - len(undone)
+        share = SHARE_LOADED + (SHARE_QUANTIZED - SHARE_LOADED) * len(self._done) / len(self._layers)
+        self._on_progress(share, layer, Units(num_done, len(layers), "layers"))
+
+
+def layers_of(model: Any, plan: QuantizationPlan) -> dict[int, str]:
+    """Returns the layer of every module that is quantized, by the module's id(): its name up to its first number, else all of it."""
+    targets = set(plan.targets)
+    return {id(module): (_LAYER.match(name) or [name])[0] for name, module in model.named_modules() if name in targets}
 
 
 def _gptq(plan: QuantizationPlan) -> Any:

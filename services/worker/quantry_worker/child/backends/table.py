@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.methods import Backend
 from quantry_worker.child.plan import QuantizationPlan
+from quantry_worker.child.reporter import Units
+
+
+class BackendProgress(Protocol):
+    """What a backend tells of its way."""
+
+    def __call__(self, share: float, detail: str, layers: Units | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class QuantizationOrder:
     """Calibration token ids, shape [num_samples, length_tokens]."""
     seed: int
     num_threads: int
-    on_progress: Callable[[float, str], None]
-    """Called with the share of the backend's work that is done, from 0 to 1, and where it is."""
+    on_progress: BackendProgress
+    """Called with the share of the backend's work that is done, from 0 to 1, where it is, and how many layers are done."""
 
 
 @dataclass(frozen=True)

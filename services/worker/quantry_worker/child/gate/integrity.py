@@ -13,12 +13,13 @@ from typing import Any
 
 from quantry_blobs.directory import hash_directory
 from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint
+from quantry_core.linears import Shape, linear_modules
 from quantry_core.versions import EvidenceDraft, manifest_digest
 from quantry_worker.child.gate.findings import GateInput, evidence
 from quantry_worker.child.gate.packing import PACKED_PARTS, packed_columns
 from quantry_worker.child.gate.stated import StatedQuantization, read_quantization
 from quantry_worker.child.numerics.tensors import TensorReader
-from quantry_worker.child.plan import OUTPUT_LAYER, Shape, carried_files, linear_modules
+from quantry_worker.child.plan import OUTPUT_LAYER, carried_files
 
 NAME = "integrity"
 CONFIG_ADDED = "quantization_config"
@@ -31,7 +32,7 @@ def check_integrity(given: GateInput) -> EvidenceDraft:
     manifest = hash_directory(given.output_dir)
     info = inspect_checkpoint(given.output)
     stated = read_quantization(info)
-    linears = linear_modules(given.master)
+    linears = linear_modules(given.master.tensors)
     covered = {name: shape for name, shape in linears.items() if stated.covers(name)}
     problems = [
         *_files_missing(given),

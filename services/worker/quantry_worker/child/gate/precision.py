@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint
+from quantry_core.linears import Shape
 from quantry_core.versions import EvidenceDraft
 from quantry_worker.child.gate.findings import GateInput, evidence
 from quantry_worker.child.gate.packing import PACKED_PARTS, packed_columns
 from quantry_worker.child.gate.reconstruction import compare_with_master
 from quantry_worker.child.gate.stated import StatedQuantization, read_quantization
 from quantry_worker.child.numerics.tensors import TensorReader, bits_of
-from quantry_worker.child.plan import QuantizationPlan, Shape, fused_groups
+from quantry_worker.child.plan import QuantizationPlan, fused_groups
 
 NAME = "precision"
 BITS_TOLERANCE = 0.01

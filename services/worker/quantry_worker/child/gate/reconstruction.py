@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantry_core.linears import Shape
 from quantry_worker.child.gate.packing import dequantize_rows, unpack_rows
 from quantry_worker.child.numerics.tensors import TensorReader
-from quantry_worker.child.plan import Shape
 
 Sums = NDArray[np.float64]
 """Sums of squares."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import SourceRefused
+from quantry_core.linears import is_named
 from quantry_core.methods import Format
-from quantry_worker.child.plan import is_named
 
 LINEAR_CLASS = "Linear"
 PACKED_FORMAT = "pack-quantized"

@@ -24,7 +24,7 @@ from quantry_worker.child.numerics.model import load_model, read_config, vocabul
 from quantry_worker.child.numerics.perplexity import NllTally, batch_windows, next_token_log_probs, token_nll
 from quantry_worker.child.numerics.text import Tokens, TokenStream, check_length, scoring_windows
 from quantry_worker.child.numerics.tokenizer import tokenize
-from quantry_worker.child.reporter import Reporter
+from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask
 
@@ -64,8 +64,9 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
     evidence: list[EvidenceDraft] = []
     for corpus in corpora:
 
-        def on_batch(num_done: int, ref: str = corpus.ref, before: int = num_scored) -> None:
-            reporter.progress("scoring", SCORING + (1 - SCORING) * (before + num_done) / num_windows, ref)
+        def on_batch(num_done: int, ref: str = corpus.ref, before: int = num_scored, in_all: int = len(corpus.windows)) -> None:
+            share = (before + num_done) / num_windows
+            reporter.progress("scoring", SCORING + (1 - SCORING) * share, ref, Units(num_done, in_all, "windows"))
 
         evidence.append(_evidence(corpus, score(model, reference_model, corpus.windows, on_batch)))
         num_scored += len(corpus.windows)

@@ -17,11 +17,13 @@ from quantry_core.jobs import ImportSpec
 from quantry_core.methods import Format
 from quantry_core.sources import HubSource, allowing_root, parse_source
 from quantry_core.versions import VersionKind
-from quantry_worker.child.reporter import Reporter
+from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
 from quantry_worker.protocol import ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
+COPIED = 0.95
+"""Share of the work that is done when all bytes are copied."""
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
@@ -45,7 +47,7 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
         # Before the copy too, so that a folder that is no checkpoint is refused without reading it.
         check_master(inspect_checkpoint(checkpoint))
         copy_checkpoint(checkpoint, task.output_dir, reporter)
-    reporter.progress("checking", 0.95)
+    reporter.progress("checking", COPIED)
     info = inspect_checkpoint(DirectoryCheckpoint(task.output_dir))
     dtype = check_master(info)
     for name in info.files:
@@ -73,10 +75,14 @@ def allowed_directory(path: Path, import_roots: Sequence[Path]) -> Path:
 def copy_checkpoint(checkpoint: DirectoryCheckpoint, output_dir: Path, reporter: Reporter) -> None:
     """Copies every file of a checkpoint. No hard links: a later write to the source must not reach the copy."""
     sizes = checkpoint.files()
-    total_bytes, done_bytes = max(1, sum(sizes.values())), 0
+    total_bytes, done_bytes = sum(sizes.values()), 0
     for name in sorted(sizes):
-        reporter.progress("copying", 0.95 * done_bytes / total_bytes, name)
+
+        def on_copied(num_bytes: int, name: str = name) -> None:
+            nonlocal done_bytes
+            done_bytes += num_bytes
+            reporter.progress("copying", COPIED * done_bytes / total_bytes, name, Units(done_bytes, total_bytes, "bytes"))
+
         target = output_dir / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.copy_to(name, target)
-        done_bytes += sizes[name]
+        checkpoint.copy_to(name, target, on_copied)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import CheckpointInfo, check_master, inspect_checkpoint
 from quantry_core.jobs import InputRole, QuantizeSpec
 from quantry_core.versions import EvidenceDraft, Verdict, VersionKind, VersionState
-from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport, load_backend
+from quantry_worker.child.backends.table import BackendProgress, QuantizationOrder, QuantizationReport, load_backend
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.gate.findings import GateInput
 from quantry_worker.child.gate.table import run_gate
@@ -24,7 +23,7 @@ from quantry_worker.child.numerics.tensors import TensorReader, nonfinite_tensor
 from quantry_worker.child.numerics.text import Tokens, check_length, sample_windows
 from quantry_worker.child.numerics.tokenizer import tokenize
 from quantry_worker.child.plan import QuantizationPlan, carried_files, names_in_words, plan_quantization, unmatched_patterns
-from quantry_worker.child.reporter import Reporter
+from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
@@ -129,8 +128,8 @@ def _metrics(report: QuantizationReport, windows: Tokens, master: CheckpointInfo
     }
 
 
-def _within(reporter: Reporter, phase: str, begin: float, end: float) -> Callable[[float, str], None]:
-    def on_progress(share: float, detail: str) -> None:
-        reporter.progress(phase, begin + (end - begin) * share, detail)
+def _within(reporter: Reporter, phase: str, begin: float, end: float) -> BackendProgress:
+    def on_progress(share: float, detail: str, layers: Units | None = None) -> None:
+        reporter.progress(phase, begin + (end - begin) * share, detail, layers)
 
     return on_progress

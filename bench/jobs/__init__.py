@@ -1,0 +1,1 @@
+"""What a job costs beside its work: python -m bench.jobs"""

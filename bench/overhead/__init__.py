@@ -1,0 +1,1 @@
+"""What the platform adds to a quantize that takes minutes: python -m bench.overhead"""

@@ -1,0 +1,150 @@
+"""One job in words: what it is about, where it is and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from quantry.cli.estimates import print_comparison
+from quantry.cli.output import bytes_text, duration_text, print_fields, short_id, status_text, time_text
+from quantry.cli.progress import progress_text
+from quantry_core.jobs import (
+    OUTPUT_PREFIX,
+    REASONS,
+    RETRIES,
+    DeploySpec,
+    EvaluateSpec,
+    ImportSpec,
+    Job,
+    JobLimits,
+    JobStatus,
+    QuantizeSpec,
+    WaitingOn,
+    is_job_output,
+)
+
+WAITING_WORDS: dict[WaitingOn, str] = {
+    WaitingOn.NEEDS: "for the jobs it needs",
+    WaitingOn.TIME: "for its time",
+    WaitingOn.LIMIT: "until its project has room for another queued job",
+    WaitingOn.ROLLOUT: "until another rollout of its deployment is over",
+}
+
+
+def about(job: Job) -> str:
+    """Returns what a job works on, in a few words."""
+    match job.spec:
+        case ImportSpec(model=model, source=source):
+            return f"{model} <- {source}"
+        case QuantizeSpec(base=base, method=method, scheme=scheme, group_size=group_size):
+            return f"{_ref(base)} {method} {scheme}" + (f" g{group_size}" if group_size else "")
+        case EvaluateSpec(version=version, corpora=corpora):
+            return f"{_ref(version)} on {', '.join(corpora)}"
+        case DeploySpec(deployment=deployment, version=version):
+            return f"{_ref(version)} as {deployment}"
+
+
+def _ref(ref: str) -> str:
+    """Returns what a spec calls a version, the output of a job with a short id."""
+    return OUTPUT_PREFIX + short_id(ref.removeprefix(OUTPUT_PREFIX)) if is_job_output(ref) else ref
+
+
+def place(job: Job) -> str:
+    """Returns where a job that has not ended is: its progress, or what it waits for."""
+    if job.status is JobStatus.RUNNING and job.progress is not None:
+        return progress_text(job.progress)
+    return waiting_text(job)
+
+
+def waiting_text(job: Job) -> str:
+    """Returns what a waiting job waits for; empty for another."""
+    if job.status is not JobStatus.WAITING or job.waiting_on is None:
+        return ""
+    words = WAITING_WORDS[job.waiting_on]
+    return f"{words}, {time_text(job.not_before)}" if job.waiting_on is WaitingOn.TIME and job.not_before else words
+
+
+def why(job: Job) -> str:
+    """Returns why a job is where it is: its message, else what its reason means; empty without a reason."""
+    return job.message or (REASONS[job.reason].words if job.reason else "")
+
+
+def outcome_text(job: Job) -> str:
+    """Returns what a succeeded job took and left."""
+    if job.result is None:
+        return ""
+    took = "" if job.result.seconds is None else f" in {duration_text(job.result.seconds)}"
+    if job.result.reused:
+        return f": {job.result.version_id}, made by an identical job before"
+    if job.result.deployment is not None:
+        return f"{took}: {job.result.deployment} is served"
+    if job.result.version_id is not None:
+        return f"{took}: {job.result.version_id}"
+    return took
+
+
+def print_job(job: Job, needed: Sequence[Job]) -> None:
+    """Prints everything about a job. ``needed`` are the jobs that it needs."""
+    reason = None if job.reason is None else f"{job.reason}: {REASONS[job.reason].words}"
+    result = None if job.result is None else job.result.model_dump_json(exclude_none=True, exclude={"estimate_errors"})
+    step = None if job.pipeline_id is None else f"{job.step} of {job.pipeline_id}"
+    print_fields(
+        [
+            ("job", job.id),
+            ("type", job.type),
+            ("status", _status(job)),
+            ("reason", reason),
+            ("message", job.message),
+            ("progress", progress_text(job.progress) if job.progress is not None and job.status is JobStatus.RUNNING else None),
+            ("attempt", f"{job.attempt} ({job.num_lost_attempts} lost)"),
+            ("retries", _retries(job) or None),
+            ("worker", job.worker_id),
+            ("queue", job.queue),
+            ("priority", str(job.priority)),
+            ("limits", _limits(job.limits) or None),
+            ("not before", time_text(job.not_before) or None),
+            ("needs", _needs(needed)),
+            ("step", step),
+            ("schedule", job.schedule_id),
+            ("retry of", job.retry_of),
+            ("labels", ", ".join(f"{key}={value}" for key, value in sorted(job.labels.items())) or None),
+            ("metadata", json.dumps(job.metadata, ensure_ascii=False) if job.metadata else None),
+            ("forced", "yes" if job.force else None),
+            ("created", time_text(job.created_at)),
+            ("started", time_text(job.started_at) or None),
+            ("finished", time_text(job.finished_at) or None),
+            ("spec", job.spec.model_dump_json()),
+            ("result", result),
+        ]
+    )
+    print_comparison(job)
+
+
+def _needs(needed: Sequence[Job]) -> Text | None:
+    """Returns a line for each needed job: its id, status, and step if it is one; None where there is none."""
+    lines = [Text.assemble(f"{job.id} ", status_text(job.status), "" if job.step is None else f" {job.step}") for job in needed]
+    return Text("\n").join(lines) if lines else None
+
+
+def _status(job: Job) -> Text:
+    text = status_text(job.status)
+    if waiting := waiting_text(job):
+        text.append(f" {waiting}", style="default")
+    if job.cancel_requested and job.status is JobStatus.RUNNING:
+        text.append(", asked to stop", style="default")
+    return text
+
+
+def _retries(job: Job) -> str:
+    return ", ".join(f"{reason} {number} of {RETRIES[reason].max_retries}" for reason, number in job.retries.items())
+
+
+def _limits(limits: JobLimits) -> str:
+    parts = []
+    if limits.time_s is not None:
+        parts.append(duration_text(limits.time_s))
+    if limits.memory_bytes is not None:
+        parts.append(bytes_text(limits.memory_bytes))
+    return ", ".join(parts)

@@ -1,0 +1,35 @@
+"""``quantry project``: the project of the key, and what it may use."""
+
+from __future__ import annotations
+
+import typer
+
+from quantry.cli.context import JsonOption, connect
+from quantry.cli.output import emit_json, print_fields
+
+app = typer.Typer(help="Look at the project.", no_args_is_help=True)
+
+
+def _count(number: int, bound: int | None) -> str:
+    return f"{number}" if bound is None else f"{number} of at most {bound}"
+
+
+@app.command("show")
+def show_project(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the project of this key: its share of the workers, its limits, and how many jobs are where."""
+    with connect(context) as client:
+        project = client.project.get()
+    if as_json:
+        emit_json(project)
+        return
+    limits = project.limits
+    print_fields(
+        [
+            ("project", project.name),
+            ("id", project.id),
+            ("share", f"{limits.share:g}"),
+            ("running", _count(project.num_running, limits.max_running)),
+            ("queued", _count(project.num_queued, limits.max_queued)),
+            ("waiting", str(project.num_waiting)),
+        ]
+    )

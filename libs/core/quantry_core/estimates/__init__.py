@@ -1,0 +1,34 @@
+"""Preflight estimates: what a job will take, told from safetensors headers, config.json and the spec. docs/estimates.md says how."""
+
+from quantry_core.estimates.facts import CheckpointFacts, StoredTensor, facts_of
+from quantry_core.estimates.figures import (
+    MAX_EARLIER_JOBS,
+    MIN_EARLIER_JOBS,
+    EarlierJob,
+    Given,
+    actual_figures,
+    corrected,
+    corrections,
+    estimate_figures,
+    estimate_key,
+    ratios,
+)
+from quantry_core.estimates.sizes import quantized_facts, safetensors_bytes
+
+__all__ = [
+    "MAX_EARLIER_JOBS",
+    "MIN_EARLIER_JOBS",
+    "CheckpointFacts",
+    "EarlierJob",
+    "Given",
+    "StoredTensor",
+    "actual_figures",
+    "corrected",
+    "corrections",
+    "estimate_figures",
+    "estimate_key",
+    "facts_of",
+    "quantized_facts",
+    "ratios",
+    "safetensors_bytes",
+]

@@ -1,0 +1,50 @@
+"""Linear modules of a checkpoint, told by names and shapes alone, and the patterns by which a spec names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from quantry_core.methods import EXPRESSION_PREFIX
+
+Shape = tuple[int, int]
+"""(out_features, in_features), as a Linear's weight is stored."""
+
+EMBEDDING_NAMES = frozenset({"wte", "wpe", "shared"})
+NEOX_OUTPUT_LAYER = "embed_out"
+"""GPT-NeoX calls its output layer so: a Linear, in spite of its name."""
+
+
+class Shaped(Protocol):
+    """A tensor as far as its shape is known, such as safetensors.TensorInfo."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def linear_modules(tensors: Mapping[str, Shaped]) -> dict[str, Shape]:
+    """Returns the Linear modules of a 16-bit checkpoint by name: every weight matrix that is not an embedding table."""
+    modules: dict[str, Shape] = {}
+    for name, tensor in tensors.items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight" and len(tensor.shape) == 2 and not is_embedding(module):
+            modules[module] = (tensor.shape[0], tensor.shape[1])
+    return dict(sorted(modules.items()))
+
+
+def is_embedding(module: str) -> bool:
+    """Tells whether a module is an embedding table, by its name."""
+    last = module.rpartition(".")[2]
+    return last in EMBEDDING_NAMES or ("embed" in last and last != NEOX_OUTPUT_LAYER)
+
+
+def is_named(module: str, patterns: Iterable[str]) -> bool:
+    """Tells whether a module is one of ``patterns``: exact names, or ``re:`` and an expression that matches from the start."""
+    return any(_matches(pattern, module) for pattern in patterns)
+
+
+def _matches(pattern: str, module: str) -> bool:
+    if pattern.startswith(EXPRESSION_PREFIX):
+        return re.match(pattern.removeprefix(EXPRESSION_PREFIX), module) is not None
+    return pattern == module

@@ -1,0 +1,89 @@
+"""What a job's inputs consist of, as a worker fetches them: three statements at most, however many inputs there are."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ARRAY, Select, Text, any_, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.errors import UnknownDataset, UnknownVersion
+from quantry_core.execution import LeasedInput
+from quantry_core.jobs import Job, JobInput
+from quantry_core.methods import Format
+from quantry_core.versions import ManifestFile, VersionKind
+from quantry_store.tables import DatasetRow, ModelRow, VersionFileRow, VersionRow
+
+DATASET_FILE = "text.txt"
+"""A dataset is one file of this name."""
+
+Found = dict[str, dict[str, Any]]
+"""The fields of a LeasedInput but for its role, by id."""
+
+
+class LeasedInputRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def of(self, job: Job) -> list[LeasedInput]:
+        """Returns the inputs of a job in their order; raises UnknownVersion or UnknownDataset if one is not there."""
+        found: Found = {}
+        version_ids = [item.version_id for item in job.inputs if item.version_id is not None]
+        if version_ids:
+            found |= await self._versions(job.project_id, version_ids)
+        dataset_ids = [item.dataset_id for item in job.inputs if item.dataset_id is not None]
+        if dataset_ids:
+            found |= await self._datasets(job.project_id, dataset_ids)
+        return [_leased(item, found) for item in job.inputs]
+
+    async def _versions(self, project_id: str, ids: list[str]) -> Found:
+        files: dict[str, list[ManifestFile]] = {}
+        for version_id, path, size_bytes, sha256 in await self._session.execute(_files(), {"of_ids": ids}):
+            files.setdefault(version_id, []).append(ManifestFile(path=path, size_bytes=size_bytes, sha256=sha256))
+        rows = await self._session.execute(_versions(), {"of_project": project_id, "of_ids": ids})
+        return {
+            version_id: {"ref": f"{name}@{number}", "kind": kind, "format": format, "files": files.get(version_id, [])}
+            for version_id, name, number, kind, format in rows
+        }
+
+    async def _datasets(self, project_id: str, ids: list[str]) -> Found:
+        rows = await self._session.execute(_datasets(), {"of_project": project_id, "of_ids": ids})
+        return {
+            dataset_id: {"ref": f"{name}@{number}", "files": [ManifestFile(path=DATASET_FILE, size_bytes=size_bytes, sha256=sha256)]}
+            for dataset_id, name, number, size_bytes, sha256 in rows
+        }
+
+
+def _leased(item: JobInput, found: Found) -> LeasedInput:
+    input_id = item.version_id or item.dataset_id or ""
+    if input_id not in found:
+        unknown = UnknownVersion if item.version_id is not None else UnknownDataset
+        raise unknown(f"the input {item.ref!r} of this job is not there any more")
+    return LeasedInput(role=item.role, id=input_id, **found[input_id])
+
+
+# Built once: every claim runs them, and to build them takes longer than Postgres takes to answer.
+
+
+@cache
+def _versions() -> Select[str, str, int, VersionKind, Format]:
+    columns = (VersionRow.id, ModelRow.name, VersionRow.number, VersionRow.kind, VersionRow.format)
+    statement = select(*columns).join(ModelRow, ModelRow.id == VersionRow.model_id)
+    return statement.where(VersionRow.id == any_(_ids()), VersionRow.project_id == bindparam("of_project", type_=Text))
+
+
+@cache
+def _files() -> Select[str, str, int, str]:
+    columns = (VersionFileRow.version_id, VersionFileRow.path, VersionFileRow.size_bytes, VersionFileRow.sha256)
+    return select(*columns).where(VersionFileRow.version_id == any_(_ids())).order_by(VersionFileRow.version_id, VersionFileRow.path)
+
+
+@cache
+def _datasets() -> Select[str, str, int, int, str]:
+    columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.size_bytes, DatasetRow.sha256)
+    return select(*columns).where(DatasetRow.id == any_(_ids()), DatasetRow.project_id == bindparam("of_project", type_=Text))
+
+
+def _ids() -> Any:
+    return bindparam("of_ids", type_=ARRAY(Text))

@@ -1,0 +1,80 @@
+"""Workers: what each last said of itself, and when."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import and_, delete, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.jobs import JobStatus, Queue
+from quantry_core.methods import Environment
+from quantry_core.workers import WORKER_ALIVE_S, Worker, WorkerHello
+from quantry_store.tables import JobRow, WorkerRow
+
+SAME_TOOLCHAIN_S = 24 * 3600.0
+"""A worker that was heard of so lately still tells which toolchains a queue has."""
+
+
+class WorkerRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def save(self, worker_id: str, hello: WorkerHello, *, project_id: str) -> None:
+        """Notes what a worker says of itself, and that it was heard of now. ``project_id`` is that of its key."""
+        said = hello.model_dump(mode="json") | {"project_id": project_id}
+        statement = insert(WorkerRow).values(id=worker_id, **said)
+        news = {name: statement.excluded[name] for name in said} | {"last_seen_at": func.now()}
+        await self._session.execute(statement.on_conflict_do_update(index_elements=[WorkerRow.id], set_=news))
+
+    async def list(self, project_id: str | None = None) -> builtins.list[Worker]:
+        """Returns every worker that is known, by host and start, with the ids of the jobs it runs: of one project where given."""
+        is_alive = WorkerRow.last_seen_at > func.now() - timedelta(seconds=WORKER_ALIVE_S)
+        runs = and_(JobRow.worker_id == WorkerRow.id, JobRow.status == JobStatus.RUNNING)
+        if project_id is not None:
+            runs = and_(runs, JobRow.project_id == project_id)
+        job_ids = func.array_agg(aggregate_order_by(JobRow.id, JobRow.id)).filter(JobRow.id.is_not(None))
+        rows = await self._session.execute(
+            select(WorkerRow, is_alive, job_ids)
+            .outerjoin(JobRow, runs)
+            .group_by(WorkerRow.id)
+            .order_by(WorkerRow.host, WorkerRow.started_at, WorkerRow.id)
+        )
+        return [_worker(row, alive, ids or ()) for row, alive, ids in rows]
+
+    async def toolchains(self, queue: Queue, environment: Environment) -> set[str]:
+        """Returns the toolchain digests that an environment has on workers of a queue, as heard within SAME_TOOLCHAIN_S seconds."""
+        digest = WorkerRow.environments[environment.value].astext
+        statement = select(digest).where(
+            WorkerRow.last_seen_at > func.now() - timedelta(seconds=SAME_TOOLCHAIN_S),
+            WorkerRow.queues.contains([queue]),
+            digest.is_not(None),
+        )
+        return set(await self._session.scalars(statement))
+
+    async def delete_unseen(self, unseen_s: float, *, limit: int) -> int:
+        """Returns how many workers it forgot: those that were not heard of for ``unseen_s`` seconds, at most ``limit``."""
+        gone = select(WorkerRow.id).where(WorkerRow.last_seen_at < func.now() - timedelta(seconds=unseen_s)).limit(limit)
+        deleted = await self._session.scalars(delete(WorkerRow).where(WorkerRow.id.in_(gone)).returning(WorkerRow.id))
+        return len(deleted.all())
+
+
+def _worker(row: WorkerRow, is_alive: bool, job_ids: Sequence[str]) -> Worker:
+    return Worker(
+        id=row.id,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        queues=row.queues,
+        num_slots=row.num_slots,
+        environments=row.environments,
+        devices=row.devices,
+        memory_bytes=row.memory_bytes,
+        is_alive=is_alive,
+        job_ids=list(job_ids),
+        started_at=row.started_at,
+        last_seen_at=row.last_seen_at,
+    )

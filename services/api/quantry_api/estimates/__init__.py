@@ -1,0 +1,1 @@
+"""Preflight: what a job will take, and which queue it goes to."""

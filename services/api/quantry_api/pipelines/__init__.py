@@ -1,0 +1,1 @@
+"""Pipelines: submitted, listed, cancelled, tried again."""

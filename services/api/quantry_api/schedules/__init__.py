@@ -1,0 +1,1 @@
+"""Schedules: their endpoints, and the loop that fires what is due."""

@@ -1,0 +1,1 @@
+"""Workers: what they say of themselves."""

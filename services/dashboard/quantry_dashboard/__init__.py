@@ -1,0 +1,1 @@
+"""The MLOps dashboard: one more client of the public API."""

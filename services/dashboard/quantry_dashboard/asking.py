@@ -1,0 +1,55 @@
+"""Asking the API from a page: in a thread, with every expected failure turned into a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from quantry import Client
+from quantry.errors import ApiError, ClientError
+from quantry_dashboard.sessions import Session
+
+T = TypeVar("T")
+
+
+class SignedOut(Exception):
+    """The session is over, or its key no longer opens anything: the page goes to sign-in."""
+
+
+class NotDone(Exception):
+    """The API did not do it; the message says why, for people. ``is_missing``: the thing asked about does not exist."""
+
+    def __init__(self, sentence: str, *, is_missing: bool = False) -> None:
+        super().__init__(sentence)
+        self.is_missing = is_missing
+
+
+async def ask(session: Session, question: Callable[[Client], T]) -> T:
+    """Returns what ``question`` gets from the session's client. Raises SignedOut, or NotDone with a sentence."""
+    if session.is_over:
+        raise SignedOut
+    session.touch()
+    try:
+        return await asyncio.to_thread(question, session.client)
+    except ApiError as error:
+        if error.status == 401:
+            raise SignedOut from error
+        raise NotDone(sentence_of(error), is_missing=error.status == 404) from error
+    except ClientError as error:
+        raise NotDone(sentence_of(error)) from error
+    except RuntimeError as error:
+        # httpx says so when another page of the session signed out while this question was under way.
+        if session.is_over:
+            raise SignedOut from error
+        raise
+
+
+def sentence_of(error: ClientError) -> str:
+    """Returns what a person reads when the SDK raised ``error``."""
+    if isinstance(error, ApiError) and error.status == 403:
+        return f"Your key may not do that: {error.detail}"
+    if isinstance(error, ApiError) and error.status >= 500:
+        return f"The API could not answer: {error.detail}"
+    text = str(error)
+    return text[:1].upper() + text[1:]

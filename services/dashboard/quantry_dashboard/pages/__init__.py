@@ -1,0 +1,1 @@
+"""What a person sees. Each page is built once and then told what changed."""

@@ -1,0 +1,143 @@
+"""/jobs/<id>: one job with everything that is known of it, live while it is not over."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from nicegui import ui
+
+from quantry_core.jobs import FINAL_STATUSES, EventKind, Job, JobEvent, JobStatus
+from quantry_dashboard import facts, words
+from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.feed import EventFeed
+from quantry_dashboard.frame import Frame
+from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.job_actions import JobActions
+from quantry_dashboard.pages.panels import LOG_LINES, EstimatePanel, FactPanel, LogPanel, Timeline
+from quantry_dashboard.pages.progress_bar import ProgressBar
+from quantry_dashboard.sessions import Session
+
+REFRESH_S = 1.0
+LOG_EVERY = 2
+"""The log is read at each second refresh."""
+TIMELINE_KINDS = (EventKind.STATE, EventKind.NOTE)
+
+
+class JobPage:
+    """One open page. Its feed's thread ends when the page is closed or hidden, or the job is over."""
+
+    def __init__(self, session: Session, job_id: str) -> None:
+        self._session = session
+        self._job_id = job_id
+        self._feed: EventFeed | None = None
+        self._num_refreshes = 0
+        self._is_over = False
+        self._is_closed = False
+
+    def build(self) -> None:
+        """Builds the page; the job comes with the first refresh, once the browser is connected."""
+        self._loop = asyncio.get_running_loop()
+        self._frame = Frame(self._session, title=f"Job {words.short_id(self._job_id)}", address=f"/jobs/{self._job_id}")
+        with self._frame.content:
+            with Node("div", classes="crumbs"):
+                link("Jobs", "/jobs")
+                Node("span", "/", classes="dim", aria_hidden="true")
+                Node("span", self._job_id, classes="mono")
+            self._loading = Node("p", "Loading…", classes="dim", role="status")
+            with Node("div", classes="job", hidden="hidden") as self._all:
+                self._build_header()
+                self._build_panels()
+        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._frame.when_hidden(self._pause)
+        ui.context.client.on_delete(self._close)
+
+    def _build_header(self) -> None:
+        with Node("section", classes="panel header", aria_label="Status"):
+            with Node("div", classes="heading"):
+                self._title = Node("h1")
+                self._actions = JobActions(self._session, self._frame, self._job_id, self._refresh)
+            with Node("div", classes="state", role="status"):
+                self._status = Node("span", classes="status")
+                self._reason = Node("span", classes="reason")
+            self._explanation = Node("p", classes="explanation")
+            self._bar = ProgressBar("Progress of this job")
+            self._details = Node("p", classes="dim details")
+
+    def _build_panels(self) -> None:
+        with Node("div", classes="columns"):
+            with Node("div", classes="column"):
+                self._result = FactPanel("Result")
+                self._estimate = EstimatePanel()
+                self._circumstances = FactPanel("Job")
+                self._spec = FactPanel("Spec")
+                self._inputs = FactPanel("Inputs")
+            with Node("div", classes="column"):
+                self._timeline = Timeline()
+                self._log = LogPanel(self._job_id)
+
+    async def _refresh(self) -> None:
+        try:
+            job = await ask(self._session, lambda client: client.jobs.get(self._job_id))
+        except NotDone as trouble:
+            self._loading.show_if(False)
+            if trouble.is_missing:
+                self._timer.deactivate()
+            raise
+        self._is_over = job.status in FINAL_STATUSES
+        if self._is_over or self._num_refreshes % LOG_EVERY == 0:
+            self._log.show(await ask(self._session, lambda client: client.jobs.log(self._job_id, tail=LOG_LINES)))
+        self._num_refreshes += 1
+        self._loading.show_if(False)
+        self._all.show_if(True)
+        self._show(job, datetime.now(UTC))
+        self._follow()
+        if self._is_over:
+            # Nothing about it changes any more.
+            self._timer.deactivate()
+
+    def _show(self, job: Job, now: datetime) -> None:
+        self._title.say(f"{job.type.capitalize()} {words.about(job)}")
+        self._status.say(job.status)
+        self._status.mark_as(f"status {job.status}")
+        self._reason.say(words.reason_text(job))
+        self._explanation.say(words.explanation(job))
+        progress = job.progress if job.status is JobStatus.RUNNING else None
+        self._bar.show(progress)
+        self._details.say(words.progress_details(progress) if progress is not None else "")
+        self._actions.show(job)
+        self._result.show(facts.result_facts(job))
+        self._estimate.show(facts.comparisons(job), facts.estimate_notes(job.estimate))
+        self._circumstances.show(facts.circumstances(job, now))
+        self._spec.show(facts.spec_facts(job))
+        self._inputs.show(facts.input_facts(job))
+
+    def _follow(self) -> None:
+        """Starts the feed where none runs; it goes on after the last event that is shown."""
+        # The page may have been closed or hidden while its question was under way: nobody would stop the feed then.
+        if self._is_closed or not (self._frame.is_visible or self._is_over):
+            return
+        if self._feed is not None and self._feed.is_running:
+            return
+        self._feed = EventFeed(
+            self._session.client_over, self._job_id, after=self._timeline.last_seq, kinds=TIMELINE_KINDS, deliver=self._deliver
+        )
+        self._feed.start()
+
+    def _deliver(self, event: JobEvent) -> None:
+        """Called in the feed's thread."""
+        self._loop.call_soon_threadsafe(self._timeline.add, event)
+
+    def _pause(self) -> None:
+        # The feed of a job that is over has an end of its own, and nothing would start it again.
+        if not self._is_over:
+            self._stop_feed()
+
+    def _close(self) -> None:
+        self._is_closed = True
+        self._stop_feed()
+
+    def _stop_feed(self) -> None:
+        if self._feed is not None:
+            self._feed.stop()
+            self._feed = None

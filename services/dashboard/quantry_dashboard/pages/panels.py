@@ -1,0 +1,151 @@
+"""Panels of a job's page. Each is told what to show, again and again, and draws itself anew only when that has changed."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from nicegui import ui
+
+from quantry_core.jobs import EventKind, JobEvent
+from quantry_dashboard import words
+from quantry_dashboard.facts import Comparison, Fact
+from quantry_dashboard.log_tail import appended
+from quantry_dashboard.nodes import Node, link
+
+MAX_EVENTS = 200
+LOG_LINES = 400
+
+
+class FactPanel:
+    """A heading and a list of names with their texts. Hidden while there is nothing to say."""
+
+    def __init__(self, heading: str) -> None:
+        self._shown: list[Fact] = []
+        self._root = Node("section", classes="panel", hidden="hidden", aria_label=heading)
+        with self._root:
+            Node("h2", heading)
+            self._list = Node("dl", classes="facts")
+
+    def show(self, facts: list[Fact]) -> None:
+        """Shows facts."""
+        if facts == self._shown:
+            return
+        is_same_shape = [(fact.name, fact.href) for fact in facts] == [(fact.name, fact.href) for fact in self._shown]
+        self._shown = facts
+        self._root.show_if(bool(facts))
+        if is_same_shape:
+            for node, fact in zip(self._texts, facts, strict=True):
+                node.say(fact.text)
+            return
+        self._list.clear()
+        self._texts: list[Node] = []
+        with self._list:
+            for fact in facts:
+                Node("dt", fact.name)
+                with Node("dd"):
+                    self._texts.append(Node("span", fact.text) if fact.href is None else link(fact.text, fact.href))
+
+
+class EstimatePanel:
+    """The estimate beside what happened."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[list[Comparison], str] = ([], "")
+        self._root = Node("section", classes="panel", hidden="hidden", aria_label="Estimate")
+        with self._root:
+            Node("h2", "Estimate")
+            with Node("table", classes="plain"):
+                with Node("thead"), Node("tr"):
+                    for heading in ("", "expected", "happened", "ratio"):
+                        Node("th", heading, scope="col")
+                self._body = Node("tbody")
+            self._notes = Node("p", classes="dim")
+
+    def show(self, rows: list[Comparison], notes: str) -> None:
+        """Shows the figures and a sentence below them."""
+        if (rows, notes) == self._shown:
+            return
+        self._shown = (rows, notes)
+        self._root.show_if(bool(rows))
+        self._notes.say(notes)
+        self._body.clear()
+        with self._body:
+            for row in rows:
+                with Node("tr"):
+                    Node("th", row.figure, scope="row")
+                    for text in (row.expected, row.happened, row.ratio):
+                        Node("td", text)
+
+
+class Timeline:
+    """What happened to a job, newest first."""
+
+    def __init__(self) -> None:
+        self.last_seq = 0
+        self._entries: deque[Node] = deque()
+        with Node("section", classes="panel", aria_label="Events"):
+            Node("h2", "Events")
+            self._list = Node("ol", classes="timeline", aria_live="polite")
+
+    def add(self, event: JobEvent) -> None:
+        """Adds one event at the top; one that stands there already is left out, and so is one for a page that is gone."""
+        if event.seq <= self.last_seq or self._list.is_deleted:
+            return
+        self.last_seq = event.seq
+        kind = str(event.data.get("status", "")) if event.kind is EventKind.STATE else "note"
+        with self._list:
+            entry = Node("li", classes=kind)
+            with entry:
+                Node(
+                    "time",
+                    event.created_at.strftime("%H:%M:%S"),
+                    datetime=event.created_at.isoformat(),
+                    title=words.moment_text(event.created_at),
+                )
+                Node("span", words.event_text(event))
+        entry.move(self._list, 0)
+        self._entries.append(entry)
+        while len(self._entries) > MAX_EVENTS:
+            self._entries.popleft().delete()
+
+
+class LogPanel:
+    """The end of the log, and a link to all of it."""
+
+    def __init__(self, job_id: str) -> None:
+        self._shown: list[str] = []
+        self._chunks: deque[tuple[Node, int]] = deque()
+        with Node("section", classes="panel log", aria_label="Log"):
+            with Node("div", classes="heading"):
+                Node("h2", "Log")
+                self._size = Node("span", classes="dim")
+                link("Full log", f"/jobs/{job_id}/log", target="_blank", rel="noopener")
+            self._text = Node("pre", tabindex="0", role="log", aria_label="Last lines of the log")
+            self._nothing = Node("p", "Nothing was written so far.", classes="dim")
+        ui.context.client.on_connect(lambda: ui.run_javascript(f"quantryFollowEnd(getHtmlElement({self._text.id}))"))
+
+    def show(self, text: str) -> None:
+        """Shows the last lines of a log."""
+        lines = text.splitlines()
+        is_cut = len(lines) >= LOG_LINES
+        lines = lines[-LOG_LINES:]
+        fresh = appended(self._shown, lines)
+        if fresh is None:
+            self._text.clear()
+            self._chunks.clear()
+            fresh = lines
+        self._shown = lines
+        if fresh:
+            with self._text:
+                self._chunks.append((Node("span", "\n".join(fresh) + "\n"), len(fresh)))
+        self._drop_old()
+        self._nothing.show_if(not lines)
+        self._text.show_if(bool(lines))
+        self._size.say(f"the last {LOG_LINES} lines" if is_cut else "")
+
+    def _drop_old(self) -> None:
+        num_lines = sum(count for _, count in self._chunks)
+        while self._chunks and num_lines - self._chunks[0][1] >= LOG_LINES:
+            node, count = self._chunks.popleft()
+            node.delete()
+            num_lines -= count

@@ -1,0 +1,256 @@
+"""A public API of jobs in memory, over HTTP, for the dashboard's tests: they set what it says and see what it was asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob
+from quantry_core.ids import IdPrefix, new_id
+from quantry_core.jobs import (
+    CPU_QUEUE,
+    FINAL_STATUSES,
+    CalibrationSpec,
+    EventKind,
+    Job,
+    JobEvent,
+    JobReason,
+    JobSpec,
+    JobStatus,
+    JobType,
+    Progress,
+    QuantizeSpec,
+    parse_selector,
+)
+from quantry_core.keys import Identity, Role
+from quantry_core.pages import DEFAULT_LIMIT, Page
+
+OPERATOR_KEY = "qtr_operator"
+VIEWER_KEY = "qtr_viewer"
+WORKER_KEY = "qtr_worker"
+PROJECT = "prj_0197f0a0000070008000000000000001"
+
+
+def a_spec(base: str = "bard-6m") -> QuantizeSpec:
+    """Returns a small quantize spec."""
+    return QuantizeSpec(base=base, method="gptq", scheme="W4A16", calibration=CalibrationSpec(datasets=["kjv.calibration"]))
+
+
+def a_job(status: JobStatus = JobStatus.RUNNING, *, spec: JobSpec | None = None, age_s: float = 60.0, **changes: Any) -> Job:
+    """Returns a job of this status, made and started some time ago; ``changes`` replace fields."""
+    chosen = a_spec() if spec is None else spec
+    created_at = datetime.now(UTC) - timedelta(seconds=age_s)
+    has_run = status not in {JobStatus.WAITING, JobStatus.QUEUED}
+    reasons = {JobStatus.SUCCEEDED: JobReason.COMPLETED, JobStatus.FAILED: JobReason.INTERNAL, JobStatus.CANCELLED: JobReason.CANCELLED}
+    fields: dict[str, Any] = {
+        "id": new_id(IdPrefix.JOB),
+        "project_id": PROJECT,
+        "type": JobType(chosen.type),
+        "status": status,
+        "reason": reasons.get(status),
+        "spec": chosen,
+        "queue": CPU_QUEUE,
+        "priority": 5,
+        "attempt": 1 if has_run else 0,
+        "num_lost_attempts": 0,
+        "progress": Progress(phase="quantize", fraction=0.25) if status is JobStatus.RUNNING else None,
+        "created_at": created_at,
+        "started_at": created_at + timedelta(seconds=1) if has_run else None,
+        "finished_at": created_at + timedelta(seconds=age_s / 2) if status in FINAL_STATUSES else None,
+        **changes,
+    }
+    return Job.model_validate(fields)
+
+
+class JobApi:
+    """What the API says. Hold ``lock`` to change more than one thing at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition()
+        self.jobs: dict[str, Job] = {}
+        self.events: dict[str, list[JobEvent]] = {}
+        self.logs: dict[str, list[str]] = {}
+        self.roles: dict[str, Role] = {}
+        self.refusal: QuantryError | None = None
+        """Answered to everything while it is set."""
+        self.requests: list[str] = []
+        self.num_streams = 0
+        """Event streams that are open now."""
+        self._retries: dict[str, str] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew, for the next test."""
+        with self.lock:
+            for kept in (self.jobs, self.events, self.logs, self.requests, self._retries):
+                kept.clear()
+            self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
+            self.refusal = None
+
+    def add(self, job: Job) -> Job:
+        """Keeps a job and returns it."""
+        with self.lock:
+            self.jobs[job.id] = job
+            self.lock.notify_all()
+        return job
+
+    def change(self, job: Job, **changes: Any) -> Job:
+        """Replaces fields of a job and returns it."""
+        return self.add(self.jobs[job.id].model_copy(update=changes))
+
+    def tell(self, job: Job, kind: EventKind, **data: Any) -> None:
+        """Adds an event of a job."""
+        with self.lock:
+            events = self.events.setdefault(job.id, [])
+            now = datetime.now(UTC)
+            events.append(JobEvent(seq=len(events) + 1, job_id=job.id, attempt=1, kind=kind, data=data, created_at=now))
+            self.lock.notify_all()
+
+    def answer(self, method: str, path: str, query: dict[str, str], key: str, idempotency_key: str = "") -> tuple[int, str, str]:
+        """Returns status, content type and body; raises QuantryError."""
+        with self.lock:
+            self.requests.append(f"{method} {path}")
+            if self.refusal is not None:
+                raise self.refusal
+            role = self.roles.get(key)
+            if role is None:
+                raise Unauthorized("there is no such key")
+            if path == "/api/v1/whoami":
+                return 200, "application/json", Identity(key_id="key", project_id=PROJECT, role=role).model_dump_json()
+            if path == "/api/v1/jobs":
+                return 200, "application/json", self._page(query).model_dump_json()
+            job_id, _, action = path.removeprefix("/api/v1/jobs/").partition("/")
+            if action == "retry" and idempotency_key in self._retries:
+                return 200, "application/json", self.jobs[self._retries[idempotency_key]].model_dump_json()
+            answer = self._about(self._job(job_id), method, action, query, role)
+            if action == "retry":
+                self._retries[idempotency_key] = Job.model_validate_json(answer[2]).id
+            return answer
+
+    def stream(self, job_id: str, after: int, kinds: list[str]) -> Iterator[bytes]:
+        """Yields a job's events as SSE until it has ended."""
+        with self.lock:
+            self.num_streams += 1
+        try:
+            while True:
+                with self.lock:
+                    job = self.jobs.get(job_id)
+                    is_over = job is None or job.status in FINAL_STATUSES
+                    fresh = [event for event in self.events.get(job_id, []) if event.seq > after]
+                for event in fresh:
+                    after = event.seq
+                    if not kinds or event.kind in kinds:
+                        yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+                if is_over:
+                    return
+                yield b": still here\n\n" if not fresh else b""
+                time.sleep(0.05)
+        finally:
+            with self.lock:
+                self.num_streams -= 1
+                self.lock.notify_all()
+
+    def _job(self, job_id: str) -> Job:
+        if job_id not in self.jobs:
+            raise UnknownJob(f"there is no job {job_id!r}")
+        return self.jobs[job_id]
+
+    def _page(self, query: dict[str, str]) -> Page[Job]:
+        wanted = {name: query[name] for name in ("status", "type", "queue", "pipeline_id", "schedule_id") if name in query}
+        jobs = [job for job in self.jobs.values() if all(getattr(job, name) == value for name, value in wanted.items())]
+        if "labels" in query:
+            jobs = [job for job in jobs if all(job.labels.get(need.key) == need.value for need in parse_selector(query["labels"]))]
+        jobs.sort(key=lambda job: job.id, reverse=True)
+        if "after" in query:
+            jobs = [job for job in jobs if job.id < query["after"]]
+        limit = int(query.get("limit", DEFAULT_LIMIT))
+        shown = jobs[:limit]
+        last_id = shown[-1].id if shown else None
+        return Page(data=shown, has_more=len(jobs) > limit, first_id=shown[0].id if shown else None, last_id=last_id)
+
+    def _about(self, job: Job, method: str, action: str, query: dict[str, str], role: Role) -> tuple[int, str, str]:
+        if method == "POST" and role is Role.VIEWER:
+            raise Forbidden("this needs the role operator")
+        match action:
+            case "":
+                shown = job
+            case "cancel":
+                shown = self.change(job, cancel_requested=True)
+            case "retry":
+                shown = self.add(a_job(JobStatus.QUEUED, spec=job.spec, retry_of=job.id))
+            case "log":
+                lines = self.logs.get(job.id, [])
+                lines = lines[-int(query["tail"]) :] if "tail" in query else lines
+                return 200, "text/plain; charset=utf-8", "".join(f"{line}\n" for line in lines)
+            case _:
+                raise UnknownJob(f"nothing answers {action!r}")
+        return 200, "application/json", shown.model_dump_json()
+
+
+@contextmanager
+def serving(api: JobApi) -> Iterator[str]:
+    """Serves an API on loopback; yields its base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer("GET")
+
+        def do_POST(self) -> None:
+            self._answer("POST")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Says nothing: the tests' output is for the tests."""
+
+        def _answer(self, method: str) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = urlsplit(self.path)
+            asked = parse_qs(parts.query)
+            query = {name: values[0] for name, values in asked.items()}
+            key = self.headers.get("authorization", "").removeprefix("Bearer ")
+            try:
+                if parts.path.endswith("/events") and key in api.roles and api.refusal is None:
+                    self._stream(parts.path.split("/")[-2], int(query.get("after", 0)), asked.get("kind", []))
+                    return
+                status, content_type, text = api.answer(method, parts.path, query, key, self.headers.get("Idempotency-Key", ""))
+            except QuantryError as error:
+                status, content_type, text = error.status, "application/problem+json", error.problem().model_dump_json()
+            content = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _stream(self, job_id: str, after: int, kinds: list[str]) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            chunks = api.stream(job_id, after, kinds)
+            try:
+                for chunk in chunks:
+                    self.wfile.write(chunk)
+            except OSError:
+                return
+            finally:
+                chunks.close()  # type: ignore[attr-defined]
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,264 @@
+"""Preflight over HTTP: headers from a real object store, corrections from real jobs, routing, and what is not known."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from factories.checkpoints import CONFIG, master_contents, safetensors_bytes, write_checkpoint
+from quantry_api.settings import ApiSettings
+from quantry_blobs.s3 import MinioStore
+from quantry_blobs.settings import BlobSettings
+from quantry_blobs.vault import Vault
+from quantry_core.estimates import CheckpointFacts
+from quantry_core.jobs import JobSubmission, parse_queues
+from quantry_core.keys import Role
+from quantry_core.versions import ManifestFile, SealRequest
+from quantry_store.transactions import record_seal
+
+from .conftest import Api, slug
+
+HIDDEN, ROWS, VOCABULARY = 128, 256, 512
+SHAPES = {
+    "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
+    "model.layers.0.mlp.up_proj.weight": (ROWS, HIDDEN),
+    "model.layers.0.mlp.down_proj.weight": (HIDDEN, ROWS),
+    "model.norm.weight": (HIDDEN,),
+}
+
+
+def contents() -> dict[str, bytes]:
+    """Returns a master of one layer."""
+    config = CONFIG | {"hidden_size": HIDDEN, "vocab_size": VOCABULARY, "num_attention_heads": 2}
+    weights = safetensors_bytes({name: ("F16", shape) for name, shape in SHAPES.items()})
+    return master_contents(config__json=json.dumps(config).encode(), model__safetensors=weights)
+
+
+@pytest.fixture
+def api_blobs(blob_settings: BlobSettings) -> BlobSettings:
+    store = MinioStore(blob_settings)
+    for bucket in (blob_settings.vault_bucket, blob_settings.staging_bucket):
+        store.ensure_bucket(bucket)
+    return blob_settings
+
+
+async def make_master(api: Api, blobs: BlobSettings | None, model: str = "bard") -> dict[str, Any]:
+    """Imports a master whose files really lie in the vault, where there is one; returns the finished job."""
+    source = write_checkpoint(api.roots / model, contents())
+    await api.submit(type="import", model=model, source=str(source))
+    lease = await api.claim()
+    assert lease is not None
+    files = []
+    for path, content in contents().items():
+        files.append(ManifestFile(path=path, size_bytes=len(content), sha256=sha256(content).hexdigest()))
+        if blobs is not None:
+            Vault(MinioStore(blobs), blobs.vault_bucket).put_stream(BytesIO(content))
+    request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=files)
+    async with api.database.begin() as uow:
+        await record_seal(uow, request, dtype="float16")
+    version = {
+        "model": model,
+        "kind": "master",
+        "state": "ready",
+        "format": "safetensors",
+        "dtype": "float16",
+        "files": [file.model_dump() for file in files],
+    }
+    finished = await api.execute(
+        lease, "finish", outcome="succeeded", reason="completed", version=version, seconds=60.0, peak_memory_bytes=10**8
+    )
+    assert finished.status_code == 200, finished.text
+    job: dict[str, Any] = finished.json()
+    return job
+
+
+def quantize(base: str = "bard", **changes: Any) -> dict[str, Any]:
+    return {"type": "quantize", "base": base, "calibration": {"datasets": ["shakespeare"]}} | changes
+
+
+async def estimate(api: Api, spec: dict[str, Any], **options: Any) -> dict[str, Any]:
+    response = await api[Role.VIEWER].post("/api/v1/jobs/estimate", json={"spec": spec, **options})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def test_a_quantize_job_is_estimated_from_the_headers_in_the_vault(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    found = await estimate(api, quantize())
+    packed = 2 * (ROWS * HIDDEN // 2 + ROWS * HIDDEN // 128 * 2 + 16)
+    kept = (VOCABULARY * HIDDEN + HIDDEN) * 2
+    header_bytes = found["result_bytes"] - packed - kept
+    assert 0 < header_bytes < 1500
+    assert found["peak_ram_bytes"] > 500 * 1024**2
+    assert found["peak_vram_bytes"] is None
+    assert 0 < found["minutes"] < 10
+    assert (found["key"], found["queue"], found["notes"], found["num_earlier_jobs"]) == ("quantize/gptq/cpu", "cpu", [], 0)
+    on_gpu = await estimate(api, quantize(), resource="gpu")
+    assert on_gpu["queue"] == "gpu"
+    assert on_gpu["peak_vram_bytes"] > 0
+
+
+async def test_every_type_of_job_is_estimated(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    weights_bytes = len(contents()["model.safetensors"])
+    imported = await estimate(api, {"type": "import", "model": "more", "source": str(api.roots / "bard")})
+    assert imported["result_bytes"] == weights_bytes
+    evaluated = await estimate(api, {"type": "evaluate", "version": "bard", "against": "bard@1", "corpora": ["shakespeare"]})
+    assert (evaluated["result_bytes"], evaluated["queue"]) == (None, "cpu")
+    assert evaluated["minutes"] > 0
+    deployed = await estimate(api, {"type": "deploy", "deployment": "bard", "version": "bard"})
+    assert deployed["peak_ram_bytes"] > weights_bytes
+    assert (deployed["queue"], deployed["notes"]) == (None, [])
+
+
+async def test_the_estimate_is_kept_with_the_job_and_compared_with_what_happened(api: Api, api_blobs: BlobSettings) -> None:
+    job = await make_master(api, api_blobs)
+    assert job["estimate"]["key"] == "import/folder/cpu"
+    assert job["estimate"]["result_bytes"] == len(contents()["model.safetensors"])
+    errors = job["result"]["estimate_errors"]
+    assert errors["result_bytes"] == 1
+    assert errors["minutes"] == pytest.approx(1 / job["estimate"]["minutes"])
+
+
+async def test_earlier_jobs_correct_later_estimates(api: Api, api_blobs: BlobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantry_api.estimates.estimator.CORRECTIONS_KEPT_S", 0.0)
+    for number in range(3):
+        await make_master(api, api_blobs, f"model-{number}")
+    found = await estimate(api, {"type": "import", "model": "more", "source": str(api.roots / "model-0")})
+    assert found["num_earlier_jobs"] == 3
+    assert found["corrections"]["result_bytes"] == 1
+    # Each took a minute, which is far more than twenty times what was estimated: the correction is bounded.
+    assert found["corrections"]["minutes"] == 20
+    assert found["minutes"] == pytest.approx(20 * found["uncorrected"]["minutes"])
+    assert found["peak_ram_bytes"] == pytest.approx(10**8, rel=1e-6)
+
+
+async def test_the_output_of_a_job_is_estimated_through_that_job(api: Api) -> None:
+    await api.make_dataset()
+    source = write_checkpoint(api.roots / "bard", contents())
+    imported = await api.submit(type="import", model="bard", source=str(source))
+    found = await estimate(api, quantize(base=f"output:{imported['id']}"))
+    assert found["result_bytes"] < len(contents()["model.safetensors"])
+    quantized = await api.submit(**quantize(base=f"output:{imported['id']}"))
+    evaluated = await estimate(api, {"type": "evaluate", "version": f"output:{quantized['id']}", "corpora": ["shakespeare"]})
+    assert evaluated["peak_ram_bytes"] > 0
+    assert evaluated["notes"] == []
+
+
+async def test_facts_of_one_submission_are_used_for_the_next(api: Api) -> None:
+    await api.make_dataset()
+    source = write_checkpoint(api.roots / "bard", contents())
+    estimator = api.app.state.api.estimator
+    first = JobSubmission.model_validate({"spec": {"type": "import", "model": "bard", "source": str(source)}})
+    imported = await estimator.preflight(api.project_id, first)
+    assert isinstance(imported.output_facts, CheckpointFacts)
+    second = JobSubmission.model_validate({"spec": quantize(base="output:fetch")})
+    quantized = await estimator.preflight(api.project_id, second, outputs={"fetch": imported.output_facts})
+    assert quantized.placement.queue == "cpu"
+    assert quantized.placement.estimate.result_bytes == quantized.output_facts.weights_bytes
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "problem"),
+    [
+        (quantize(base="nobody"), 404, "unknown-model"),
+        (quantize(base="bard@9"), 404, "unknown-version"),
+        (quantize(base="ver_" + "0" * 32), 404, "unknown-version"),
+        (quantize(calibration={"datasets": ["nothing"]}), 404, "unknown-dataset"),
+        (quantize(base="output:job_" + "0" * 32), 404, "unknown-job"),
+        (quantize(method="magic"), 422, "unknown-method"),
+        ({"type": "evaluate", "version": "nobody", "corpora": ["shakespeare"]}, 404, "unknown-model"),
+        ({"type": "deploy", "deployment": "bard", "version": "nobody"}, 404, "unknown-model"),
+        ({"type": "import", "model": "bard", "source": "/etc"}, 422, "source-refused"),
+    ],
+)
+async def test_what_is_not_there_is_refused_as_at_submission(
+    api: Api, api_blobs: BlobSettings, spec: dict[str, Any], status: int, problem: str
+) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    estimated = await api[Role.VIEWER].post("/api/v1/jobs/estimate", json={"spec": spec})
+    submitted = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": spec})
+    assert (estimated.status_code, slug(estimated)) == (status, problem)
+    assert (submitted.status_code, slug(submitted)) == (status, problem)
+
+
+async def test_the_hub_is_not_asked(api: Api) -> None:
+    found = await estimate(api, {"type": "import", "model": "bard", "source": "hf:owner/name"})
+    assert (found["result_bytes"], found["minutes"], found["queue"]) == (None, None, "cpu")
+    assert "hub" in found["notes"][0]
+
+
+async def test_estimating_needs_a_viewer(api: Api) -> None:
+    body = {"spec": {"type": "import", "model": "bard", "source": "hf:owner/name"}}
+    assert (await api[Role.WORKER].post("/api/v1/jobs/estimate", json=body)).status_code == 403
+
+
+class TestClassesByMemory:
+    """Queues with bounds: jobs go to the smallest that they fit in."""
+
+    @pytest.fixture
+    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
+        return api_settings.model_copy(update={"queues": parse_queues("cpu=256MiB,cpu-large=2GiB,gpu=1MiB")})
+
+    async def test_a_job_goes_where_it_fits(self, api: Api) -> None:
+        await api.make_dataset()
+        source = write_checkpoint(api.roots / "bard", contents())
+        imported = await api.submit(type="import", model="bard", source=str(source))
+        assert imported["queue"] == "cpu"
+        quantized = await api.submit(**quantize(base=f"output:{imported['id']}"))
+        assert (quantized["queue"], quantized["estimate"]["queue"]) == ("cpu-large", "cpu-large")
+
+    async def test_a_job_that_fits_nowhere_is_refused_unless_it_names_a_queue(self, api: Api) -> None:
+        await api.make_dataset()
+        source = write_checkpoint(api.roots / "bard", contents())
+        imported = await api.submit(type="import", model="bard", source=str(source))
+        spec = quantize(base=f"output:{imported['id']}")
+        refused = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": spec, "resource": "gpu"})
+        assert (refused.status_code, slug(refused)) == (422, "invalid-input")
+        assert "name a queue" in refused.json()["detail"]
+        told = await estimate(api, spec, resource="gpu")
+        assert told["queue"] is None
+        assert "name a queue" in told["notes"][-1]
+        assert (await estimate(api, spec, queue="gpu"))["queue"] == "gpu"
+
+    async def test_a_queue_that_is_not_there_is_refused(self, api: Api) -> None:
+        source = write_checkpoint(api.roots / "bard", contents())
+        for path in ("/api/v1/jobs/estimate", "/api/v1/jobs"):
+            body = {"spec": {"type": "import", "model": "bard", "source": str(source)}, "queue": "cpu-huge"}
+            refused = await api[Role.OPERATOR].post(path, json=body)
+            assert (refused.status_code, slug(refused)) == (422, "invalid-input")
+            assert "cpu-large" in refused.json()["detail"]
+
+    async def test_queue_and_resource_must_agree(self, api: Api, api_blobs: BlobSettings) -> None:
+        await make_master(api, api_blobs)
+        await api.make_dataset()
+        body = {"spec": quantize(), "queue": "cpu-large", "resource": "gpu"}
+        assert slug(await api[Role.OPERATOR].post("/api/v1/jobs", json=body)) == "invalid-input"
+
+
+class TestStoreAway:
+    """An object store that does not answer: nothing is known of versions, and every job is taken."""
+
+    @pytest.fixture
+    def api_blobs(self) -> BlobSettings:
+        # Port 1 of this host refuses connections.
+        return BlobSettings(endpoint="127.0.0.1:1", access_key="key", secret_key=SecretStr("secret"))
+
+    async def test_a_job_is_taken_all_the_same(self, api: Api) -> None:
+        await make_master(api, None)
+        await api.make_dataset()
+        job = await api.submit(**quantize())
+        assert (job["queue"], job["status"]) == ("cpu", "queued")
+        assert job["estimate"]["result_bytes"] is None
+        assert "object store" in job["estimate"]["notes"][0]
+        again = await estimate(api, quantize())
+        assert "a moment ago" in again["notes"][0]

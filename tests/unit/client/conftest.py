@@ -1,0 +1,23 @@
+"""What the command's tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from factories.client import KEY, URL, FakeServer
+from quantry.cli import context
+from quantry.cli import main as command
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
+    """A server that the command finds by the environment; no plugin is there."""
+    fake = FakeServer()
+    monkeypatch.setattr(context, "Client", fake.client)
+    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("QUANTRY_URL", URL)
+    monkeypatch.setenv("QUANTRY_API_KEY", KEY)
+    return fake
