@@ -103,7 +103,7 @@ def test_an_attempt_that_wakes_up_late_is_refused(platform: Platform, master: Ve
         path = f"{platform.url}/api/v1/execution/jobs/{job.id}"
         late_finish = {"attempt": before.attempt, "outcome": "failed", "reason": "internal"}
         late = {"heartbeat": {"attempt": before.attempt}, "finish": late_finish}
-        late["events"] = {"attempt": before.attempt, "events": [{"kind": "note", "data": {"text": "late"}}]}
+        late["events"] = {"attempt": before.attempt, "offset": 0, "events": [{"kind": "note", "data": {"text": "late"}}]}
         for door, body in late.items():
             answer = httpx.post(f"{path}/{door}", json=body, headers=headers)
             assert answer.status_code == 409
