@@ -94,8 +94,7 @@ def _platform(measured: Measured) -> Cost:
     job = _succeeded(measured, measured.client.jobs.submit(spec, force=True).id)
     if job.finished_at is None or job.result is None or job.result.peak_memory_bytes is None:
         raise RuntimeError("the job says neither when it ended nor what it used")
-    # Of the supervisor its proportional share: it is forked, and most of its pages are the main process's as well.
-    peak_bytes = job.result.peak_memory_bytes + supervisor.memory_full_info().pss
+    peak_bytes = job.result.peak_memory_bytes + supervisor.memory_info().rss
     return Cost((job.finished_at - job.created_at).total_seconds(), peak_bytes / 1e6)
 
 
