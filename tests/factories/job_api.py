@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from factories.threaded_server import serving_threads
 from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import (
@@ -244,13 +245,5 @@ def serving(api: JobApi) -> Iterator[str]:
             finally:
                 chunks.close()  # type: ignore[attr-defined]
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving_threads(Handler) as url:
+        yield url

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from quantry_api.estimates.estimator import Estimator
 from quantry_api.settings import ApiSettings
 from quantry_api.wake import Waker
+from quantry_core.jobs import Job, JobStatus
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,17 @@ class ApiState:
     estimator: Estimator
     nudge: Callable[[], None]
     """Makes this process look at once for waiting jobs that may go on; call it after what may have set some free. Never blocks."""
+
+    def announce(self, *jobs: Job) -> None:
+        """Tells workers of jobs that are queued, one slot for each, and this process to look whether others can go on.
+
+        Not waited for: the jobs are safe in the database, and a broker that is away must not hold up who submitted them.
+        """
+        queues = [job.queue for job in jobs if job.status is JobStatus.QUEUED and job.queue is not None]
+        for queue in queues:
+            self.waker.soon(queue)
+        if len(queues) < len(jobs):
+            self.nudge()
 
 
 async def state_of(request: Request) -> ApiState:

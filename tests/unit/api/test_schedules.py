@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import pytest
 
+from factories.away import AwayDatabase
 from quantry_api.schedules.loop import Scheduler
 from quantry_core.errors import Unavailable
 from quantry_store.database import Database
-
-
-class AwayDatabase:
-    """Never answers. Sets ``asked_enough`` at the third time."""
-
-    def __init__(self, error: Exception) -> None:
-        self.num_asked = 0
-        self.asked_enough = asyncio.Event()
-        self._error = error
-
-    def begin(self) -> AbstractAsyncContextManager[Any]:
-        self.num_asked += 1
-        if self.num_asked == 3:
-            self.asked_enough.set()
-        raise self._error
 
 
 async def never_called(*_arguments: object) -> Any:

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories.away import AwayDatabase
 from quantry_api.sweeps import MAX_BACKOFF_S, Sweeper, backoff_s
 from quantry_core.errors import Unavailable
 from quantry_store.database import Database
-
-
-class AwayDatabase:
-    """Counts how often it was asked; never answers. Sets ``asked_enough`` at the third time."""
-
-    def __init__(self, error: Exception) -> None:
-        self.num_asked = 0
-        self.asked_enough = asyncio.Event()
-        self._error = error
-
-    def begin(self) -> AbstractAsyncContextManager[Any]:
-        self.num_asked += 1
-        if self.num_asked == 3:
-            self.asked_enough.set()
-        raise self._error
 
 
 async def never_woken(_queue: object) -> bool:

@@ -54,7 +54,7 @@ Seq = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Only events wit
 async def submit_job(*, submission: JobSubmission, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
     """Submits a job. What its spec names is resolved now, so it cannot change under the job."""
     job = await service.submit(db, state, caller, submission, key)
-    _announce(job, state)
+    state.announce(job)
     return job
 
 
@@ -106,7 +106,7 @@ async def cancel_job(job_id: JobId, caller: Operator, db: Db, state: State) -> J
 async def retry_job(*, job_id: JobId, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
     """Submits a job again that failed or was cancelled: a new job with the same spec, options and inputs."""
     job = await service.retry(db, caller, job_id, key)
-    _announce(job, state)
+    state.announce(job)
     return job
 
 
@@ -162,12 +162,3 @@ async def show_log(
     async with db.begin() as uow:
         events = await uow.events.logs(job.project_id, job.id, attempt, tail=tail)
     return StreamingResponse(service.log_lines(events), media_type="text/plain; charset=utf-8")
-
-
-def _announce(job: Job, state: State) -> None:
-    """Tells workers that there is work, or this process to look whether a waiting job can go on."""
-    if job.status is JobStatus.QUEUED and job.queue is not None:
-        # Not waited for: the job is safe in the database, and a broker that is away must not hold up who submitted it.
-        state.waker.soon(job.queue)
-        return
-    state.nudge()

@@ -12,7 +12,6 @@ from quantry_api.pipelines import service
 from quantry_api.state import State
 from quantry_core.errors import UnknownPipeline
 from quantry_core.ids import IdPrefix, is_id
-from quantry_core.jobs import JobStatus
 from quantry_core.pages import Page
 from quantry_core.pipelines import Pipeline, PipelineDetail, PipelineSubmission
 from quantry_http.auth import Db, Operator, Viewer
@@ -37,7 +36,7 @@ PipelineId = Annotated[str, Depends(pipeline_id_in_path)]
 async def submit_pipeline(*, submission: PipelineSubmission, caller: Operator, db: Db, state: State, key: RequestKey) -> PipelineDetail:
     """Submits several jobs at once, all of them or none. A step may need others and use what they make."""
     pipeline = await service.submit(db, state, caller, submission, key)
-    _announce(pipeline, state)
+    state.announce(*pipeline.jobs)
     return pipeline
 
 
@@ -74,15 +73,5 @@ async def cancel_pipeline(pipeline_id: PipelineId, caller: Operator, db: Db, sta
 async def retry_pipeline(*, pipeline_id: PipelineId, caller: Operator, db: Db, state: State, key: RequestKey) -> PipelineDetail:
     """Begins every step again whose job failed or was cancelled; what the others made is used."""
     pipeline = await service.retry(db, caller, pipeline_id, key)
-    _announce(pipeline, state)
+    state.announce(*pipeline.jobs)
     return pipeline
-
-
-def _announce(pipeline: PipelineDetail, state: State) -> None:
-    """Tells workers that there is work, and this process that a waiting job may be able to go on."""
-    for job in pipeline.jobs:
-        if job.status is JobStatus.QUEUED and job.queue is not None:
-            # One slot for each. Not waited for: the jobs are safe in the database, and a broker that is away must not hold up
-            # who submitted them.
-            state.waker.soon(job.queue)
-    state.nudge()
