@@ -3,9 +3,11 @@ PYTHON ?= python3
 ENVIRONMENTS = $(PYTHON) requirements/environments.py
 DEV = .venvs/dev/bin
 STATE_DIR ?= .quantry
+# Much of a test is waiting for processes: two at a time use two cores better. See tests/conftest.py for who stays together.
+SHARED = -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-all chaos bench check format lock
+.PHONY: help demo up down test test-all chaos bench bench-methods check format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -23,13 +25,13 @@ down: ## Stop it; the data stays
 
 test: ## The tests, on the same real parts
 	@$(ENVIRONMENTS) build dev ml engine-cpu
-	@$(DEV)/pytest -m "not long"
+	@$(DEV)/pytest $(SHARED) -m "not long"
 
-test-all: ## The tests, the long ones included
-	@$(ENVIRONMENTS) build dev ml engine-cpu
-	@$(DEV)/pytest
+test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQModel
+	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
+	@$(DEV)/pytest $(SHARED)
 
-chaos: ## Ten ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
+chaos: ## Eleven ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@PYTHONPATH=tests:. $(DEV)/python -m chaos $(ARGS)
 
@@ -37,6 +39,11 @@ bench: ## What the engine costs, beside a peer or a floor of the same run; takes
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@PYTHONPATH=. $(DEV)/python -m bench.jobs
 	@PYTHONPATH=. $(DEV)/python -m bench.overhead
+	@PYTHONPATH=. $(DEV)/python -m bench.artifacts
+
+bench-methods: ## Every method on the example model: bytes, bits, seconds, memory, perplexity, KL, gate; half an hour
+	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
+	@PYTHONPATH=. $(DEV)/python -m bench.methods $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter and the unit tests
 	@$(ENVIRONMENTS) build dev

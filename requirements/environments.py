@@ -24,6 +24,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,18 +53,23 @@ LIGHT_PACKAGES = (
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: its lock file, the project's own packages it carries, and whether torch comes first."""
+    """One environment: its lock file, the project's own packages it carries, and whether torch comes first.
+
+    ``native`` is a package that is built here, from its hashed source, with the environment's own torch and compilers.
+    """
 
     lock: str
     packages: tuple[str, ...]
     has_torch: bool = False
     overrides: str | None = None
+    native: str | None = None
 
 
 ENVIRONMENTS = {
     "light": Environment("light", LIGHT_PACKAGES),
     "dev": Environment("dev", LIGHT_PACKAGES),
     "ml": Environment("ml", ("libs/core", "libs/blobs", "services/worker"), has_torch=True),
+    "gptqmodel": Environment("gptqmodel", ("libs/core", "libs/blobs", "services/worker"), has_torch=True, native="gptqmodel"),
     "engine-cpu": Environment("engine-cpu", (), has_torch=True, overrides="engine-overrides.txt"),
 }
 
@@ -169,7 +175,7 @@ def build_one(uv: Path, name: str) -> Timing | None:
     if environment.has_torch:
         timing.download_s += install_torch(install)
     lock = str(REQUIREMENTS / f"{environment.lock}.lock")
-    timing.download_s += timed_install([*install, "--require-hashes", "--no-deps", "-r", lock])
+    timing.download_s += install_locked(install, lock, environment.native)
     editables = [part for package in environment.packages for part in ("-e", str(ROOT / package))]
     if editables:
         # Not compiled: these packages are run from the source tree, which is the user's.
@@ -177,6 +183,24 @@ def build_one(uv: Path, name: str) -> Timing | None:
     stamp.write_text(digest)
     timing.install_s = time.monotonic() - started - timing.download_s
     return timing
+
+
+def install_locked(install: list[str], lock: str, native: str | None) -> float:
+    """Installs a lock, each package by its hash. A native one comes last: its build uses what the others brought."""
+    locked = [*install, "--require-hashes", "--no-deps", "-r", lock]
+    if native is None:
+        return timed_install(locked)
+    with tempfile.TemporaryDirectory() as directory:
+        others = Path(directory) / "others.lock"
+        others.write_text(without_package(Path(lock).read_text(), native))
+        download_s = timed_install([*install, "--require-hashes", "--no-deps", "-r", str(others)])
+    return download_s + timed_install([*locked, "--no-build-isolation-package", native])
+
+
+def without_package(lock: str, name: str) -> str:
+    """Returns a lock's text without one package."""
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", lock)
+    return "\n".join(block for block in blocks if not block.startswith(f"{name}=="))
 
 
 def install_torch(install: list[str]) -> float:

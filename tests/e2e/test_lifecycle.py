@@ -46,6 +46,9 @@ class CommandLine:
         return [str(QUANTRY), *words, "--state-dir", str(self.state_dir)]
 
 
+TEXT = "In the beginning God created the heaven and the earth. And the earth was without form."
+
+
 @pytest.fixture
 def quantry() -> Iterator[CommandLine]:
     home = Path(tempfile.mkdtemp(prefix="quantry-e2e-", dir="/tmp"))
@@ -84,7 +87,7 @@ def test_a_stack_lives_through_up_kill_up_and_down(quantry: CommandLine, tmp_pat
     key = re.search(r"shown this once: (qtr_\S+)", first.stdout)
     assert key is not None
     assert stat.S_IMODE((quantry.state_dir / "client.json").stat().st_mode) == 0o600
-    (tmp_path / "text.txt").write_text("In the beginning.")
+    (tmp_path / "text.txt").write_text(TEXT)
     with Client(url, key[1]) as client:
         client.datasets.upload("kept", tmp_path / "text.txt")
 
@@ -105,7 +108,7 @@ def test_a_stack_lives_through_up_kill_up_and_down(quantry: CommandLine, tmp_pat
     assert "qtr_" not in said
     assert not before & {process.pid for process in find_processes(quantry.state_dir)}
     with Client(url, key[1]) as client:
-        assert client.datasets.get("kept").size_bytes == len("In the beginning.")
+        assert client.datasets.get("kept").size_bytes == len(TEXT)
 
     _, seconds = stop_with_sigterm(foreground)
     assert foreground.returncode == 0

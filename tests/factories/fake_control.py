@@ -23,6 +23,7 @@ class FakeControl:
         self.posted: list[EventsRequest] = []
         self.finishes: list[FinishRequest] = []
         self.seals: list[SealRequest] = []
+        self.artifact_seals: list[SealRequest] = []
         self.on_heartbeat: Callable[[], None] = lambda: None
 
     def next(self, request: NextRequest) -> Lease | None:
@@ -48,6 +49,11 @@ class FakeControl:
     def seal(self, request: SealRequest) -> SealResult:
         self._maybe_raise("seal")
         self.seals.append(request)
+        return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=len(request.files), num_reused=0)
+
+    def seal_artifacts(self, request: SealRequest) -> SealResult:
+        self._maybe_raise("seal_artifacts")
+        self.artifact_seals.append(request)
         return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=len(request.files), num_reused=0)
 
     def said(self, kind: EventKind) -> list[str]:

@@ -13,18 +13,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from factories.checkpoints import master_contents
-from factories.store import TOOLCHAIN, WORKER_ID
+from factories.store import GATE_PASSED, TOOLCHAIN, WORKER_ID
 from quantry_core.execution import FinishRequest, NextRequest, Outcome
 from quantry_core.jobs import CPU_QUEUE, ImportSpec, Job, JobReason, JobSpec, JobSubmission
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
 from quantry_core.versions import (
-    EvidenceDraft,
-    EvidenceKind,
     ManifestFile,
     SealRequest,
-    Verdict,
     Version,
+    VersionCard,
     VersionDraft,
     VersionKind,
     VersionState,
@@ -78,9 +76,15 @@ class Registry:
             return await client.post("/api/v1/seals", json=request.model_dump(mode="json"))
 
     async def finish(
-        self, job: Job, files: list[ManifestFile], kind: VersionKind = VersionKind.MASTER, *, dtype: str = "float16"
+        self,
+        job: Job,
+        files: list[ManifestFile],
+        kind: VersionKind = VersionKind.MASTER,
+        *,
+        dtype: str = "float16",
+        card: VersionCard | None = None,
     ) -> Version:
-        """Returns the version recorded by a successful finish; ``dtype`` is what the worker says of a master."""
+        """Returns the version recorded by a successful finish; ``dtype`` and ``card`` are what the worker says of a master."""
         is_master = kind is VersionKind.MASTER
         draft = VersionDraft(
             model="bard",
@@ -90,8 +94,9 @@ class Registry:
             scheme=None if is_master else "W4A16",
             dtype=dtype if is_master else None,
             files=files,
+            card=card or VersionCard(),
         )
-        gate = [] if is_master else [EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)]
+        gate = [] if is_master else GATE_PASSED
         request = FinishRequest(attempt=job.attempt, outcome=Outcome.SUCCEEDED, reason=JobReason.COMPLETED, version=draft, evidence=gate)
         async with self.database.begin() as uow:
             done = await finish_attempt(uow, job.id, request)
@@ -99,13 +104,13 @@ class Registry:
             assert done.result.version_id is not None
             return await uow.versions.get(done.project_id, done.result.version_id)
 
-    async def import_master(self, folder: Path, contents: Mapping[str, bytes] | None = None) -> Version:
+    async def import_master(self, folder: Path, contents: Mapping[str, bytes] | None = None, *, card: VersionCard | None = None) -> Version:
         """Returns a master that went through claim, staging, seal and finish."""
         job = await self.claim()
         files = self.stage(job, contents or master_contents(), folder)
         sealed = await self.seal(job, files)
         assert sealed.status_code == 200, sealed.text
-        return await self.finish(job, files)
+        return await self.finish(job, files, card=card)
 
 
 @asynccontextmanager

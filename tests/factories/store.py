@@ -13,9 +13,12 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
+from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
 from quantry_core.execution import FinishRequest, Lease, NextRequest, Outcome
+from quantry_core.gate import GateCheck, required_checks
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import (
+    BUILT_IN_QUALITY_CORPUS,
     CPU_QUEUE,
     CalibrationSpec,
     DeploySpec,
@@ -25,13 +28,13 @@ from quantry_core.jobs import (
     JobReason,
     JobSpec,
     JobSubmission,
+    QualitySpec,
     QuantizeSpec,
 )
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
 from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout
 from quantry_core.versions import (
-    Dataset,
     EvidenceDraft,
     EvidenceKind,
     ManifestFile,
@@ -44,6 +47,7 @@ from quantry_core.versions import (
 )
 from quantry_store.database import Database
 from quantry_store.repositories.claims import Draw
+from quantry_store.repositories.datasets import DatasetDraft
 from quantry_store.transactions import (
     begin_rollout,
     claim_next,
@@ -61,8 +65,16 @@ TOOLCHAIN = "a" * 64
 ALREADY_EXPIRED_S = -1.0
 """A lease of this length has run out by the database's clock the moment it is given."""
 
-GATE_PASSED = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS, metrics={"files": 2})
-GATE_FAILED = GATE_PASSED.model_copy(update={"verdict": Verdict.FAIL})
+GATE_PASSED = [
+    EvidenceDraft(kind=EvidenceKind.GATE, name=check, verdict=Verdict.PASS, metrics={"files": 2})
+    for check in GateCheck
+    if check in required_checks(QualitySpec())
+]
+"""What a version says that passed every check of its gate."""
+
+GATE_FAILED = GATE_PASSED[0].model_copy(update={"verdict": Verdict.FAIL})
+
+BUILT_IN = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.BUILT_IN, DatasetStatistics())
 
 
 def even_draw() -> float:
@@ -192,7 +204,7 @@ class Platform:
 
     async def made(self, job: Job, draft: VersionDraft) -> Version:
         """Returns the version that a successful finish recorded."""
-        gate = [GATE_PASSED] if draft.kind is VersionKind.QUANTIZED else []
+        gate = GATE_PASSED if draft.kind is VersionKind.QUANTIZED else []
         finished = await self.finish(job, **succeeded(draft, evidence=gate))
         assert finished.result is not None
         assert finished.result.version_id is not None
@@ -266,9 +278,10 @@ def replica(release_id: str, state: ReplicaState = ReplicaState.READY, **changes
 
 
 async def make_platform(url: str, database: Database, project: str) -> Platform:
-    """Returns a new project with an admin's and a worker's key."""
+    """Returns a new project with an admin's and a worker's key, and the text that quality is measured on where a job names none."""
     async with database.begin() as uow:
         project_id = await uow.projects.get_or_create(project)
+        await uow.datasets.add(project_id, BUILT_IN_QUALITY_CORPUS, blob(BUILT_IN_QUALITY_CORPUS), BUILT_IN)
         keys = {role: (await uow.keys.create(project_id, role, role))[0] for role in (Role.ADMIN, Role.WORKER)}
     admin, worker = (Identity(key_id=keys[role].id, project_id=project_id, role=role) for role in (Role.ADMIN, Role.WORKER))
     return Platform(url=url, database=database, admin=admin, worker=worker)

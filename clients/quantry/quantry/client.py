@@ -18,6 +18,8 @@ from quantry.resources.models import Models
 from quantry.resources.pipelines import Pipelines
 from quantry.resources.project import Project
 from quantry.resources.schedules import Schedules
+from quantry.resources.uploads import Uploads
+from quantry.resources.vault import Vault
 from quantry.resources.versions import Versions
 from quantry.resources.workers import Workers
 from quantry.transport import Transport
@@ -53,6 +55,8 @@ class Client:
         self.project = Project(self._transport)
         self.models = Models(self._transport)
         self.versions = Versions(self._transport)
+        self.vault = Vault(self._transport, sleep=sleep)
+        self.uploads = Uploads(self._transport)
         self.datasets = Datasets(self._transport)
         self.deployments = Deployments(self._transport)
         self.keys = Keys(self._transport)

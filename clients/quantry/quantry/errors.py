@@ -102,5 +102,13 @@ class ExportRefused(ClientError):
     """A version cannot be written to that directory; nothing in it was changed by this file."""
 
 
+class UploadRefused(ClientError):
+    """A folder cannot become a master; nothing was sent."""
+
+
+class UploadDamaged(ClientError):
+    """The server received other bytes than were read here: the file changed meanwhile, or the way is broken."""
+
+
 class DownloadDamaged(ClientError):
     """A file's bytes are not what its manifest promises; it was removed."""

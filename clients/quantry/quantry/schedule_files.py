@@ -8,7 +8,7 @@ from quantry.yaml_files import read_yaml
 from quantry_core.jobs import ImportSpec, JobSubmission
 from quantry_core.pipelines import PipelineStep
 from quantry_core.schedules import JobTemplate, ScheduleSubmission
-from quantry_core.sources import HUB_PREFIX
+from quantry_core.sources import is_local
 
 
 def read_schedule(path: Path) -> ScheduleSubmission:
@@ -32,5 +32,5 @@ def read_job(path: Path) -> JobSubmission:
 
 
 def _find_source(job: JobSubmission | PipelineStep, folder: Path) -> None:
-    if isinstance(job.spec, ImportSpec) and not job.spec.source.startswith((HUB_PREFIX, "/")):
+    if isinstance(job.spec, ImportSpec) and is_local(job.spec.source):
         job.spec = job.spec.model_copy(update={"source": str((folder / job.spec.source).resolve())})

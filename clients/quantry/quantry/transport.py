@@ -98,9 +98,16 @@ class Transport:
             error.idempotency_key = key if error.may_have_arrived else None
             raise
 
-    def post_again(self, model: type[ModelT], path: str, body: BaseModel | None = None) -> ModelT:
-        """Returns what a POST answers that may be repeated without doing more: cancel, stop, start, estimate."""
-        return _parsed(model, self.send("POST", path, json=body, is_repeatable=True))
+    def post_again(self, model: type[ModelT], path: str, body: BaseModel | None = None, *, idle_s: float | None = None) -> ModelT:
+        """Returns what a POST answers that may be repeated without doing more: cancel, stop, start, estimate.
+
+        ``idle_s``: how long the server may say nothing, where that is to be other than the client's own timeout.
+        """
+        return _parsed(model, self.send("POST", path, json=body, is_repeatable=True, idle_s=idle_s))
+
+    def put(self, model: type[ModelT], path: str, body: BaseModel) -> ModelT:
+        """Returns what a PUT answers."""
+        return _parsed(model, self.send("PUT", path, json=body))
 
     def patch(self, model: type[ModelT], path: str, body: BaseModel) -> ModelT:
         """Returns what a PATCH answers. Only the fields that were set are sent: the others are left as they are."""
@@ -133,11 +140,17 @@ class Transport:
         content: BodyFactory | None = None,
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = False,
+        idle_s: float | None = None,
     ) -> httpx.Response:
-        """Returns a fully read answer of status 2xx; raises ApiError for a refusal, ServerUnreachable where none comes."""
+        """Returns a fully read answer of status 2xx; raises ApiError for a refusal, ServerUnreachable where none comes.
+
+        ``idle_s``: how long the server may say nothing, where that is to be other than the client's own timeout.
+        """
+        timeout = None if idle_s is None else httpx.Timeout(idle_s, connect=5.0)
 
         def exchange() -> httpx.Response:
-            return self._http.send(self._request(method, path, params=params, json=json, content=content, headers=headers))
+            request = self._request(method, path, params=params, json=json, content=content, headers=headers, timeout=timeout)
+            return self._http.send(request)
 
         return self._answered(exchange, is_repeatable=is_repeatable or method in _IDEMPOTENT)
 

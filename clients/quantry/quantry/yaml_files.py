@@ -16,7 +16,7 @@ from quantry_core.errors import InvalidInput
 from quantry_core.jobs import CalibrationSpec, EngineConfig, ImportSpec, JobLimits, JobType
 from quantry_core.jobs.specs import SPECS
 from quantry_core.pipelines import PipelineStep, PipelineSubmission, step_order
-from quantry_core.sources import HUB_PREFIX
+from quantry_core.sources import is_local
 
 MAX_FILE_BYTES = 1024**2
 MAX_NODES = 100_000
@@ -49,7 +49,7 @@ def read_pipeline(path: Path) -> PipelineSubmission:
         field = error.errors[0].field if error.errors else "steps"
         raise FileRefused(path, [_problem(node, field.split("."), error.detail)]) from None
     for step in submission.steps.values():
-        if isinstance(step.spec, ImportSpec) and not step.spec.source.startswith((HUB_PREFIX, "/")):
+        if isinstance(step.spec, ImportSpec) and is_local(step.spec.source):
             step.spec = step.spec.model_copy(update={"source": str((path.parent / step.spec.source).resolve())})
     return submission
 

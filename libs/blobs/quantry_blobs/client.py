@@ -17,6 +17,10 @@ from quantry_blobs.settings import BlobSettings
 SIGNED_BY_STORE_TIME = {"7.2.20"}
 """The releases of minio-py that ``ClientOnStoreTime`` was tried with. Any other signs with this machine's time."""
 
+UNHASHED_BODY = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+"""The header of a request whose body the signature leaves out: for bytes that are hashed as a whole where they are read again.
+Over TLS minio-py leaves every body out, and sends an MD5 instead, three times as slow as SHA-256; this does without."""
+
 _REFUSALS = {400, 401, 403}
 """What a wrong time is answered with. The code is no help: rclone says RequestTimeTooSkewed to a clock that is ahead and
 AccessDenied to one that is behind, and an answer to HEAD says nothing."""
@@ -66,8 +70,12 @@ class ClientOnStoreTime(Minio):
         super().__init__(*arguments, **options)
         self._clock = clock
 
-    def _build_headers(self, *arguments: Any, **options: Any) -> Any:
-        headers, _ = super()._build_headers(*arguments, **options)
+    def _build_headers(self, host: str, headers: Any = None, body: bytes | None = None, creds: Any = None) -> Any:
+        if headers and headers.items() >= UNHASHED_BODY.items() and body:
+            headers, _ = super()._build_headers(host, headers, None, creds)
+            headers |= {**UNHASHED_BODY, "Content-Length": str(len(body))}
+        else:
+            headers, _ = super()._build_headers(host, headers, body, creds)
         date = self._clock.now()
         headers["x-amz-date"] = date.strftime(AMZ_DATE_FORMAT)
         return headers, date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantry_blobs.stores import Stored
 from quantry_core.errors import NotFound, QuantryError, Unavailable
 
 
@@ -31,3 +32,16 @@ class DigestMismatch(QuantryError):
 
     slug = "digest-mismatch"
     title = "The bytes differ from their digest"
+
+
+class OtherBytes(DigestMismatch):
+    """An object was read to its end, and is ``found``, not ``expected``."""
+
+    slug = "other-bytes"
+    title = "An object is not what was expected"
+
+    def __init__(self, found: Stored, expected: Stored) -> None:
+        super().__init__(
+            f"{found.size_bytes} bytes with SHA-256 {found.sha256} were read, not the {expected.size_bytes} with {expected.sha256}"
+        )
+        self.found = found

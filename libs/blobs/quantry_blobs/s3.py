@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import BinaryIO
@@ -23,11 +25,12 @@ from minio.datatypes import Part
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from quantry_blobs.client import StorePool, TimeRefused, connect
+from quantry_blobs.client import UNHASHED_BODY, StorePool, TimeRefused, connect
 from quantry_blobs.clock import StoreClock
-from quantry_blobs.errors import DigestMismatch, StoreRefused, StoreUnavailable, UnknownBlob
+from quantry_blobs.errors import DigestMismatch, OtherBytes, StoreRefused, StoreUnavailable, UnknownBlob
+from quantry_blobs.protection import Protection, find_protection, retain
 from quantry_blobs.settings import BlobSettings
-from quantry_blobs.stores import Stored
+from quantry_blobs.stores import Entry, Stored
 from quantry_core.errors import QuantryError, TooLarge
 
 CHUNK_BYTES = 1024**2
@@ -74,10 +77,15 @@ class MinioStore:
 
     def put_file(self, bucket: str, key: str, path: Path) -> Stored:
         with path.open("rb") as stream:
-            return self._put(bucket, key, _HashingReader(stream, None), self._part_size(path.stat().st_size))
+            # Whatever a file goes to re-hashes it: the seal. Hashing every part for its signature too costs a quarter of the time.
+            reader = _HashingReader(stream, None)
+            self._put(bucket, key, _parts_of(reader, self._part_size(path.stat().st_size)), UNHASHED_BODY)
+        return reader.stored()
 
     def put_stream(self, bucket: str, key: str, stream: BinaryIO, max_bytes: int | None = None) -> Stored:
-        return self._put(bucket, key, _HashingReader(stream, max_bytes), self._part_size(max_bytes or 0))
+        reader = _HashingReader(stream, max_bytes)
+        self._put(bucket, key, _parts_of(reader, self._part_size(max_bytes or 0)), {})
+        return reader.stored()
 
     def get_file(self, bucket: str, key: str, path: Path, *, expected: Stored) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +131,11 @@ class MinioStore:
         with self._errors(f"{bucket}/{key}"):
             self._client.copy_object(to_bucket, to_key, CopySource(bucket, key))
 
+    def copy_checked(self, bucket: str, key: str, to_bucket: str, to_key: str, expected: Stored) -> None:
+        with closing(self._parts(bucket, key, self._size(bucket, key))) as parts:
+            # The key appears at the end of the parts, which is only reached by the right bytes.
+            self._put(to_bucket, to_key, _checked(parts, expected), {})
+
     def delete(self, bucket: str, key: str) -> None:
         try:
             with self._errors(f"{bucket}/{key}"):
@@ -131,44 +144,59 @@ class MinioStore:
             return
 
     def list(self, bucket: str, prefix: str) -> Iterator[str]:
+        for entry in self.entries(bucket, prefix):
+            yield entry.key
+
+    def entries(self, bucket: str, prefix: str) -> Iterator[Entry]:
         with self._errors(f"{bucket}/{prefix}"):
             for item in self._client.list_objects(bucket, prefix=prefix, recursive=True):
-                if item.object_name is not None:
-                    yield item.object_name
+                if item.object_name is not None and item.last_modified is not None:
+                    yield Entry(item.object_name, item.size or 0, item.last_modified.timestamp())
 
     def sha256(self, bucket: str, key: str) -> Stored:
+        digest = hashlib.sha256()
+        num_bytes = 0
+        with closing(self._parts(bucket, key, self._size(bucket, key))) as parts:
+            for part in parts:
+                digest.update(part)
+                num_bytes += len(part)
+        return Stored(num_bytes, digest.hexdigest())
+
+    def _size(self, bucket: str, key: str) -> int:
         size_bytes = self.stat(bucket, key)
         if size_bytes is None:
             raise UnknownBlob(f"there is no {bucket}/{key}")
-        digest = hashlib.sha256()
-        num_bytes = 0
-        for chunk in self.open_range(bucket, key, 0, size_bytes):
-            digest.update(chunk)
-            num_bytes += len(chunk)
-        return Stored(num_bytes, digest.hexdigest())
+        return size_bytes
+
+    def protect(self, bucket: str) -> Protection:
+        with self._errors(bucket):
+            return find_protection(self._client, bucket)
+
+    def retain(self, bucket: str, key: str, seconds: float) -> None:
+        with self._errors(f"{bucket}/{key}"):
+            retain(self._client, bucket, key, datetime.now(UTC) + timedelta(seconds=seconds))
 
     def _part_size(self, size_bytes: int) -> int:
         return max(self._part_bytes, ceil(size_bytes / MAX_PARTS))
 
-    def _put(self, bucket: str, key: str, source: _HashingReader, part_bytes: int) -> Stored:
-        part = source.read(part_bytes)
-        following = source.read(part_bytes)
+    def _put(self, bucket: str, key: str, parts: Iterator[bytes], headers: dict[str, str]) -> None:
+        """Makes an object of the parts, if they come to their end; a single part goes in one request."""
+        part, following = next(parts, b""), next(parts, b"")
         if not following:
             with self._errors(f"{bucket}/{key}"):
-                self._client.put_object(bucket, key, io.BytesIO(part), length=len(part), part_size=part_bytes)
-            return source.stored()
-        with self._multipart(bucket, key) as upload:
+                self._client._put_object(bucket, key, part, {"Content-Type": CONTENT_TYPE, **headers})
+            return
+        with self._multipart(bucket, key, headers) as upload:
             while part:
                 with self._errors(f"{bucket}/{key}"):
                     upload.add(part)
-                part, following = following, source.read(part_bytes)
-        return source.stored()
+                part, following = following, next(parts, b"")
 
     @contextmanager
-    def _multipart(self, bucket: str, key: str) -> Iterator[_Multipart]:
+    def _multipart(self, bucket: str, key: str, headers: dict[str, str]) -> Iterator[_Multipart]:
         """An upload in parts that becomes the object when the block ends well, and leaves no trace when it does not."""
         with self._errors(f"{bucket}/{key}"):
-            upload = _Multipart(self._client, bucket, key, self._num_parallel_parts)
+            upload = _Multipart(self._client, bucket, key, headers, self._num_parallel_parts)
         try:
             yield upload
             with self._errors(f"{bucket}/{key}"):
@@ -181,35 +209,55 @@ class MinioStore:
             raise
 
     def _download(self, bucket: str, key: str, descriptor: int, expected: Stored) -> None:
-        """Fetches an object in parallel parts into an open file, hashing each part as its turn comes."""
-        size_bytes = self.stat(bucket, key)
-        if size_bytes is None:
-            raise UnknownBlob(f"there is no {bucket}/{key}")
+        """Fetches an object into an open file, each part hashed from memory while it is written.
+
+        One thread writes: several that write to one file wait for its lock by spinning, which took as long as the hashing.
+        """
+        size_bytes = self._size(bucket, key)
         if size_bytes != expected.size_bytes:
             raise DigestMismatch(f"{bucket}/{key} has {size_bytes} bytes, expected {expected.size_bytes}")
-        os.ftruncate(descriptor, size_bytes)
         digest = hashlib.sha256()
-        pool = ThreadPoolExecutor(self._num_parallel_parts, thread_name_prefix="blob-part")
-        try:
-            lengths = {start: min(self._part_bytes, size_bytes - start) for start in range(0, size_bytes, self._part_bytes)}
-            parts = [pool.submit(self._download_part, bucket, key, descriptor, start, length) for start, length in lengths.items()]
-            for part, (start, length) in zip(parts, lengths.items(), strict=True):
-                part.result()
-                for position in range(start, start + length, CHUNK_BYTES):
-                    digest.update(os.pread(descriptor, min(CHUNK_BYTES, start + length - position), position))
-        finally:
-            # The threads write to this descriptor: none may be left when it is closed.
-            pool.shutdown(wait=True, cancel_futures=True)
+        # The thread writes to this descriptor: it has ended when that is closed.
+        with ThreadPoolExecutor(1, thread_name_prefix="blob-write") as writer, closing(self._parts(bucket, key, size_bytes)) as parts:
+            for part in parts:
+                written = writer.submit(_write, descriptor, part)
+                digest.update(part)
+                written.result()
         if digest.hexdigest() != expected.sha256:
             raise DigestMismatch(f"{bucket}/{key} has the SHA-256 {digest.hexdigest()}, expected {expected.sha256}; nothing was kept")
 
-    def _download_part(self, bucket: str, key: str, descriptor: int, start: int, length: int) -> None:
-        position = start
-        for chunk in self.open_range(bucket, key, start, length):
-            os.pwrite(descriptor, chunk, position)
-            position += len(chunk)
-        if position != start + length:
-            raise StoreUnavailable(f"the object store ended {bucket}/{key} at byte {position}, before {start + length}")
+    def _parts(self, bucket: str, key: str, size_bytes: int) -> Generator[bytes, None, None]:
+        """Yields an object in parts of one size, in their order, while the next ones are on their way. Close it if you stop early.
+
+        In ranges because rclone's server hashes (MD5) whatever it reads from beginning to end.
+        """
+        part_bytes = self._part_size(size_bytes)
+        starts = iter(range(0, size_bytes, part_bytes))
+        pool = ThreadPoolExecutor(self._num_parallel_parts, thread_name_prefix="blob-part")
+
+        def ask(start: int) -> Future[bytes]:
+            return pool.submit(self._part, bucket, key, start, min(part_bytes, size_bytes - start))
+
+        try:
+            under_way = deque(ask(start) for start in islice(starts, self._num_parallel_parts // 2))
+            while under_way:
+                yield under_way.popleft().result()
+                under_way.extend(ask(start) for start in islice(starts, 1))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _part(self, bucket: str, key: str, start: int, length: int) -> bytes:
+        with self._errors(f"{bucket}/{key}"):
+            response = self._client.get_object(bucket, key, offset=start, length=length)
+            try:
+                # In one piece: no copy is made on the way from the socket.
+                data: bytes = response.read()
+            finally:
+                response.close()
+                response.release_conn()
+        if len(data) != length:
+            raise StoreUnavailable(f"the object store ended {bucket}/{key} at byte {start + len(data)}, before {start + length}")
+        return data
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -233,6 +281,29 @@ class MinioStore:
         return StoreUnavailable(f"the object store at {self._endpoint} cannot serve {what} now ({error.code}: {error.message})")
 
 
+def _checked(parts: Iterator[bytes], expected: Stored) -> Iterator[bytes]:
+    """Yields the parts on; raises OtherBytes at their end if they were not what is expected."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    for part in parts:
+        digest.update(part)
+        num_bytes += len(part)
+        yield part
+    if (found := Stored(num_bytes, digest.hexdigest())) != expected:
+        raise OtherBytes(found, expected)
+
+
+def _parts_of(reader: _HashingReader, part_bytes: int) -> Iterator[bytes]:
+    while part := reader.read(part_bytes):
+        yield part
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 class _Multipart:
     """An upload in numbered parts, some of them under way at once.
 
@@ -240,10 +311,11 @@ class _Multipart:
     upload threads wait for ever when ``read`` raises. These are the calls it is made of.
     """
 
-    def __init__(self, client: Minio, bucket: str, key: str, num_parallel_parts: int) -> None:
+    def __init__(self, client: Minio, bucket: str, key: str, headers: dict[str, str], num_parallel_parts: int) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
+        self._headers = headers
         self._num_parallel_parts = num_parallel_parts
         self._id = client._create_multipart_upload(bucket, key, {"Content-Type": CONTENT_TYPE})
         self._pool = ThreadPoolExecutor(num_parallel_parts, thread_name_prefix="blob-part")
@@ -255,7 +327,9 @@ class _Multipart:
         if len(self._under_way) == self._num_parallel_parts:
             self._etags.append(self._under_way.popleft().result())
         number = len(self._etags) + len(self._under_way) + 1
-        self._under_way.append(self._pool.submit(self._client._upload_part, self._bucket, self._key, data, None, self._id, number))
+        # A copy of the headers: minio-py adds to what it is given.
+        send = partial(self._client._upload_part, self._bucket, self._key, data, {**self._headers}, self._id, number)
+        self._under_way.append(self._pool.submit(send))
 
     def complete(self) -> None:
         """Makes an object of the parts."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from quantry_blobs.protection import Protection
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -14,6 +16,16 @@ class Stored:
 
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object of a listing."""
+
+    key: str
+    size_bytes: int
+    modified_unix_s: float
+    """By the server's clock."""
 
 
 class ObjectStore(Protocol):
@@ -62,6 +74,13 @@ class ObjectStore(Protocol):
         """Copies an object inside the server."""
         ...
 
+    def copy_checked(self, bucket: str, key: str, to_bucket: str, to_key: str, expected: Stored) -> None:
+        """Copies an object through this process: what was hashed is what was written, whoever writes the source meanwhile.
+
+        Raises OtherBytes where it is not what is expected; ``to_key`` is then what it was before.
+        """
+        ...
+
     def delete(self, bucket: str, key: str) -> None:
         """Removes an object; one that is not there is fine."""
         ...
@@ -70,6 +89,18 @@ class ObjectStore(Protocol):
         """Yields the keys that begin with ``prefix``."""
         ...
 
+    def entries(self, bucket: str, prefix: str) -> Iterator[Entry]:
+        """Yields what lies under keys that begin with ``prefix``, by key."""
+        ...
+
     def sha256(self, bucket: str, key: str) -> Stored:
         """Reads an object to its end and returns what it is."""
+        ...
+
+    def protect(self, bucket: str) -> Protection:
+        """Turns versioning on where the server really has it, and returns what the bucket was found to do when it was tried."""
+        ...
+
+    def retain(self, bucket: str, key: str, seconds: float) -> None:
+        """Keeps an object's bytes from being removed for so long; only where ``protect`` found the lock."""
         ...

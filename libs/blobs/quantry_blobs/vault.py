@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
-from quantry_blobs.errors import DigestMismatch, StoreUnavailable, UnknownBlob
-from quantry_blobs.stores import ObjectStore, Stored
+from quantry_blobs.errors import DigestMismatch, OtherBytes, StoreUnavailable, UnknownBlob
+from quantry_blobs.key_locks import KeyLocks
+from quantry_blobs.protection import UNPROTECTED
+from quantry_blobs.stores import Entry, ObjectStore, Stored
 from quantry_core.errors import SealRefused
 from quantry_core.ids import uuid7
+from quantry_core.vault import artifact_key
 from quantry_core.versions import ManifestFile, blob_key, staging_key
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 INCOMING_PREFIX = "incoming/"
-NUM_LOCKS = 64
+BLOB_PREFIX = blob_key("")
+NUM_DIGEST_CHARS = 64
+DAMAGED_PREFIX = "damaged/"
 MAX_COPY_BYTES = 5 * 1024**3
 """S3's own limit for a copy in one request. A copy in parts is more than rclone's server can do."""
 
@@ -39,6 +42,11 @@ class Staging:
     def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
         """Uploads a file and returns its manifest entry, hashed from the bytes that were sent."""
         stored = self._store.put_file(self.bucket, staging_key(job_id, attempt, path), file)
+        return ManifestFile(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
+
+    def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        """Uploads a file that is kept beside the job's version, under a folder that no version's file can lie in."""
+        stored = self._store.put_file(self.bucket, artifact_key(job_id, attempt, path), file)
         return ManifestFile(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
 
     def attempts(self) -> set[tuple[str, int]]:
@@ -62,8 +70,10 @@ class Staging:
 class Vault:
     """The content-addressed bucket. Its key of a blob is ``sha256/<digest>``; only the registry writes it, never over a key.
 
-    Bytes come in under ``incoming/<uuid>``, where no worker can touch them, are hashed there, and only then get their key.
-    The server copies them itself, up to ``max_copy_bytes``; larger objects are streamed through this process.
+    Bytes whose digest is known beforehand are hashed while they are copied to their key, in one pass through this process:
+    what was hashed is what lies there, whoever writes the source meanwhile, and a key appears only where the digest was right.
+    Others come in under ``incoming/<uuid>``, and the server copies them to their key once they are hashed, up to
+    ``max_copy_bytes``; larger ones are streamed.
     """
 
     def __init__(self, store: ObjectStore, bucket: str, max_copy_bytes: int = MAX_COPY_BYTES) -> None:
@@ -71,7 +81,16 @@ class Vault:
         self.bucket = bucket
         self._max_copy_bytes = max_copy_bytes
         # rclone's S3 server replaces an object by delete and rename: two writers of one key at once can lose it.
-        self._locks = [Lock() for _ in range(NUM_LOCKS)]
+        self._keys = KeyLocks()
+        self.protection = UNPROTECTED
+        self.retention_s: float | None = None
+
+    def protect(self, retention_s: float) -> None:
+        """Finds out what the bucket protects its objects from. From here on every blob that is taken in, or taken in again, is
+        kept from removal for ``retention_s`` seconds, if the bucket was made with object lock.
+        """
+        self.protection = self._store.protect(self.bucket)
+        self.retention_s = retention_s if self.protection.object_lock else None
 
     def contains(self, sha256: str, size_bytes: int) -> bool:
         """Tells whether the vault holds these bytes."""
@@ -82,19 +101,21 @@ class Vault:
 
         Raises SealRefused where the object is missing or is not what was declared; the vault is then unchanged.
         """
-        if self.contains(declared.sha256, declared.size_bytes):
-            return False
-        with self._incoming() as incoming:
+        wanted = Stored(declared.size_bytes, declared.sha256)
+        with self._keys.hold(declared.sha256):
+            if self._holds(wanted):
+                self._retain(wanted)
+                return False
             try:
-                found = self._take_in(staging_bucket, key, incoming)
+                self._store.copy_checked(staging_bucket, key, self.bucket, blob_key(wanted.sha256), wanted)
+            except OtherBytes as error:
+                raise SealRefused(
+                    f"{declared.path} was declared with {wanted.size_bytes} bytes and SHA-256 {wanted.sha256}, "
+                    f"but {error.found.size_bytes} bytes with {error.found.sha256} are staged"
+                ) from error
             except UnknownBlob:
                 raise SealRefused(f"{declared.path} is not in staging; upload every file before the seal") from None
-            if found != Stored(declared.size_bytes, declared.sha256):
-                raise SealRefused(
-                    f"{declared.path} was declared with {declared.size_bytes} bytes and SHA-256 {declared.sha256}, "
-                    f"but {found.size_bytes} bytes with {found.sha256} are staged"
-                )
-            self._settle(incoming, found)
+            self._retain(wanted)
         return True
 
     def put_stream(self, stream: BinaryIO, max_bytes: int | None = None) -> Stored:
@@ -116,22 +137,57 @@ class Vault:
         """Returns bytes of a blob."""
         return self._store.read(self.bucket, blob_key(sha256), start, length)
 
-    def sweep_incoming(self, older_than_s: float, now_unix_s: float | None = None) -> int:
-        """Removes what a process left under ``incoming/`` when it died; returns the number of objects.
+    def check(self, sha256: str, size_bytes: int) -> str | None:
+        """Hashes a blob again; returns what is wrong with it in words, None where it is right.
 
-        The age is read from the key: it is a UUIDv7.
+        A damage is believed only when two readings agree on it: one wrong reading may be the network's or this machine's.
         """
+        first = self._differs(sha256, size_bytes)
+        return None if first is None else self._differs(sha256, size_bytes)
+
+    def set_aside(self, sha256: str) -> str | None:
+        """Moves a damaged blob out of its key, so that nobody is served it and the right bytes can take the key again.
+
+        Returns the key where it is kept now, below ``damaged/``; None if there is no object.
+        """
+        key, kept = blob_key(sha256), f"{DAMAGED_PREFIX}{sha256}/{uuid7().hex}"
+        with self._keys.hold(sha256):
+            size_bytes = self._store.stat(self.bucket, key)
+            if size_bytes is None:
+                return None
+            self._copy(key, kept, size_bytes)
+            self._store.delete(self.bucket, key)
+        return kept
+
+    def blobs(self) -> Iterator[tuple[str, Entry]]:
+        """Yields the digest and the object of everything that lies under the key of a digest, known to the database or not."""
+        for entry in self._store.entries(self.bucket, BLOB_PREFIX):
+            digest = entry.key.removeprefix(BLOB_PREFIX)
+            if len(digest) == NUM_DIGEST_CHARS:
+                yield digest, entry
+
+    def remove(self, sha256: str) -> None:
+        """Removes a blob. Only for whoever has made sure that nobody refers to it, nor can until this returns."""
+        with self._keys.hold(sha256):
+            self._store.delete(self.bucket, blob_key(sha256))
+
+    def leftovers(self, older_than_s: float, now_unix_s: float | None = None) -> list[str]:
+        """Returns the keys that a process left under ``incoming/`` when it died. The age is read from the key: it is a UUIDv7."""
         now_ms = (time.time() if now_unix_s is None else now_unix_s) * 1000
-        num_removed = 0
-        for key in list(self._store.list(self.bucket, INCOMING_PREFIX)):
+        found = []
+        for key in self._store.list(self.bucket, INCOMING_PREFIX):
+            # Nothing of ours has a key without an age, and nothing of others is ours to remove.
             created_ms = _created_ms(key.removeprefix(INCOMING_PREFIX))
-            if created_ms is None:
-                # Nothing of ours has such a key, and nothing of others is ours to remove.
-                continue
-            if now_ms - created_ms > older_than_s * 1000:
-                self._store.delete(self.bucket, key)
-                num_removed += 1
-        return num_removed
+            if created_ms is not None and now_ms - created_ms > older_than_s * 1000:
+                found.append(key)
+        return found
+
+    def sweep_incoming(self, older_than_s: float, now_unix_s: float | None = None) -> int:
+        """Removes what a process left under ``incoming/`` when it died; returns the number of objects."""
+        keys = self.leftovers(older_than_s, now_unix_s)
+        for key in keys:
+            self._store.delete(self.bucket, key)
+        return len(keys)
 
     @contextmanager
     def _incoming(self) -> Iterator[str]:
@@ -143,35 +199,48 @@ class Vault:
             with suppress(StoreUnavailable):
                 self._store.delete(self.bucket, key)
 
-    def _take_in(self, bucket: str, key: str, incoming: str) -> Stored:
-        """Copies an object to ``incoming`` and returns what arrived; raises UnknownBlob if there is none."""
-        size_bytes = self._store.stat(bucket, key)
-        if size_bytes is None:
-            raise UnknownBlob(f"there is no {bucket}/{key}")
-        if size_bytes <= self._max_copy_bytes:
-            self._store.copy(bucket, key, self.bucket, incoming)
-            return self._store.sha256(self.bucket, incoming)
-        with closing(self._store.open_range(bucket, key, 0, size_bytes)) as chunks:
-            return self._store.put_stream(self.bucket, incoming, _stream(chunks), max_bytes=size_bytes)
-
     def _settle(self, incoming: str, stored: Stored) -> None:
         """Gives hashed bytes their key, unless it is taken already: by the same bytes, or something is badly wrong."""
-        key = blob_key(stored.sha256)
-        with self._locks[int(stored.sha256[:8], 16) % NUM_LOCKS]:
-            if self._store.stat(self.bucket, key) is None:
-                self._place(incoming, key, stored)
-            size_bytes = self._store.stat(self.bucket, key)
-        if size_bytes != stored.size_bytes:
-            raise DigestMismatch(f"the vault's {key} has {size_bytes} bytes, not {stored.size_bytes}: it is damaged, restore it first")
+        with self._keys.hold(stored.sha256):
+            if self._holds(stored):
+                self._retain(stored)
+                return
+            key = blob_key(stored.sha256)
+            if stored.size_bytes <= self._max_copy_bytes:
+                self._store.copy(self.bucket, incoming, self.bucket, key)
+            else:
+                self._store.copy_checked(self.bucket, incoming, self.bucket, key, stored)
+            if self._store.stat(self.bucket, key) != stored.size_bytes:
+                raise DigestMismatch(f"the object store did not keep {key} as it was copied")
+            self._retain(stored)
 
-    def _place(self, incoming: str, key: str, stored: Stored) -> None:
-        """Copies hashed bytes to their key."""
-        if stored.size_bytes <= self._max_copy_bytes:
-            self._store.copy(self.bucket, incoming, self.bucket, key)
+    def _retain(self, stored: Stored) -> None:
+        if self.retention_s is not None:
+            self._store.retain(self.bucket, blob_key(stored.sha256), self.retention_s)
+
+    def _holds(self, wanted: Stored) -> bool:
+        """Tells whether a key is taken by these bytes; raises DigestMismatch if it is taken by others."""
+        key = blob_key(wanted.sha256)
+        size_bytes = self._store.stat(self.bucket, key)
+        if size_bytes not in {None, wanted.size_bytes}:
+            raise DigestMismatch(
+                f"the vault's {key} has {size_bytes} bytes, not {wanted.size_bytes}: it is damaged, verify the vault first"
+            )
+        return size_bytes is not None
+
+    def _copy(self, key: str, to_key: str, size_bytes: int) -> None:
+        if size_bytes <= self._max_copy_bytes:
+            self._store.copy(self.bucket, key, self.bucket, to_key)
             return
-        with closing(self._store.open_range(self.bucket, incoming, 0, stored.size_bytes)) as chunks:
-            # The key appears at the end of the stream, which is only reached by the right bytes.
-            self._store.put_stream(self.bucket, key, _stream(_checked(chunks, stored)), max_bytes=stored.size_bytes)
+        with closing(self._store.open_range(self.bucket, key, 0, size_bytes)) as chunks:
+            self._store.put_stream(self.bucket, to_key, _stream(chunks), max_bytes=size_bytes)
+
+    def _differs(self, sha256: str, size_bytes: int) -> str | None:
+        try:
+            found = self._store.sha256(self.bucket, blob_key(sha256))
+        except UnknownBlob:
+            return "missing"
+        return None if found == Stored(size_bytes, sha256) else f"{found.size_bytes} bytes with SHA-256 {found.sha256}"
 
 
 class VaultCheckpoint:
@@ -213,20 +282,6 @@ class _ChunkReader(io.RawIOBase):
 def _stream(chunks: Iterator[bytes]) -> BinaryIO:
     """Returns chunks as a stream, of which a read is short only at the end."""
     return io.BufferedReader(_ChunkReader(chunks), STREAM_BYTES)
-
-
-def _checked(chunks: Iterator[bytes], expected: Stored) -> Iterator[bytes]:
-    """Yields the chunks on; raises DigestMismatch at their end if they were not what is expected."""
-    digest = hashlib.sha256()
-    num_bytes = 0
-    for chunk in chunks:
-        digest.update(chunk)
-        num_bytes += len(chunk)
-        yield chunk
-    if (found := Stored(num_bytes, digest.hexdigest())) != expected:
-        raise DigestMismatch(
-            f"{found.size_bytes} bytes with SHA-256 {found.sha256} were read back, not the {expected.size_bytes} that were hashed"
-        )
 
 
 def _created_ms(uuid7_hex: str) -> int | None:

@@ -15,12 +15,15 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from quantry_core.errors import SourceRefused
+from quantry_core.front_matter import MAX_CARD_BYTES, read_front_matter
 from quantry_core.names import check_file_path
 from quantry_core.safetensors import LENGTH_BYTES, SafetensorsError, TensorInfo, header_length, parse_header
+from quantry_core.versions import VersionCard
 
 ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".txt", ".model", ".jinja", ".md", ".yaml"})
 ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE", "LICENSE.txt", "README"})
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".msgpack"})
+CARD_PATH = "README.md"
 INDEX_PATH = "model.safetensors.index.json"
 MAX_JSON_BYTES = 1024**2
 """Of a JSON file that is read here, unless MAX_JSON_BYTES_BY_PATH says otherwise."""
@@ -75,7 +78,7 @@ def inspect_checkpoint(reader: CheckpointReader) -> CheckpointInfo:
     exactly what the shards hold.
     """
     files = dict(reader.files())
-    _check_listing(files)
+    check_listing(files)
     config = read_json(reader, files, "config.json")
     _refuse_remote_code(reader, files)
     if not isinstance(config.get("model_type"), str):
@@ -92,6 +95,24 @@ def inspect_checkpoint(reader: CheckpointReader) -> CheckpointInfo:
         raise SourceRefused("there are no weights: no *.safetensors file with a tensor in it")
     _check_index(reader, files, tensor_files)
     return CheckpointInfo(config=config, files=files, tensors=tensors, tensor_files=tensor_files)
+
+
+def check_listing(files: Mapping[str, int]) -> None:
+    """Raises SourceRefused naming the first file that is no part of a checkpoint: unsafe paths, pickles, code, too many."""
+    if len(files) > MAX_FILES:
+        raise SourceRefused(f"there are {len(files)} files, more than the {MAX_FILES} a checkpoint may have")
+    for path in sorted(files):
+        try:
+            check_file_path(path)
+        except ValueError as error:
+            raise SourceRefused(str(error)) from error
+        suffix = PurePosixPath(path).suffix.lower()
+        if suffix in PICKLE_SUFFIXES:
+            raise SourceRefused(f"{path}: pickled weights can run code when loaded; save the model as safetensors")
+        if suffix == ".py":
+            raise SourceRefused(f"{path}: code inside a checkpoint is never run and not taken; remove it")
+        if suffix not in ALLOWED_SUFFIXES and PurePosixPath(path).name not in ALLOWED_NAMES:
+            raise SourceRefused(f"{path}: files of this kind are not part of a checkpoint; remove it")
 
 
 def check_master(info: CheckpointInfo) -> str:
@@ -115,6 +136,14 @@ def check_master(info: CheckpointInfo) -> str:
     if not {"tokenizer.json", "tokenizer.model"} & set(info.files):
         raise SourceRefused("there is no tokenizer: neither tokenizer.json nor tokenizer.model")
     return DTYPE_NAMES[dtype]
+
+
+def read_card(reader: CheckpointReader) -> VersionCard:
+    """Returns what the front matter of a checkpoint's model card says; an empty card where there is none that can be read."""
+    size_bytes = reader.files().get(CARD_PATH)
+    if size_bytes is None:
+        return VersionCard()
+    return read_front_matter(reader.read(CARD_PATH, 0, min(size_bytes, MAX_CARD_BYTES)).decode("utf-8", errors="replace"))
 
 
 def read_json(reader: CheckpointReader, files: Mapping[str, int], path: str) -> dict[str, Any]:
@@ -141,23 +170,6 @@ def read_safetensors(reader: CheckpointReader, path: str, size_bytes: int) -> di
         return parse_header(reader.read(path, LENGTH_BYTES, length), size_bytes)
     except SafetensorsError as error:
         raise SourceRefused(f"{path}: {error}") from error
-
-
-def _check_listing(files: Mapping[str, int]) -> None:
-    if len(files) > MAX_FILES:
-        raise SourceRefused(f"there are {len(files)} files, more than the {MAX_FILES} a checkpoint may have")
-    for path in sorted(files):
-        try:
-            check_file_path(path)
-        except ValueError as error:
-            raise SourceRefused(str(error)) from error
-        suffix = PurePosixPath(path).suffix.lower()
-        if suffix in PICKLE_SUFFIXES:
-            raise SourceRefused(f"{path}: pickled weights can run code when loaded; save the model as safetensors")
-        if suffix == ".py":
-            raise SourceRefused(f"{path}: code inside a checkpoint is never run and not taken; remove it")
-        if suffix not in ALLOWED_SUFFIXES and PurePosixPath(path).name not in ALLOWED_NAMES:
-            raise SourceRefused(f"{path}: files of this kind are not part of a checkpoint; remove it")
 
 
 def _refuse_remote_code(reader: CheckpointReader, files: Mapping[str, int]) -> None:

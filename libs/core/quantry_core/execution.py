@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantry_core.datasets import DatasetKind
 from quantry_core.jobs import EventKind, InputRole, Job, JobReason, Queue
 from quantry_core.methods import Environment, Format
 from quantry_core.versions import EvidenceDraft, ManifestFile, Sha256, VersionDraft, VersionKind
@@ -37,9 +38,11 @@ class LeasedInput(_Message):
     role: InputRole
     id: str = Field(description="ver_... or dat_...")
     ref: str = Field(description="name@number")
-    files: list[ManifestFile] = Field(description="A dataset is one file, text.txt.")
+    files: list[ManifestFile] = Field(description="A dataset is one file, named by its kind.")
     kind: VersionKind | None = None
     format: Format | None = None
+    dataset_kind: DatasetKind | None = None
+    recipe: dict[str, Any] | None = None
 
 
 class Lease(_Message):
@@ -100,6 +103,7 @@ class FinishRequest(_Message):
     message: str | None = Field(default=None, max_length=4000)
     version: VersionDraft | None = Field(default=None, description="Files must be sealed already.")
     evidence: list[EvidenceDraft] = Field(default_factory=list, max_length=256)
+    artifacts: list[ManifestFile] = Field(default_factory=list, max_length=64, description="Sealed already, as artifacts.")
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     peak_vram_bytes: int | None = None

@@ -25,6 +25,8 @@ class IdPrefix(StrEnum):
     MODEL = "mod"
     VERSION = "ver"
     DATASET = "dat"
+    UPLOAD = "upl"
+    VAULT_RUN = "vrn"
     EVIDENCE = "evi"
     DEPLOYMENT = "dep"
     RELEASE = "rel"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from quantry_core.methods import EXPRESSION_PREFIX
@@ -23,13 +24,18 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-def linear_modules(tensors: Mapping[str, Shaped]) -> dict[str, Shape]:
-    """Returns the Linear modules of a 16-bit checkpoint by name: every weight matrix that is not an embedding table."""
+def linear_modules(tensors: Mapping[str, Shaped], transposed: Collection[str] = ()) -> dict[str, Shape]:
+    """Returns the Linear modules of a 16-bit checkpoint by name: every weight matrix that is not an embedding table.
+
+    ``transposed`` are last names of modules whose weight is stored as (in, out), as GPT-2 does; Family.transposed says which.
+    """
     modules: dict[str, Shape] = {}
     for name, tensor in tensors.items():
         module, _, kind = name.rpartition(".")
-        if kind == "weight" and len(tensor.shape) == 2 and not is_embedding(module):
-            modules[module] = (tensor.shape[0], tensor.shape[1])
+        if kind != "weight" or len(tensor.shape) != 2 or is_embedding(module):
+            continue
+        rows, columns = tensor.shape
+        modules[module] = (columns, rows) if module.rpartition(".")[2] in transposed else (rows, columns)
     return dict(sorted(modules.items()))
 
 
@@ -40,11 +46,14 @@ def is_embedding(module: str) -> bool:
 
 
 def is_named(module: str, patterns: Iterable[str]) -> bool:
-    """Tells whether a module is one of ``patterns``: exact names, or ``re:`` and an expression that matches from the start."""
+    """Tells whether a module is one of ``patterns``: exact names, globs, or ``re:`` and an expression that matches from the start.
+
+    In a glob ``*`` stands for any characters, dots included, ``?`` for one, and ``[ab]`` for one of those.
+    """
     return any(_matches(pattern, module) for pattern in patterns)
 
 
 def _matches(pattern: str, module: str) -> bool:
     if pattern.startswith(EXPRESSION_PREFIX):
         return re.match(pattern.removeprefix(EXPRESSION_PREFIX), module) is not None
-    return pattern == module
+    return pattern == module or fnmatchcase(module, pattern)

@@ -37,6 +37,8 @@ class EdgeRole(StrEnum):
     ADAPTER = "adapter"
     CALIBRATION = "calibration"
     TEACHER = "teacher"
+    SOURCE = "source"
+    """From a derived dataset to the one it was derived from."""
 
 
 class EvidenceKind(StrEnum):
@@ -127,6 +129,17 @@ class Model(BaseModel):
     latest_version_id: str | None = None
 
 
+class VersionCard(BaseModel):
+    """What a model card's front matter says of a checkpoint, as far as it is kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    license: str | None = None
+    base_model: list[str] = Field(default_factory=list, description="Names on the Hugging Face hub.")
+    languages: list[str] = Field(default_factory=list)
+    pipeline_tag: str | None = None
+
+
 class Version(BaseModel):
     """An immutable checkpoint. ``name@number`` and its id both name it."""
 
@@ -144,12 +157,14 @@ class Version(BaseModel):
     dtype: str | None = Field(description="float16 or bfloat16 for masters; None where mixed.")
     manifest_digest: Sha256
     size_bytes: int
-    weights_bytes: int = Field(description="Bytes of the *.safetensors files alone.")
+    weights_bytes: int = Field(description="Bytes of the *.safetensors and *.gguf files alone.")
     job_id: str
     attempt: int
     recipe: dict[str, Any]
     toolchain: dict[str, str] = Field(description="Version of every library that touched the weights.")
+    card: VersionCard = Field(default_factory=VersionCard, description="What the model card said, or the master's.")
     created_at: datetime
+    deleted_at: datetime | None = Field(default=None, description="Set while it can still be restored.")
 
     @property
     def ref(self) -> str:
@@ -180,6 +195,7 @@ class VersionDraft(BaseModel):
     edges: list[LineageEdge] = Field(default_factory=list)
     recipe: dict[str, Any] = Field(default_factory=dict)
     toolchain: dict[str, str] = Field(default_factory=dict)
+    card: VersionCard = Field(default_factory=VersionCard)
 
 
 class LineageNode(BaseModel):
@@ -210,24 +226,6 @@ class Lineage(BaseModel):
     version_id: str
     nodes: list[LineageNode]
     links: list[LineageLink]
-
-
-class Dataset(BaseModel):
-    """A versioned, digested text: UTF-8, for calibration and evaluation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    project_id: str
-    name: Name
-    number: int
-    sha256: Sha256
-    size_bytes: int
-    created_at: datetime
-
-    @property
-    def ref(self) -> str:
-        return f"{self.name}@{self.number}"
 
 
 class SealRequest(BaseModel):

@@ -22,6 +22,8 @@ class Installation:
     ml_python: Path
     engine_python: Path
     engine_script: Path
+    gptqmodel_python: Path | None = None
+    """An environment that need not be built; None where it is not."""
 
     @property
     def examples(self) -> Path:
@@ -40,12 +42,14 @@ class Installation:
 
 
 def find_installation(environ: Mapping[str, str] = os.environ) -> Installation:
-    """Returns this checkout's paths; QUANTRY_ML_PYTHON, QUANTRY_ENGINE_PYTHON and QUANTRY_ENGINE_SCRIPT override them."""
+    """Returns this checkout's paths; the variables QUANTRY_ML_PYTHON and so on override them."""
     environments = CHECKOUT / ".venvs"
+    gptqmodel_python = Path(environ.get("QUANTRY_GPTQMODEL_PYTHON") or environments / "gptqmodel" / "bin" / "python")
     return Installation(
         root=CHECKOUT,
         light_python=Path(sys.executable),
         ml_python=Path(environ.get("QUANTRY_ML_PYTHON") or environments / "ml" / "bin" / "python"),
         engine_python=Path(environ.get("QUANTRY_ENGINE_PYTHON") or environments / "engine-cpu" / "bin" / "python"),
         engine_script=Path(environ.get("QUANTRY_ENGINE_SCRIPT") or CHECKOUT / "services" / "engine" / "serve.py"),
+        gptqmodel_python=gptqmodel_python if os.access(gptqmodel_python, os.X_OK) else None,
     )

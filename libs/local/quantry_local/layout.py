@@ -34,6 +34,15 @@ PASSED_ON = frozenset(
 """Of the caller's environment a service gets these and LC_*: machine, way out, devices. No keys, no PYTHONPATH, no PGOPTIONS."""
 
 
+IMPORT_BUCKETS, IMPORT_S3_PREFIX = "QUANTRY_IMPORT_BUCKETS", "QUANTRY_IMPORT_S3_"
+HUB_TOKEN = "QUANTRY_HF_TOKEN"
+"""Of the caller's environment: where imports may come from beside folders, and with which keys. A token under the hub's own name is not
+taken: it was not given to this platform."""
+
+ENGINE_DEVICE = "cpu"
+"""The environment engine-cpu holds vLLM's CPU build."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Everything that decides how the stack's processes are started."""
@@ -93,6 +102,7 @@ class Layout:
             **self._imports(),
             "QUANTRY_API_HOST": HOST,
             "QUANTRY_API_PORT": str(self.ports.api),
+            "QUANTRY_ENGINE_DEVICE": ENGINE_DEVICE,
         }
         gateway = {
             "QUANTRY_GATEWAY_HOST": HOST,
@@ -108,8 +118,8 @@ class Layout:
             "QUANTRY_DEPLOY_HOST": HOST,
             "QUANTRY_DEPLOY_PORT": str(self.ports.deploy),
             "QUANTRY_DEPLOY_DIR": self._own_folder("deploy"),
-            "QUANTRY_ENGINE_PYTHON": str(self.installation.engine_python),
-            "QUANTRY_ENGINE_SCRIPT": str(self.installation.engine_script),
+            "QUANTRY_ENGINE_DEVICE": ENGINE_DEVICE,
+            **self._engine(),
             "QUANTRY_EXIT_GRACE_S": str(EXIT_GRACE_S),
         }
         dashboard = {
@@ -145,10 +155,14 @@ class Layout:
             "QUANTRY_WORKER_QUEUES": "cpu",
             "QUANTRY_WORKER_SLOTS": "1",
             "QUANTRY_ML_PYTHON": str(self.installation.ml_python),
+            **self._engine(),
+            **self._import_secrets(),
             "QUANTRY_CANCEL_GRACE_S": "2",
             # `down` ends within 15 s: a running job is handed back at once, which costs it no attempt.
             "QUANTRY_WORKER_DRAIN_GRACE_S": "0",
         }
+        if self.installation.gptqmodel_python is not None:
+            variables["QUANTRY_GPTQMODEL_PYTHON"] = str(self.installation.gptqmodel_python)
         return Part(
             name="worker",
             launch=self._python("quantry_worker", variables),
@@ -156,6 +170,12 @@ class Layout:
             address="queue cpu",
             stop_wait_s=6,
         )
+
+    def _engine(self) -> dict[str, str]:
+        return {
+            "QUANTRY_ENGINE_PYTHON": str(self.installation.engine_python),
+            "QUANTRY_ENGINE_SCRIPT": str(self.installation.engine_script),
+        }
 
     def _http_service(self, name: str, port: int, variables: Mapping[str, str], *, stop_wait_s: int) -> Part:
         return Part(
@@ -209,7 +229,12 @@ class Layout:
         return {"QUANTRY_BROKER_URL": self.redis.url}
 
     def _imports(self) -> dict[str, str]:
-        return {"QUANTRY_IMPORT_ROOTS": os.pathsep.join(str(root) for root in self.import_roots)}
+        given = {name: value for name, value in self.inherited.items() if name == IMPORT_BUCKETS}
+        return {"QUANTRY_IMPORT_ROOTS": os.pathsep.join(str(root) for root in self.import_roots), **given}
+
+    def _import_secrets(self) -> dict[str, str]:
+        """The caller's keys for other places; of all services the worker alone gets them."""
+        return {name: value for name, value in self.inherited.items() if name == HUB_TOKEN or name.startswith(IMPORT_S3_PREFIX)}
 
     def _blobs(self) -> dict[str, str]:
         return {

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_store.failures import core_errors
 from quantry_store.repositories.aliases import AliasRepository
+from quantry_store.repositories.artifacts import ArtifactRepository
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.blobs import BlobRepository
 from quantry_store.repositories.claims import ClaimRepository
@@ -35,6 +36,11 @@ from quantry_store.repositories.rollouts import RolloutRepository
 from quantry_store.repositories.routes import RouteRepository
 from quantry_store.repositories.schedules import ScheduleRepository
 from quantry_store.repositories.seals import SealRepository
+from quantry_store.repositories.uploads import UploadRepository
+from quantry_store.repositories.vault_runs import VaultRunRepository
+from quantry_store.repositories.version_deletion import VersionDeletionRepository
+from quantry_store.repositories.version_notes import VersionNotesRepository
+from quantry_store.repositories.version_search import VersionSearchRepository
 from quantry_store.repositories.versions import VersionRepository
 from quantry_store.repositories.waiting import WaitingRepository
 from quantry_store.repositories.workers import WorkerRepository
@@ -70,10 +76,16 @@ class UnitOfWork:
         self.schedules = ScheduleRepository(session)
         self.blobs = BlobRepository(session)
         self.seals = SealRepository(session)
+        self.artifacts = ArtifactRepository(session, blobs=self.blobs)
         self.datasets = DatasetRepository(session, blobs=self.blobs)
         self.models = ModelRepository(session)
         self.evidence = EvidenceRepository(session)
-        self.versions = VersionRepository(session, models=self.models, evidence=self.evidence, audit=self.audit)
+        self.versions = VersionRepository(session, models=self.models, evidence=self.evidence)
+        self.deletions = VersionDeletionRepository(session, versions=self.versions)
+        self.vault_runs = VaultRunRepository(session)
+        self.version_notes = VersionNotesRepository(session, audit=self.audit)
+        self.version_search = VersionSearchRepository(session, models=self.models)
+        self.uploads = UploadRepository(session, blobs=self.blobs)
         self.aliases = AliasRepository(session, models=self.models, audit=self.audit)
         self.deployments = DeploymentRepository(session)
         self.rollouts = RolloutRepository(session)

@@ -67,7 +67,9 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
     database = Database(store.database_url, pool_size=10, on_commit=metrics.committed)
     waker = Waker(settings.broker_url.get_secret_value(), on_not_sent=metrics.wakes_failed.inc)
     library = CheckpointLibrary(_vault(blobs), settings.import_roots)
-    estimator = Estimator(database, library, queues=settings.queues, default_resource=settings.default_resource)
+    estimator = Estimator(
+        database, library, queues=settings.queues, default_resource=settings.default_resource, engine_device=settings.engine_device
+    )
     sweeper = Sweeper(
         database,
         waker.wake,
@@ -76,7 +78,7 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         log_retention_s=settings.log_retention_s,
         key_retention_s=settings.key_retention_s,
     )
-    planner = TemplatePlanner(estimator, settings.import_roots)
+    planner = TemplatePlanner(estimator, settings.import_places)
     scheduler = Scheduler(
         database,
         planner.prepare_stored,

@@ -9,7 +9,9 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from quantry_api.jobs.sources import ImportPlaces
 from quantry_core.jobs import DEFAULT_QUEUES, QueueClass, Resource, parse_queues
+from quantry_core.methods import DeviceKind
 
 MIN_HEARTBEATS_PER_LEASE = 2
 
@@ -43,15 +45,27 @@ class ApiSettings(BaseSettings):
         default=list(DEFAULT_QUEUES),
         description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB.",
     )
+    engine_device: DeviceKind | None = Field(
+        default=None, description="Where the engines run that deployments are served by; what they cannot load is refused at submission."
+    )
     default_resource: Resource = Field(default=Resource.CPU, description="Where a job goes that names neither resource nor queue.")
     import_roots: Annotated[list[Path], NoDecode] = Field(
         default=[], description="Absolute folders below which an import may read, separated as in PATH."
+    )
+
+    import_buckets: Annotated[list[str], NoDecode] = Field(
+        default=[], description="Buckets that an import may read, comma-separated; the same as the workers'."
     )
 
     @field_validator("queues", mode="before")
     @classmethod
     def _parse_queues(cls, value: object) -> object:
         return parse_queues(value) if isinstance(value, str) else value
+
+    @field_validator("import_buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("import_roots", mode="before")
     @classmethod
@@ -65,6 +79,11 @@ class ApiSettings(BaseSettings):
         if relative:
             raise ValueError(f"import roots are absolute paths, these are not: {', '.join(relative)}")
         return roots
+
+    @property
+    def import_places(self) -> ImportPlaces:
+        """Where imports may read."""
+        return ImportPlaces(self.import_roots, self.import_buckets)
 
     @model_validator(mode="after")
     def _check_default_resource(self) -> ApiSettings:

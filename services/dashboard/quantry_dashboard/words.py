@@ -17,6 +17,7 @@ from quantry_core.jobs import (
     JobStatus,
     Progress,
     QuantizeSpec,
+    RecalibrateSpec,
     WaitingOn,
 )
 
@@ -81,9 +82,11 @@ def about(job: Job) -> str:
         case ImportSpec(model=model):
             return model
         case QuantizeSpec(base=base, method=method, scheme=scheme):
-            return f"{_version_text(base)} · {method} {scheme}"
+            return f"{_version_text(base)} · {method} {scheme or ''}".rstrip()
         case EvaluateSpec(version=version, corpora=corpora):
             return f"{_version_text(version)} · {', '.join(corpora)}"
+        case RecalibrateSpec(serving=serving, deployment=deployment, datasets=datasets):
+            return f"{deployment or _version_text(serving or '')} · {', '.join(datasets)}"
         case DeploySpec(deployment=deployment, version=version):
             return f"{deployment} ← {_version_text(version)}"
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from quantry_core.methods import DeviceKind
+
 
 class DeploySettings(BaseSettings):
     """Where the controller listens, which engine it starts, and how patient it is."""
@@ -17,6 +19,7 @@ class DeploySettings(BaseSettings):
     deploy_port: int = Field(ge=1, le=65535, description="Port of the health endpoint.")
     deploy_dir: Path = Field(description="Directory of this controller alone: pulled versions, replica logs, the engines' caches.")
     engine_python: Path = Field(description="Python of the environment that holds vLLM.")
+    engine_device: DeviceKind | None = Field(default=None, description="Where the engines run; not asked for what they load where not set.")
     engine_script: Path = Field(description="services/engine/serve.py, or a script with the same arguments.")
     reconcile_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two looks at the deployments.")
     stop_replicas_on_exit: bool = Field(

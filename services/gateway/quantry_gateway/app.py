@@ -75,8 +75,20 @@ class Gateway:
                     max_body_bytes=settings.gateway_max_body_bytes,
                     retry_after_s=settings.gateway_retry_after_s,
                 ),
-                Plane.API: _control_plane(services, "api", settings.api_url, settings),
-                Plane.REGISTRY: _control_plane(services, "registry", settings.registry_url, settings),
+                Plane.API: ControlPlane(
+                    services,
+                    service="api",
+                    url=settings.api_url,
+                    head_timeout_s=settings.gateway_head_timeout_s,
+                    retry_after_s=settings.gateway_retry_after_s,
+                ),
+                Plane.REGISTRY: ControlPlane(
+                    services,
+                    service="registry",
+                    url=settings.registry_url,
+                    head_timeout_s=settings.gateway_registry_head_timeout_s,
+                    retry_after_s=settings.gateway_retry_after_s,
+                ),
             }
             self._watching = asyncio.create_task(watcher.run())
             try:
@@ -130,16 +142,6 @@ class Gateway:
             await OpenAIError(error.status, code, error.detail, type=kind, retry_after_s=retry_after_s).send(answer)
         else:
             await answer.problem(error, instance=request.path, retry_after_s=retry_after_s)
-
-
-def _control_plane(session: aiohttp.ClientSession, service: str, url: str, settings: GatewaySettings) -> ControlPlane:
-    return ControlPlane(
-        session,
-        service=service,
-        url=url,
-        head_timeout_s=settings.gateway_head_timeout_s,
-        retry_after_s=settings.gateway_retry_after_s,
-    )
 
 
 def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:

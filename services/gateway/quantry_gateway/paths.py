@@ -16,7 +16,7 @@ from quantry_core.errors import QuantryError
 _RAW_PATH = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _UNSAFE_DECODED = re.compile(rb"[/\\%\x00-\x1f\x7f]")
 
-REGISTRY_NOUNS = frozenset({b"models", b"versions", b"datasets", b"seals", b"registry"})
+REGISTRY_NOUNS = frozenset({b"models", b"versions", b"datasets", b"seals", b"uploads", b"vault", b"registry"})
 
 
 class Plane(StrEnum):
@@ -48,6 +48,8 @@ def plane_of(raw_path: bytes) -> Plane:
             return Plane.HEALTH
         case [b"v1", _, *_]:
             return Plane.DATA
+        case [b"api", b"v1", b"jobs", _, b"artifacts", *_]:
+            return Plane.REGISTRY
         case [b"api", b"v1", noun, *_]:
             return Plane.REGISTRY if noun in REGISTRY_NOUNS else Plane.API
         case _:

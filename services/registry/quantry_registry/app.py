@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
 from quantry_http.app import create_app
+from quantry_registry.artifacts.endpoints import router as artifacts_router
+from quantry_registry.datasets.built_in import BUILT_INS, BuiltIn, run_seeding
 from quantry_registry.datasets.endpoints import router as datasets_router
 from quantry_registry.models.endpoints import router as models_router
+from quantry_registry.models.endpoints import usage_router
 from quantry_registry.parts import Parts
 from quantry_registry.seals.endpoints import router as seals_router
 from quantry_registry.sweeps import run_sweeps
+from quantry_registry.uploads.endpoints import router as uploads_router
+from quantry_registry.vault.endpoints import router as vault_router
+from quantry_registry.vault.service import run_vault_runs
+from quantry_registry.versions.deletion import router as deletion_router
 from quantry_registry.versions.endpoints import router as versions_router
 from quantry_store.database import Database
 
@@ -24,20 +31,26 @@ MAX_BLOB_THREADS = 32
 """Blocking calls to the object store at once. Downloads must not wait for seals, which hold a thread for long."""
 
 
-def make_app(database: Database, parts: Parts) -> FastAPI:
-    """Returns the registry's app. While it serves it also sweeps; when it ends it closes ``database``."""
+def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BUILT_INS) -> FastAPI:
+    """Returns the registry's app. While it serves it also sweeps, and puts ``built_ins`` into every project; when it ends it
+    closes ``database``.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_BLOB_THREADS, thread_name_prefix="blobs"))
         await parts.ensure_buckets()
+        await parts.protect_vault()
+        seeding = asyncio.create_task(run_seeding(database, parts, built_ins))
         sweeps = asyncio.create_task(run_sweeps(database, parts))
+        vault_runs = asyncio.create_task(run_vault_runs(database, parts))
         try:
             yield
         finally:
-            sweeps.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeps
+            for task in (seeding, sweeps, vault_runs):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await database.close()
 
     app = create_app(
@@ -49,6 +62,17 @@ def make_app(database: Database, parts: Parts) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.parts = parts
-    for router in (models_router, versions_router, datasets_router, seals_router):
+    routers = (
+        models_router,
+        usage_router,
+        versions_router,
+        deletion_router,
+        datasets_router,
+        uploads_router,
+        seals_router,
+        artifacts_router,
+        vault_router,
+    )
+    for router in routers:
         app.include_router(router, prefix=API_PREFIX)
     return app

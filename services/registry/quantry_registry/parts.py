@@ -6,12 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Request
 
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.stores import ObjectStore
 from quantry_blobs.vault import Staging, Vault
 from quantry_registry.settings import RegistrySettings
+
+_log = structlog.get_logger(__name__)
 
 MAX_SEALS_AT_ONCE = 4
 """Files hashed at the same time, over all requests; more would only share the same processors and disks."""
@@ -34,6 +37,14 @@ class Parts:
         """Makes the buckets that are missing; raises StoreUnavailable or StoreRefused if it cannot."""
         for bucket in (self.vault.bucket, self.staging.bucket):
             await asyncio.to_thread(self.store.ensure_bucket, bucket)
+
+    async def protect_vault(self) -> None:
+        """Has the vault's bucket keep what is overwritten and removed, as far as it really can; says in the log what was found."""
+        if not self.settings.vault_versioning:
+            return
+        await asyncio.to_thread(self.vault.protect, self.settings.vault_retention_s)
+        found = self.vault.protection
+        _log.info("vault looked at", bucket=self.vault.bucket, keeps_versions=found.versioning, locks_objects=found.object_lock)
 
     async def check_buckets(self) -> None:
         """Raises StoreUnavailable or StoreRefused unless both buckets are there. A health check never makes a missing vault."""

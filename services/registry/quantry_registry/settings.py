@@ -14,7 +14,30 @@ class RegistrySettings(BaseSettings):
     registry_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     registry_port: int = Field(ge=1, le=65535, description="TCP port to listen on.")
     max_dataset_bytes: int = Field(default=1024**3, ge=1, description="The longest text a dataset may have, in bytes.")
+    max_upload_file_bytes: int = Field(default=64 * 1024**3, ge=1, description="The longest file of an upload, in bytes.")
+    upload_lifetime_s: float = Field(default=24 * 3600.0, gt=0, description="Seconds until an upload that was not imported is removed.")
     registry_sweep_interval_s: float = Field(default=60.0, gt=0, description="Seconds between two sweeps of the buckets.")
+    registry_seed_interval_s: float = Field(default=2.0, gt=0, description="Seconds between looks for projects without built-in datasets.")
     incoming_max_age_s: float = Field(
         default=7200.0, gt=0, description="Seconds; what lies in the vault's incoming for longer was left by a process that died."
     )
+    deleted_retention_s: float = Field(
+        default=30 * 24 * 3600.0, ge=0, description="Seconds for which a deleted version can be restored; a master at least 7 days."
+    )
+    collect_age_s: float = Field(
+        default=24 * 3600.0, ge=0, description="Seconds; younger bytes are not collected though nothing refers to them."
+    )
+    collect_min_age_s: float = Field(
+        default=3600.0, ge=0, description="The shortest age that a collection may be asked for: longer than from a seal to its finish."
+    )
+    collect_interval_s: float | None = Field(default=None, gt=0, description="Seconds between two collections; only when asked where None.")
+    vault_versioning: bool = Field(
+        default=True, description="The registry looks whether the vault's bucket can keep older versions, and has it keep them."
+    )
+    vault_retention_s: float = Field(
+        default=7 * 24 * 3600.0, gt=0, description="Seconds for which a blob cannot be removed from a bucket made with object lock."
+    )
+    verify_parallel: int = Field(default=2, ge=1, le=16, description="Blobs that a verification hashes at the same time.")
+    vault_poll_s: float = Field(default=2.0, gt=0, description="Seconds between two looks for runs over the vault that were asked for.")
+    vault_claim_s: float = Field(default=120.0, gt=0, description="Seconds after which a run whose registry is silent is taken over.")
+    max_artifact_bytes: int = Field(default=4 * 1024**3, ge=1, description="Bytes of all files that one job may leave beside its version.")

@@ -14,12 +14,17 @@ from quantry_store.database import Database
 _log = structlog.get_logger(__name__)
 
 
-async def sweep_staging(database: Database, staging: Staging) -> int:
-    """Removes what attempts staged that no longer hold their job: ended, lost, or of no known job. Returns their number."""
+async def abandoned_attempts(database: Database, staging: Staging) -> list[tuple[str, int]]:
+    """Returns what is staged of attempts that no longer hold their job: ended, lost, or of no known job."""
     # In this order: an attempt that begins after the listing is not in it, and nothing of it is removed.
     staged = await asyncio.to_thread(staging.attempts)
     async with database.begin() as uow:
-        abandoned = sorted(staged - await uow.leases.held_attempts())
+        return sorted(staged - await uow.leases.held_attempts())
+
+
+async def sweep_staging(database: Database, staging: Staging) -> int:
+    """Removes what attempts staged that no longer hold their job. Returns their number."""
+    abandoned = await abandoned_attempts(database, staging)
     for job_id, attempt in abandoned:
         num_objects = await asyncio.to_thread(staging.remove_attempt, job_id, attempt)
         _log.info("staging swept", job_id=job_id, attempt=attempt, num_objects=num_objects)
@@ -34,12 +39,22 @@ async def sweep_incoming(vault: Vault, max_age_s: float) -> int:
     return num_removed
 
 
+async def sweep_uploads(database: Database) -> int:
+    """Removes uploads that have expired. Their bytes go with the next collection, unless a version has them too. Returns their number."""
+    async with database.begin() as uow:
+        expired = await uow.uploads.delete_expired()
+    if expired:
+        _log.info("uploads expired", upload_ids=expired)
+    return len(expired)
+
+
 async def run_sweeps(database: Database, parts: Parts) -> None:
     """Sweeps now and every ``registry_sweep_interval_s`` until cancelled. A part that is away costs one round."""
     while True:
         try:
             await sweep_staging(database, parts.staging)
             await sweep_incoming(parts.vault, parts.settings.incoming_max_age_s)
+            await sweep_uploads(database)
         except QuantryError as error:
             _log.warning("sweep failed", error=error.detail)
         except Exception:  # whatever broke this round, the next one must still come

@@ -17,6 +17,7 @@ from quantry_core.errors import QuantryError
 from quantry_core.execution import WAKE_TASK
 from quantry_core.workers import Device, WorkerHello
 from quantry_worker.artifacts import Artifacts
+from quantry_worker.buckets import import_buckets
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import HttpControl
 from quantry_worker.drain import Drain
@@ -65,6 +66,7 @@ def create_app(
             settings,
             control=control,
             artifacts=artifacts,
+            buckets=import_buckets(settings, store),
             work_dir=work_dir,
             is_draining=drain.is_requested,
             memory_bytes=hello.memory_bytes,

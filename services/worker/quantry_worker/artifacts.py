@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.errors import QuantryError, SealRefused
 from quantry_core.execution import LeasedInput
 from quantry_core.names import check_file_path
-from quantry_core.versions import ManifestFile, SealRequest, manifest_digest
+from quantry_core.versions import ManifestFile, SealRequest, SealResult, manifest_digest
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import Control
 from quantry_worker.guard import Guard
@@ -23,6 +24,7 @@ STORE_PATIENCE_S = 120.0
 """How long one file is tried again after its first failure while the store or the registry is away, before the attempt counts as lost."""
 
 Result = TypeVar("Result")
+Put = Callable[[str, int, str, Path], ManifestFile]
 
 
 class VaultReader(Protocol):
@@ -35,6 +37,8 @@ class StagingWriter(Protocol):
     """As quantry_blobs.vault.Staging."""
 
     def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile: ...
+
+    def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile: ...
 
 
 class Pulled(NamedTuple):
@@ -80,22 +84,33 @@ class Artifacts:
 
         Raises SourceRefused for a folder that cannot be a version, SealRefused, StaleAttempt, Unavailable or Stopped.
         """
+        files = self._stage(job_id, attempt, directory, guard, self._staging.put)
+        if not files:
+            raise QuantryError("the child process reported a version but left no file")
+        self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files), guard, self._control.seal)
+        return files
+
+    def push_artifacts(self, job_id: str, attempt: int, directory: Path, guard: Guard) -> list[ManifestFile]:
+        """As ``push``, for files that are kept beside the job's version: raw results. There may be none."""
+        files = self._stage(job_id, attempt, directory, guard, self._staging.put_artifact)
+        if files:
+            self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files), guard, self._control.seal_artifacts)
+        return files
+
+    def _stage(self, job_id: str, attempt: int, directory: Path, guard: Guard, put: Put) -> list[ManifestFile]:
         checkpoint = DirectoryCheckpoint(directory)
         files: list[ManifestFile] = []
         for path in sorted(checkpoint.files()):
             guard.check()
-            files.append(self._put(job_id, attempt, path, checkpoint.path_of(path), guard))
-        if not files:
-            raise QuantryError("the child process reported a version but left no file")
-        guard.check()
-        request = SealRequest(job_id=job_id, attempt=attempt, files=files)
-        sealed = _patiently(guard, lambda: self._control.seal(request)).manifest_digest
-        if sealed != manifest_digest(files):
-            raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(files)}")
+            file = checkpoint.path_of(path)
+            files.append(_patiently(guard, partial(put, job_id, attempt, path, file)))
         return files
 
-    def _put(self, job_id: str, attempt: int, path: str, file: Path, guard: Guard) -> ManifestFile:
-        return _patiently(guard, lambda: self._staging.put(job_id, attempt, path, file))
+    def _seal(self, request: SealRequest, guard: Guard, seal: Callable[[SealRequest], SealResult]) -> None:
+        guard.check()
+        sealed = _patiently(guard, lambda: seal(request)).manifest_digest
+        if sealed != manifest_digest(request.files):
+            raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(request.files)}")
 
 
 def _patiently(guard: Guard, request: Callable[[], Result]) -> Result:

@@ -38,6 +38,8 @@ TAIL_LINES = 20
 LAST_WORDS_S = 2.0
 """How long the pipes are read on after the child has ended."""
 
+REDACTED = b"[redacted]"
+
 LISTEN_S = min(POLL_S, SAMPLE_INTERVAL_S)
 
 StopQuestion = Callable[[int], StopReason | None]
@@ -59,11 +61,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class ChildCommand:
-    """What to start: the whole environment, nothing is inherited."""
+    """What to start: the whole environment, nothing is inherited. ``secrets`` are blotted out of all that it says."""
 
     arguments: list[str]
     environment: dict[str, str]
     directory: Path
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class _Child:
     def __init__(self, command: ChildCommand, listener: Listener) -> None:
         self.heard = _Heard()
         self._listener = listener
+        self._secrets = [secret.encode() for secret in command.secrets if secret]
         self._log_lines = LineBuffer(MAX_LINE_BYTES)
         self._event_lines = LineBuffer(MAX_EVENT_BYTES)
         with ExitStack() as opened:
@@ -218,13 +222,19 @@ class _Child:
         for line in self._event_lines.feed(data):
             self._hear_event(line)
 
+    def _without_secrets(self, line: bytes) -> bytes:
+        for secret in self._secrets:
+            line = line.replace(secret, REDACTED)
+        return line
+
     def _hear_log(self, line: bytes) -> None:
-        text = log_text(line)
+        text = log_text(self._without_secrets(line))
         if text.strip():
             self.heard.tail.append(text)
             self._listener.log(text)
 
     def _hear_event(self, line: bytes) -> None:
+        line = self._without_secrets(line)
         try:
             event = parse_event(line)
         except ValueError as error:

@@ -46,6 +46,10 @@ class Control(Protocol):
         """Has staged files moved into the vault; may take minutes."""
         ...
 
+    def seal_artifacts(self, request: SealRequest) -> SealResult:
+        """Has files that an attempt leaves beside its version moved into the vault; may take minutes."""
+        ...
+
 
 class HttpControl:
     """The real one. Thread-safe; make it after a fork, not before."""
@@ -80,6 +84,9 @@ class HttpControl:
 
     def seal(self, request: SealRequest) -> SealResult:
         return SealResult.model_validate(self._json(self._post("/api/v1/seals", request, SEAL_TIMEOUT_S)))
+
+    def seal_artifacts(self, request: SealRequest) -> SealResult:
+        return SealResult.model_validate(self._json(self._post("/api/v1/seals/artifacts", request, SEAL_TIMEOUT_S)))
 
     def close(self) -> None:
         self._client.close()

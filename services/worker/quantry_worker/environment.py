@@ -1,14 +1,18 @@
-"""The environment variables of a child process: few, and no secret among them."""
+"""The environment variables of a child process: few, and no secret among them but one, the hub's token for an import from the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from quantry_core.jobs import ImportSpec, JobSpec
+from quantry_core.sources import HUB_PREFIX
 from quantry_core.workers import Device
 
-HUB_SOURCE_PREFIX = "hf:"
+TOKEN_VARIABLE = "HF_TOKEN"
+"""Where huggingface_hub looks for a token."""
 
 PASSED_THROUGH = (
     "HF_ENDPOINT",
@@ -27,12 +31,24 @@ PASSED_THROUGH = (
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def is_hub_import(spec: JobSpec) -> bool:
+    """Tells whether a job fetches from the Hugging Face hub: the only one that may look for anything outside."""
+    return isinstance(spec, ImportSpec) and spec.source.startswith(HUB_PREFIX)
+
+
 def child_environment(
-    spec: JobSpec, *, parent: Mapping[str, str], directory: Path, num_threads: int, device: Device | None = None
+    spec: JobSpec,
+    *,
+    parent: Mapping[str, str],
+    directory: Path,
+    num_threads: int,
+    device: Device | None = None,
+    hub_token: SecretStr | None = None,
 ) -> dict[str, str]:
     """Returns the whole environment of a job's child. ``directory`` is the attempt's: home, caches and temporary files lie in it.
 
-    ``device`` is the one GPU that it sees; without one it sees none, whatever the machine has.
+    ``device`` is the one GPU that it sees; without one it sees none, whatever the machine has. ``hub_token`` reaches an
+    import from the hub alone.
     """
     environment = {
         "PATH": parent.get("PATH", DEFAULT_PATH),
@@ -46,7 +62,8 @@ def child_environment(
         "PYTHONUNBUFFERED": "1",
     }
     environment.update({name: parent[name] for name in PASSED_THROUGH if name in parent})
-    if not (isinstance(spec, ImportSpec) and spec.source.startswith(HUB_SOURCE_PREFIX)):
-        # Only an import from the hub may look for anything outside.
+    if not is_hub_import(spec):
         environment["HF_HUB_OFFLINE"] = "1"
+    elif hub_token is not None:
+        environment[TOKEN_VARIABLE] = hub_token.get_secret_value()
     return environment

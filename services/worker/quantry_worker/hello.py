@@ -10,7 +10,6 @@ from importlib.metadata import version
 import structlog
 
 from quantry_core.errors import QuantryError
-from quantry_core.methods import Environment
 from quantry_core.workers import WORKER_HELLO_INTERVAL_S, Device, WorkerHello
 from quantry_worker.control import HttpControl
 from quantry_worker.memory import machine_memory_bytes
@@ -26,14 +25,13 @@ MEMORY_SHARE = 0.9
 
 def describe(settings: WorkerSettings, devices: list[Device]) -> WorkerHello:
     """Returns what this worker says of itself. Takes the digest of each environment whose interpreter is there."""
-    environments = {one: settings.python_of(one) for one in Environment}
     return WorkerHello(
         host=socket.gethostname()[:128],
         pid=os.getpid(),
         version=version("quantry-worker"),
         queues=settings.worker_queues,
         num_slots=settings.worker_slots,
-        environments={one: toolchain_digest(python) for one, python in environments.items() if os.access(python, os.X_OK)},
+        environments={one: toolchain_digest(python) for one, python in settings.pythons.items() if os.access(python, os.X_OK)},
         devices=devices,
         memory_bytes=memory_of_slot(settings),
     )

@@ -14,19 +14,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from quantry_core.datasets import DatasetKind
 from quantry_core.execution import LeasedInput
 from quantry_core.jobs import InputRole, JobReason, JobSpec
 from quantry_core.methods import Format
-from quantry_core.versions import EvidenceDraft, VersionKind, VersionState
+from quantry_core.versions import EvidenceDraft, VersionCard, VersionKind, VersionState
 
 EVENTS_FD_VARIABLE = "QUANTRY_EVENTS_FD"
 """Environment variable that holds the number of the inherited, writable file descriptor for events."""
 
 CHILD_MODULE = "quantry_worker.child"
 """Started as ``<python of the environment> -m quantry_worker.child <task.json>``."""
-
-DATASET_FILE = "text.txt"
-"""A dataset input is a folder with this one UTF-8 file."""
 
 MAX_EVENT_BYTES = 1024 * 1024
 """Longest line, newline included, that the supervisor reads from the events descriptor."""
@@ -39,13 +37,15 @@ class _Message(BaseModel):
 
 
 class ChildInput(_Message):
-    """An input that lies on disk: a checkpoint's folder, or a folder with ``DATASET_FILE``. Read-only to the child."""
+    """An input that lies on disk: a checkpoint's folder, or one with a dataset's single file. Read-only to the child."""
 
     role: InputRole
     id: str = Field(description="ver_... or dat_...")
     ref: str = Field(description="name@number")
     kind: VersionKind | None = Field(default=None, description="None for a dataset.")
     format: Format | None = Field(default=None, description="None for a dataset.")
+    dataset_kind: DatasetKind | None = Field(default=None, description="Which file a dataset is, by quantry_core.datasets.DATASET_FILES.")
+    recipe: dict[str, Any] | None = Field(default=None, description="What a version was made by; None for a dataset.")
     path: Path = Field(description="Absolute path of the folder; its files have the digests of the manifest.")
 
 
@@ -57,8 +57,12 @@ class ChildTask(_Message):
     spec: JobSpec
     inputs: list[ChildInput]
     output_dir: Path = Field(description="Empty folder; what lies in it at the end are the version's files.")
+    artifacts_dir: Path = Field(description="Empty folder; what lies in it at the end is kept as the job's artifacts: raw results.")
     import_roots: list[Path] = Field(description="Folders below which an import may read.")
     num_threads: int = Field(ge=1, description="CPU threads the child may use.")
+    engine_python: Path | None = Field(default=None, description="Interpreter of an environment with vLLM, where this worker has one.")
+    engine_script: Path | None = Field(default=None, description="services/engine/serve.py, which starts it; given with engine_python.")
+    checks_with_engine: bool = Field(default=False, description="The gate has vLLM load every version that it serves.")
 
 
 class ChildEventKind(StrEnum):
@@ -97,6 +101,7 @@ class ChildVersion(_Message):
     state: VersionState = VersionState.READY
     recipe: dict[str, Any] = Field(default_factory=dict)
     toolchain: dict[str, str] = Field(default_factory=dict)
+    card: VersionCard = Field(default_factory=VersionCard, description="What an import's model card says; the master's otherwise.")
 
 
 class ChildResult(_Message):
@@ -137,4 +142,4 @@ def event_line(event: ChildProgress | ChildNote | ChildResult | ChildFailure) ->
 
 def child_input(leased: LeasedInput, path: Path) -> ChildInput:
     """Returns a leased input as the child sees it, once its files lie below ``path``."""
-    return ChildInput(role=leased.role, id=leased.id, ref=leased.ref, kind=leased.kind, format=leased.format, path=path)
+    return ChildInput(path=path, **leased.model_dump(exclude={"files"}))

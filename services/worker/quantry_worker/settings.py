@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from quantry_core.jobs import CPU_QUEUE, MIN_MEMORY_LIMIT_BYTES, Queue, Resource, resource_of
@@ -40,13 +40,32 @@ class WorkerSettings(BaseSettings):
     )
     worker_cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Bytes of inputs kept for later attempts; the oldest go first.")
     ml_python: Path = Field(description="Python interpreter of the ml environment.")
+    gptqmodel_python: Path | None = Field(
+        default=None, description="Python interpreter of the gptqmodel environment; without it this worker takes no jobs of that method."
+    )
+    engine_python: Path | None = Field(
+        default=None, description="Python interpreter of an environment with vLLM, where this worker may use one for speed and the gate."
+    )
+    engine_script: Path | None = Field(default=None, description="Path of services/engine/serve.py; set together with engine_python.")
+    gate_with_engine: bool = Field(
+        default=False, description="The gate has vLLM load every version that it serves; takes about a minute each on a CPU."
+    )
     import_roots: Annotated[list[Path], NoDecode] = Field(
         default=[], description="Absolute folders below which an import may read, separated as in PATH."
+    )
+    import_buckets: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Buckets that an import may read, comma-separated: on the server of QUANTRY_IMPORT_S3_*, or else of QUANTRY_S3_*.",
+    )
+    hf_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("QUANTRY_HF_TOKEN", "HF_TOKEN"),
+        description="For gated models of the Hugging Face hub. Reaches the child of an import from there, and nothing else.",
     )
     state_dir: Path | None = Field(default=None, description="The embedded stack's state; its leftovers are found by this variable.")
     cancel_grace_s: float = Field(default=5.0, gt=0, description="Seconds between SIGTERM and SIGKILL when a job is cancelled.")
 
-    @field_validator("worker_queues", "worker_gpus", mode="before")
+    @field_validator("worker_queues", "worker_gpus", "import_buckets", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
@@ -62,14 +81,26 @@ class WorkerSettings(BaseSettings):
             check_slots(self, len(self.worker_gpus))
         return self
 
+    @model_validator(mode="after")
+    def _engine_with_its_script(self) -> Self:
+        if (self.engine_python is None) is not (self.engine_script is None):
+            raise ValueError("an engine takes both: set QUANTRY_ENGINE_PYTHON and QUANTRY_ENGINE_SCRIPT, or neither")
+        return self
+
     @property
     def num_threads(self) -> int:
         """CPU threads of one child: this process's cores shared by the slots."""
         return max(1, len(os.sched_getaffinity(0)) // self.worker_slots)
 
+    @property
+    def pythons(self) -> dict[Environment, Path]:
+        """The interpreters of child environments that are set, whether they are there or not."""
+        pythons = {Environment.ML: self.ml_python, Environment.GPTQMODEL: self.gptqmodel_python}
+        return {environment: python for environment, python in pythons.items() if python is not None}
+
     def python_of(self, environment: Environment) -> Path:
-        """Returns the interpreter of a child environment."""
-        return {Environment.ML: self.ml_python}[environment]
+        """Returns the interpreter of a child environment; raises KeyError for one that is not set."""
+        return self.pythons[environment]
 
 
 def check_slots(settings: WorkerSettings, num_gpus: int) -> None:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from quantry_core.errors import QuantryError, StaleAttempt, Unavailable
+from quantry_core.errors import QuantryError, SourceRefused, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, Outcome
-from quantry_core.jobs import ImportSpec, JobLimits, JobReason, QuantizeSpec, Resource, resource_of
+from quantry_core.jobs import ImportSpec, InputRole, JobLimits, JobReason, QuantizeSpec, RecalibrateSpec, Resource, resource_of
 from quantry_core.methods import Environment, method_info
 from quantry_core.versions import ManifestFile, VersionDraft
 from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
+from quantry_worker.buckets import ImportBuckets, bucket_of
 from quantry_worker.child_process import ChildCommand, ChildExit, run_child
 from quantry_worker.control import Control
+from quantry_worker.disk import full_disk_words
 from quantry_worker.environment import child_environment
 from quantry_worker.events import EventBuffer
 from quantry_worker.finishing import deliver
@@ -58,6 +60,7 @@ class Supervisor:
         *,
         control: Control,
         artifacts: Artifacts,
+        buckets: ImportBuckets,
         work_dir: WorkDir,
         is_draining: Callable[[], bool],
         memory_bytes: int | None = None,
@@ -68,6 +71,7 @@ class Supervisor:
         self._settings = settings
         self._control = control
         self._artifacts = artifacts
+        self._buckets = buckets
         self._work_dir = work_dir
         self._is_draining = is_draining
         self._memory_bytes = memory_bytes
@@ -117,12 +121,15 @@ class Supervisor:
             ending = ending_of_stop(StopReason.STALE)
         except Unavailable as error:
             ending = Ending(Outcome.LOST, JobReason.WORKER_LOST, f"a part of the platform stayed away: {error.detail}")
+        except SourceRefused as error:
+            ending = Ending(Outcome.FAILED, JobReason.INVALID_INPUT, error.detail)
         except QuantryError as error:
             log.error("attempt failed", job_id=lease.job.id, attempt=lease.attempt, error=error.detail)
             ending = Ending(Outcome.FAILED, JobReason.INTERNAL, error.detail)
         except Exception as error:
             log.exception("attempt failed", job_id=lease.job.id, attempt=lease.attempt)
-            ending = Ending(Outcome.FAILED, JobReason.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
+            words = full_disk_words(error) or f"the worker failed: {type(error).__name__}: {error}"
+            ending = Ending(Outcome.FAILED, JobReason.INTERNAL, words)
         return None if ending is None else ending.request(lease.attempt)
 
     def _load(self, lease: Lease, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildTask:
@@ -132,14 +139,21 @@ class Supervisor:
             pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
             inputs = pulled.inputs
             events.note(f"inputs: {pulled.fetched_bytes} bytes pulled, {pulled.cached_bytes} bytes from this worker's cache")
+        if (bucket := bucket_of(lease.job.spec)) is not None:
+            fetched = run_guarded(guard, lambda: self._buckets.fetch(bucket, dirs.inputs / InputRole.SOURCE, guard))
+            inputs = [*inputs, fetched]
         return ChildTask(
             job_id=lease.job.id,
             attempt=lease.attempt,
             spec=lease.job.spec,
             inputs=inputs,
             output_dir=dirs.output,
+            artifacts_dir=dirs.artifacts,
             import_roots=self._settings.import_roots,
             num_threads=self._settings.num_threads,
+            engine_python=self._settings.engine_python,
+            engine_script=self._settings.engine_script,
+            checks_with_engine=self._settings.gate_with_engine and self._settings.engine_python is not None,
         )
 
     def _process(self, task: ChildTask, device: Device | None, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
@@ -155,8 +169,16 @@ class Supervisor:
                 self._child_module,
                 str(task_file),
             ],
-            environment=child_environment(task.spec, parent=os.environ, directory=dirs.root, num_threads=task.num_threads, device=device),
+            environment=child_environment(
+                task.spec,
+                parent=os.environ,
+                directory=dirs.root,
+                num_threads=task.num_threads,
+                device=device,
+                hub_token=self._settings.hf_token,
+            ),
             directory=dirs.root,
+            secrets=() if self._settings.hf_token is None else (self._settings.hf_token.get_secret_value(),),
         )
         grace_s = {
             StopReason.CANCELLED: self._settings.cancel_grace_s,
@@ -187,15 +209,16 @@ class Supervisor:
         """Puts the version's files into the vault and returns the end of the attempt with all that the child made."""
         ending = ending_of(child)
         update: dict[str, object] = {}
+        job_id, attempt = lease.job.id, lease.attempt
         if child.result is not None and ending.reason in {JobReason.COMPLETED, JobReason.GATE_FAILED}:
             update["evidence"] = child.result.evidence
             update["metrics"] = child.result.metrics
             update["peak_vram_bytes"] = child.result.peak_vram_bytes
             if child.result.version is not None:
                 events.note("storing the version's files")
-                job_id, attempt = lease.job.id, lease.attempt
                 files = run_guarded(guard, lambda: self._artifacts.push(job_id, attempt, dirs.output, guard))
                 update["version"] = _draft(lease, child.result.version, files)
+            update["artifacts"] = run_guarded(guard, lambda: self._artifacts.push_artifacts(job_id, attempt, dirs.artifacts, guard))
         return ending.request(lease.attempt).model_copy(update=update)
 
 
@@ -218,6 +241,7 @@ def _draft(lease: Lease, version: ChildVersion, files: list[ManifestFile]) -> Ve
         files=files,
         recipe=version.recipe,
         toolchain=version.toolchain,
+        card=version.card,
     )
 
 
@@ -225,12 +249,16 @@ def _model_name(lease: Lease) -> str:
     """Returns the model the new version belongs to: as the import says, or that of the version it was made from."""
     if isinstance(lease.job.spec, ImportSpec):
         return lease.job.spec.model
-    versions = [leased for leased in lease.inputs if leased.kind is not None]
-    if not versions:
+    bases = [leased for leased in lease.inputs if leased.role is InputRole.BASE]
+    if not bases:
         raise QuantryError("a version was made from no version; there is no model to put it under")
-    return versions[0].ref.rpartition("@")[0]
+    return bases[0].ref.rpartition("@")[0]
 
 
 def _environment_of(task: ChildTask) -> Environment:
-    """Returns the Python environment of the task's child."""
-    return method_info(task.spec.method).environment if isinstance(task.spec, QuantizeSpec) else Environment.ML
+    """Returns the Python environment of the task's child: that of the method it quantizes with, if it does."""
+    match task.spec:
+        case QuantizeSpec(method=method) | RecalibrateSpec(recipe=QuantizeSpec(method=method)):
+            return method_info(method).environment
+        case _:
+            return Environment.ML

@@ -34,6 +34,7 @@ class AttemptDirs(NamedTuple):
     root: Path
     inputs: Path
     output: Path
+    artifacts: Path
 
 
 class WorkDir:
@@ -70,9 +71,9 @@ class WorkDir:
         if not is_id(job_id, IdPrefix.JOB):
             raise ValueError(f"not the id of a job: {job_id!r}")
         root = self._attempts / job_id / str(attempt)
-        dirs = AttemptDirs(root=root, inputs=root / "inputs", output=root / "output")
+        dirs = AttemptDirs(root=root, inputs=root / "inputs", output=root / "output", artifacts=root / "artifacts")
         try:
-            for directory in (dirs.output, root / "tmp"):
+            for directory in (dirs.output, dirs.artifacts, root / "tmp"):
                 directory.mkdir(parents=True)
             yield dirs
         finally:

@@ -15,11 +15,14 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from factories.checkpoints import master_contents, write_checkpoint
+from factories.store import BUILT_IN, blob
 from quantry_api.app import build_app
 from quantry_api.bootstrap import bootstrap
 from quantry_api.settings import ApiSettings
 from quantry_blobs.settings import BlobSettings
+from quantry_core.datasets import Dataset
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS
 from quantry_core.keys import Role
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.database import Database
@@ -106,6 +109,11 @@ class Api:
         async with self.database.begin() as uow:
             return (await uow.datasets.add(self.project_id, name, file))[0].id
 
+    async def dataset(self, ref: str) -> Dataset:
+        """Returns what a reference to a dataset means now."""
+        async with self.database.begin() as uow:
+            return await uow.datasets.resolve(self.project_id, ref)
+
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Returns once it holds; raises TimeoutError after ten seconds."""
@@ -145,6 +153,8 @@ async def api(api_settings: ApiSettings, database_url: str, api_blobs: BlobSetti
     database: Database = app.state.database
     async with app.router.lifespan_context(app):
         project_id = (await bootstrap(database))["project_id"]
+        async with database.begin() as uow:
+            await uow.datasets.add(project_id, BUILT_IN_QUALITY_CORPUS, blob(BUILT_IN_QUALITY_CORPUS), BUILT_IN)
         clients = {}
         for role in Role:
             async with database.begin() as uow:

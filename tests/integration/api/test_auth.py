@@ -60,6 +60,7 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("DELETE", "/api/v1/keys/{key_id}"): ADMINS,
     ("GET", "/api/v1/audit"): ADMINS,
     ("GET", "/api/v1/methods"): PEOPLE,
+    ("GET", "/api/v1/methods/{method}"): PEOPLE,
     ("GET", "/internal/v1/routes"): frozenset({Role.GATEWAY}),
 }
 
@@ -76,7 +77,8 @@ def test_the_table_names_every_endpoint() -> None:
 def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Request:
     # A body that no endpoint takes: the key must be looked at before it.
     body = {"nonsense": True} if method in {"POST", "PATCH", "PUT"} else None
-    named = path.format(job_id=JOB, pipeline_id=PIPELINE, schedule_id=SCHEDULE, worker_id=WORKER, name="nothing", key_id="key_x")
+    ids = {"job_id": JOB, "pipeline_id": PIPELINE, "schedule_id": SCHEDULE, "worker_id": WORKER, "key_id": "key_x"}
+    named = path.format(**ids, name="nothing", method="gptq")
     return client.build_request(method, named, json=body)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from quantry_api.settings import ApiSettings
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS
 from quantry_core.keys import Role
 
 from .conftest import ENVIRONMENTS, WORKER_ID, Api, slug
@@ -48,10 +49,12 @@ async def test_a_quantize_job_gets_its_inputs_with_their_files(api: Api) -> None
     await api.submit(type="quantize", base="bard", group_size=32, calibration={"datasets": ["shakespeare"]})
     lease = await api.claim()
     assert lease is not None
+    measured_on = (await api.dataset(BUILT_IN_QUALITY_CORPUS)).id
     inputs = [(item["role"], item["id"], item["ref"], [file["path"] for file in item["files"]]) for item in lease["inputs"]]
     assert inputs == [
         ("base", master, "bard@1", ["model.safetensors"]),
         ("calibration", dataset, "shakespeare@1", ["text.txt"]),
+        ("corpus", measured_on, "builtin.prose.test@1", ["text.txt"]),
     ]
 
 

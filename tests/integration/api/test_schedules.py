@@ -63,7 +63,7 @@ async def make_due(database_url: str, seconds: float = 1) -> None:
 def prepare_of(api: Api) -> Prepare:
     """Returns what the api's own loop looks at templates with."""
     state = api.app.state.api
-    return TemplatePlanner(state.estimator, state.settings.import_roots).prepare_stored
+    return TemplatePlanner(state.estimator, state.settings.import_places).prepare_stored
 
 
 class Wakes:

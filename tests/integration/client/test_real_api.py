@@ -24,12 +24,13 @@ from factories.servers import free_port
 from quantry import ApiError, Client, read_pipeline
 from quantry.cli import main as command
 from quantry_api.bootstrap import bootstrap
-from quantry_core.jobs import EventKind, ImportSpec, JobReason, JobStatus, WaitingOn
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS, EventKind, ImportSpec, JobReason, JobStatus, WaitingOn
 from quantry_core.versions import ManifestFile
 from quantry_store.database import Database
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 EXAMPLE = EXAMPLES / "pipelines" / "compare-group-sizes.yaml"
+TEXTS = ("kjv.calibration", "shakespeare.calibration", "speeches.calibration", "kjv.test", "shakespeare.test")
 SPEC = ImportSpec(model="bard", source="hf:owner/name")
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -76,7 +77,14 @@ def admin_key(database_url: str) -> str:
         try:
             made = await bootstrap(database)
             async with database.begin() as uow:
-                for name in ("kjv.calibration", "shakespeare.calibration", "speeches.calibration", "kjv.test", "shakespeare.test"):
+                for name in (
+                    "kjv.calibration",
+                    "shakespeare.calibration",
+                    "speeches.calibration",
+                    "kjv.test",
+                    "shakespeare.test",
+                    BUILT_IN_QUALITY_CORPUS,
+                ):
                     file = ManifestFile(path="text.txt", size_bytes=len(name), sha256=sha256(name.encode()).hexdigest())
                     await uow.datasets.add(made["project_id"], name, file)
             return made["admin_key"]

@@ -234,12 +234,16 @@ async def test_a_service_that_begins_no_answer_is_given_up(stack: AsyncExitStack
             yield b"x"
 
     async def echo(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/seals"):
+            await asyncio.sleep(0.6)
         return web.Response(body=await request.read())
 
     api, registry = Service("api", begin_late), Service("registry", echo)
     api_url = await stack.enter_async_context(serving(api.handle))
     registry_url = await stack.enter_async_context(serving(registry.handle))
-    settings = gateway_settings(tmp_path, api_url, registry_url=registry_url, gateway_head_timeout_s=0.4)
+    settings = gateway_settings(
+        tmp_path, api_url, registry_url=registry_url, gateway_head_timeout_s=0.4, gateway_registry_head_timeout_s=0.8
+    )
     url = await stack.enter_async_context(running_gateway(settings))
     for body in (None, b"some bytes"):
         async with asyncio.timeout(5), http.post(f"{url}/api/v1/hangs", data=body) as answer:
@@ -251,6 +255,9 @@ async def test_a_service_that_begins_no_answer_is_given_up(stack: AsyncExitStack
         assert (answer.status, await answer.read()) == (200, b"xxx")
     async with http.put(f"{url}/api/v1/datasets/a", data=upload_slowly()) as answer:
         assert (answer.status, await answer.read()) == (200, b"xxx")
+    # A seal reads every byte before it answers: longer than any answer of the api may take.
+    async with http.post(f"{url}/api/v1/seals", data=b"files") as answer:
+        assert (answer.status, await answer.read()) == (200, b"files")
 
 
 async def test_a_service_with_all_its_connections_taken_is_away_and_the_other_is_not(

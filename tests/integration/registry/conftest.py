@@ -18,6 +18,7 @@ from quantry_registry.settings import RegistrySettings
 from quantry_store.database import Database
 
 MAX_DATASET_BYTES = 20 * 1024**2
+MAX_UPLOAD_FILE_BYTES = 4 * 1024**2
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,14 @@ def kept_logs() -> Iterator[list[EventDict]]:
 @pytest.fixture
 async def registry(database_url: str, blob_settings: BlobSettings) -> AsyncIterator[Registry]:
     """A registry of this test's own."""
-    settings = RegistrySettings(registry_port=1, max_dataset_bytes=MAX_DATASET_BYTES, registry_sweep_interval_s=3600)
+    settings = RegistrySettings(
+        registry_port=1,
+        max_dataset_bytes=MAX_DATASET_BYTES,
+        max_upload_file_bytes=MAX_UPLOAD_FILE_BYTES,
+        registry_sweep_interval_s=3600,
+        vault_poll_s=3600,
+        collect_min_age_s=0,
+    )
     database = Database(database_url)
     store = MinioStore(blob_settings)
     parts = make_parts(settings, blob_settings, store)
@@ -38,11 +46,11 @@ async def registry(database_url: str, blob_settings: BlobSettings) -> AsyncItera
     secrets: dict[Role, str] = {}
     async with database.begin() as uow:
         project_id = await uow.projects.get_or_create("default")
-        for role in (Role.VIEWER, Role.OPERATOR, Role.WORKER):
+        for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN, Role.WORKER):
             _, secrets[role] = await uow.keys.create(project_id, role, role)
             identity = await uow.keys.identify(hash_key(secrets[role]))
             assert identity is not None
             identities[role] = identity
-    async with served(make_app(database, parts)) as url:
+    async with served(make_app(database, parts, built_ins=())) as url:
         yield Registry(url, database, parts, identities, secrets)
     store.close()

@@ -13,7 +13,7 @@ from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_core.jobs import CalibrationSpec, QuantizeSpec
 from quantry_core.keys import Role
-from quantry_core.versions import Version, VersionKind
+from quantry_core.versions import Version, VersionKind, blob_key
 from quantry_registry.app import make_app
 from quantry_registry.parts import make_parts
 from quantry_store.database import Database
@@ -26,8 +26,8 @@ QUANTIZED = master_contents(
 
 async def quantize(registry: Registry, folder: Path) -> Version:
     async with registry.client(Role.OPERATOR) as client:
-        await client.put("/api/v1/datasets/words", content=b"some words")
-    job = await registry.claim(QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["words"])))
+        await client.put("/api/v1/datasets/words", content=b"some words " * 200)
+    job = await registry.claim(QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["words"]), quality=None))
     files = registry.stage(job, QUANTIZED, folder)
     assert (await registry.seal(job, files)).status_code == 200
     return await registry.finish(job, files, VersionKind.QUANTIZED)
@@ -59,16 +59,37 @@ async def test_lineage_reaches_the_master_and_the_text(registry: Registry, tmp_p
     assert master.id in {link["parent_id"] for link in lineage["links"]}
 
 
-async def test_a_master_is_not_deleted(registry: Registry, tmp_path: Path) -> None:
+async def test_what_has_descendants_is_not_deleted_and_what_is_deleted_comes_back(registry: Registry, tmp_path: Path) -> None:
     master = await registry.import_master(tmp_path)
     quantized = await quantize(registry, tmp_path)
     async with registry.client(Role.OPERATOR) as client:
         refused = await client.delete(f"/api/v1/versions/{master.id}")
         assert (refused.status_code, refused.json()["type"]) == (409, "urn:quantry:problem:version-protected"), refused.text
         assert (await client.delete(f"/api/v1/versions/{quantized.id}")).status_code == 204
+        assert (await client.delete(f"/api/v1/versions/{quantized.id}")).status_code == 204
         assert (await client.get("/api/v1/versions/bard@2")).status_code == 404
-        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 409
-        assert (await client.get("/api/v1/versions/bard@1")).status_code == 200
+        assert [item["id"] for item in (await client.get("/api/v1/versions")).json()["data"]] == [master.id]
+        assert (await client.get(f"/api/v1/versions/{quantized.id}")).json()["deleted_at"] is not None
+        # Without living descendants the master may be hidden too; then its child cannot come back alone.
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 204
+        again = await client.post(f"/api/v1/versions/{quantized.id}/restore")
+        assert (again.status_code, again.json()["type"]) == (409, "urn:quantry:problem:version-protected"), again.text
+        for version in (master, quantized):
+            assert (await client.post(f"/api/v1/versions/{version.id}/restore")).json()["deleted_at"] is None
+        assert (await client.post(f"/api/v1/versions/{master.id}/restore")).status_code == 409
+        assert (await client.get("/api/v1/versions/bard@2")).status_code == 200
+
+
+async def test_a_version_whose_bytes_are_lost_is_not_restored(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 204
+        [sha256] = [
+            file["sha256"] for file in (await client.get(f"/api/v1/versions/{master.id}")).json()["files"] if file["path"] == "config.json"
+        ]
+        registry.parts.store.delete(registry.parts.vault.bucket, blob_key(sha256))
+        answer = await client.post(f"/api/v1/versions/{master.id}/restore")
+        assert (answer.status_code, "config.json" in answer.json()["detail"]) == (409, True)
 
 
 async def test_a_version_is_deleted_by_its_id_alone(registry: Registry, tmp_path: Path) -> None:
@@ -125,7 +146,7 @@ async def test_a_viewer_changes_nothing(registry: Registry, tmp_path: Path) -> N
 async def test_another_project_sees_nothing(registry: Registry, tmp_path: Path) -> None:
     master = await registry.import_master(tmp_path)
     async with registry.client(Role.OPERATOR) as client:
-        dataset = (await client.put("/api/v1/datasets/words", content=b"some words")).json()
+        dataset = (await client.put("/api/v1/datasets/words", content=b"some words " * 200)).json()
     async with registry.database.begin() as uow:
         _, secret = await uow.keys.create(await uow.projects.get_or_create("other"), "stranger", Role.ADMIN)
     async with httpx.AsyncClient(base_url=registry.url, headers={"Authorization": f"Bearer {secret}"}) as client:
@@ -157,12 +178,33 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/versions",
         "/api/v1/versions/{ref}",
         "/api/v1/versions/{version_id}",
+        "/api/v1/versions/{version_id}/restore",
+        "/api/v1/versions/compare",
+        "/api/v1/versions/{ref}/card",
         "/api/v1/versions/{ref}/lineage",
+        "/api/v1/versions/{ref}/lineage.mmd",
+        "/api/v1/versions/{ref}/lineage.svg",
+        "/api/v1/versions/{ref}/notes",
+        "/api/v1/vault/usage",
+        "/api/v1/uploads",
+        "/api/v1/uploads/{upload_id}",
+        "/api/v1/uploads/{upload_id}/files/{path}",
         "/api/v1/versions/{ref}/files/{path}",
         "/api/v1/datasets",
         "/api/v1/datasets/{ref}",
         "/api/v1/datasets/{name}",
         "/api/v1/seals",
+        "/api/v1/seals/artifacts",
+        "/api/v1/jobs/{job_id}/artifacts",
+        "/api/v1/jobs/{job_id}/artifacts/{path}",
+        "/api/v1/datasets/{name}/derive",
+        "/api/v1/datasets/{ref}/content",
+        "/api/v1/datasets/{ref}/preview",
+        "/api/v1/vault/store",
+        "/api/v1/vault/verify",
+        "/api/v1/vault/collect",
+        "/api/v1/vault/runs",
+        "/api/v1/vault/runs/{run_id}",
     }
 
 

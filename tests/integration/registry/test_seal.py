@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from factories.checkpoints import CONFIG, master_contents, safetensors_bytes
+from factories.gguf_files import gguf_bytes
 from factories.registry import Registry
 from quantry_core.errors import SealRefused
 from quantry_core.jobs import CalibrationSpec, EvaluateSpec, Job, QuantizeSpec
@@ -136,8 +137,8 @@ async def test_the_import_rules_are_applied_in_the_vault(registry: Registry, tmp
 async def quantize_job(registry: Registry, folder: Path) -> Job:
     await registry.import_master(folder)
     async with registry.client(Role.OPERATOR) as client:
-        assert (await client.put("/api/v1/datasets/words", content=b"some words")).status_code == 201
-    return await registry.claim(QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["words"])))
+        assert (await client.put("/api/v1/datasets/words", content=b"some words " * 200)).status_code == 201
+    return await registry.claim(QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["words"]), quality=None))
 
 
 async def test_a_quantized_checkpoint_need_not_be_16_bit(registry: Registry, tmp_path: Path) -> None:
@@ -155,6 +156,17 @@ async def test_a_quantized_checkpoint_must_be_inert(registry: Registry, tmp_path
     job = await quantize_job(registry, tmp_path)
     files = registry.stage(job, master_contents() | {"run.py": b""}, tmp_path)
     assert (await registry.seal(job, files)).json()["type"] == "urn:quantry:problem:source-refused"
+
+
+async def test_a_gguf_job_seals_one_gguf_file(registry: Registry, tmp_path: Path) -> None:
+    await registry.import_master(tmp_path)
+    job = await registry.claim(QuantizeSpec(base="bard", method="gguf", scheme="Q8_0", quality=None))
+    refused = await registry.seal(job, registry.stage(job, master_contents(), tmp_path))
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:quantry:problem:source-refused")
+    files = registry.stage(job, {"model.gguf": gguf_bytes()}, tmp_path)
+    answer = await registry.seal(job, files)
+    assert (answer.status_code, answer.json()["num_sealed"]) == (200, 1), answer.text
+    assert await is_noted(registry, files)
 
 
 async def test_a_job_that_makes_no_files_seals_none(registry: Registry, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from random import Random
 import pytest
 
 from factories.store import LEASE_S, TOOLCHAIN, WORKER_ID, Platform, import_spec, make_platform, quantize_spec
+from quantry_core.datasets import DatasetKind
 from quantry_core.execution import NextRequest
-from quantry_core.jobs import CPU_QUEUE, InputRole, Job, JobStatus
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS, CPU_QUEUE, InputRole, Job, JobStatus
 from quantry_core.methods import Environment, Format
 from quantry_core.projects import ProjectLimits
 from quantry_core.versions import VersionKind
@@ -45,12 +46,14 @@ async def test_lease_says_all_a_worker_needs(platform: Platform) -> None:
     assert lease is not None
     assert (lease.attempt, lease.job.attempt, lease.job.status, lease.lease_s, lease.heartbeat_s) == (1, 1, JobStatus.RUNNING, LEASE_S, 10)
     assert lease.job.started_at is not None
-    base, calibration = lease.inputs
+    base, calibration, corpus = lease.inputs
     assert (base.role, base.id, base.ref) == (InputRole.BASE, master.id, "bard@1")
     assert (base.kind, base.format) == (VersionKind.MASTER, Format.SAFETENSORS)
     assert [file.path for file in base.files] == ["config.json", "model.safetensors"]
     assert (calibration.role, calibration.id, calibration.ref) == (InputRole.CALIBRATION, tales.id, "tales@1")
     assert [(file.path, file.sha256, file.size_bytes) for file in calibration.files] == [("text.txt", tales.sha256, tales.size_bytes)]
+    assert (calibration.dataset_kind, base.dataset_kind) == (DatasetKind.TEXT, None)
+    assert (corpus.role, corpus.ref) == (InputRole.CORPUS, f"{BUILT_IN_QUALITY_CORPUS}@1")
 
 
 async def test_jobs_wait_for_a_worker_with_their_environment(platform: Platform) -> None:

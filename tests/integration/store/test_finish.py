@@ -47,7 +47,7 @@ PERPLEXITY = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=V
 async def test_import_makes_a_master(platform: Platform) -> None:
     job = await platform.running(import_spec())
     draft = master_draft()
-    done = await platform.finish(job, **succeeded(draft, evidence=[GATE_PASSED], seconds=2.5, peak_memory_bytes=7, metrics={"files": 2}))
+    done = await platform.finish(job, **succeeded(draft, evidence=GATE_PASSED[:1], seconds=2.5, peak_memory_bytes=7, metrics={"files": 2}))
     assert (done.status, done.reason, done.num_lost_attempts) == (JobStatus.SUCCEEDED, JobReason.COMPLETED, 0)
     assert done.finished_at is not None
     assert done.result is not None
@@ -61,7 +61,7 @@ async def test_import_makes_a_master(platform: Platform) -> None:
     assert version.manifest_digest == manifest_digest(draft.files)
     assert (version.files, version.edges) == (draft.files, [])
     assert [(item.kind, item.name, item.verdict, item.metrics, item.job_id) for item in version.evidence] == [
-        (EvidenceKind.GATE, "integrity", Verdict.PASS, {"files": 2}, job.id)
+        (EvidenceKind.GATE, "files", Verdict.PASS, {"files": 2}, job.id)
     ]
     assert (model.num_versions, model.latest_version_id) == (1, version.id)
 
@@ -73,7 +73,7 @@ async def test_quantize_gets_its_lineage_from_the_job(platform: Platform) -> Non
         LineageEdge(role=EdgeRole.BASE, parent_version_id=master.id),
         LineageEdge(role=EdgeRole.CALIBRATION, parent_dataset_id=tales.id),
     ]
-    done = await platform.finish(job, **succeeded(quantized_draft(edges=edges[:1]), evidence=[GATE_PASSED]))
+    done = await platform.finish(job, **succeeded(quantized_draft(edges=edges[:1]), evidence=GATE_PASSED))
     assert done.result is not None
     async with platform.database.begin() as uow:
         version = await uow.versions.detail(platform.project_id, done.result.version_id or "")
@@ -232,7 +232,7 @@ async def test_quantized_version_without_a_passed_gate_is_no_success(platform: P
     await platform.master()
     await platform.dataset()
     job = await platform.running(quantize_spec("bard", "tales"))
-    for evidence in ([], [PERPLEXITY], [GATE_FAILED], [GATE_PASSED, GATE_FAILED]):
+    for evidence in ([], [PERPLEXITY], [GATE_FAILED], [*GATE_PASSED, GATE_FAILED]):
         with pytest.raises(InvalidInput, match="gate"):
             await platform.finish(job, **succeeded(quantized_draft(), evidence=evidence))
     assert await platform.sql("select count(*) from versions") == [(1,)]
@@ -293,7 +293,7 @@ async def test_quantized_version_that_does_not_fit_its_job_is_refused(platform: 
     ]
     for draft, error, words in cases:
         with pytest.raises(error, match=words):
-            await platform.finish(job, **succeeded(draft, evidence=[GATE_PASSED]))
+            await platform.finish(job, **succeeded(draft, evidence=GATE_PASSED))
     assert await platform.sql("select count(*) from versions") == [(1,)]
     assert (await platform.job(job.id)).status is JobStatus.RUNNING
 

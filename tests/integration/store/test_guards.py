@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 from psycopg.sql import SQL, Composed, Identifier
 
 from factories.store import Platform, blob, import_spec
+from quantry_core.jobs import EvaluateSpec
 from quantry_store.failures import PROTECTED_SQLSTATE
 
 
@@ -18,11 +23,102 @@ async def refused(platform: Platform, statement: str | Composed, *parameters: ob
     return caught.value.diag.message_primary or ""
 
 
-async def test_master_cannot_be_deleted(platform: Platform) -> None:
+@contextmanager
+def _no_triggers(platform: Platform) -> Iterator[psycopg.Connection]:
+    """A connection that the guards do not see: the only way to make a deletion older than it is."""
+    with psycopg.connect(platform.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        yield connection
+
+
+def age(platform: Platform, version_id: str, days: float) -> None:
+    """Makes a version deleted for so many days already."""
+    with _no_triggers(platform) as connection:
+        connection.execute("update versions set deleted_at = now() - make_interval(secs => %s) where id = %s", (days * 86400, version_id))
+
+
+async def test_a_master_leaves_only_a_week_after_it_was_deleted(platform: Platform) -> None:
     master = await platform.master()
-    assert "it is a master" in await refused(platform, "delete from versions where id = %s", master.id)
-    assert await platform.sql("select id from versions") == [(master.id,)]
+    remove = "delete from versions where id = %s"
+    assert "not deleted in the way that can be taken back" in await refused(platform, remove, master.id)
+    await platform.sql("update versions set deleted_at = now() where id = %s", master.id)
+    assert "a master, deleted less than 7 days ago" in await refused(platform, remove, master.id)
+    age(platform, master.id, 6.99)
+    assert "a master, deleted less than 7 days ago" in await refused(platform, remove, master.id)
     assert await platform.sql("select count(*) from version_files") == [(2,)]
+    age(platform, master.id, 7.01)
+    await platform.sql(remove, master.id)
+    assert await platform.sql("select count(*) from version_files") == [(0,)]
+
+
+async def test_a_master_with_descendants_stays_however_long_ago_they_were_deleted(platform: Platform) -> None:
+    master = await platform.master()
+    quantized = await platform.quantized(master, await platform.dataset())
+    delete = "update versions set deleted_at = now() where id = %s"
+    assert "other versions were made from it" in await refused(platform, delete, master.id)
+    await platform.sql(delete, quantized.id)
+    await platform.sql(delete, master.id)
+    age(platform, master.id, 400)
+    assert "other versions were made from it" in await refused(platform, "delete from versions where id = %s", master.id)
+    # The child comes back only after what it was made from.
+    restore = "update versions set deleted_at = null where id = %s"
+    assert "restore that first" in await refused(platform, restore, quantized.id)
+    await platform.sql(restore, master.id)
+    await platform.sql(restore, quantized.id)
+    assert await platform.sql("select count(*) from versions where deleted_at is null") == [(2,)]
+
+
+async def test_a_deletion_is_of_now_and_stays_as_it_is(platform: Platform) -> None:
+    master = await platform.master()
+    assert "deleted now, or not at all" in await refused(
+        platform, "update versions set deleted_at = now() - interval '30 days' where id = %s", master.id
+    )
+    await platform.sql("update versions set deleted_at = now() where id = %s", master.id)
+    assert "deleted now, or not at all" in await refused(platform, "update versions set deleted_at = now() where id = %s", master.id)
+
+
+async def test_what_is_in_use_is_not_deleted(platform: Platform) -> None:
+    delete = "update versions set deleted_at = now() where id = %s"
+    master = await platform.master()
+    aliased = await platform.quantized(master, await platform.dataset())
+    await platform.sql("insert into aliases values (%s, 'production', %s, %s, now())", aliased.model_id, platform.project_id, aliased.id)
+    assert "an alias points at it" in await refused(platform, delete, aliased.id)
+    await platform.sql("delete from aliases")
+    job = await platform.submit(EvaluateSpec(version=aliased.id, corpora=[(await platform.dataset("other", "text")).id]))
+    assert "an unfinished job uses it" in await refused(platform, delete, aliased.id)
+    await platform.sql("update jobs set status = 'cancelled' where id = %s", job.id)
+    await platform.sql(delete, aliased.id)
+
+
+async def test_nothing_new_refers_to_what_is_deleted(platform: Platform) -> None:
+    master = await platform.master()
+    await platform.sql("update versions set deleted_at = now() where id = %s", master.id)
+    alias = "insert into aliases values (%s, 'production', %s, %s, now())"
+    assert "restore it first" in await refused(platform, alias, master.model_id, platform.project_id, master.id)
+    edge = "insert into lineage_edges (child_version_id, position, project_id, role, parent_version_id) values (%s, 0, %s, 'base', %s)"
+    assert "restore it first" in await refused(platform, edge, master.id, platform.project_id, master.id)
+
+
+async def test_a_deletion_waits_for_a_child_that_is_being_written(platform: Platform) -> None:
+    master = await platform.master()
+    other = await platform.master("other", "another")
+    url = platform.url.replace("+psycopg", "")
+    async with await psycopg.AsyncConnection.connect(url) as writer:
+        # The child's row is another master's, copied: what matters is its edge, not yet committed.
+        await writer.execute(
+            "insert into versions select (jsonb_populate_record(versions, jsonb_build_object('id', 'ver_child', 'number', 99,"
+            " 'job_id', %s::text, 'created_at', now()))).* from versions where id = %s",
+            ((await platform.submit(import_spec("third"))).id, other.id),
+        )
+        await writer.execute(
+            "insert into lineage_edges (child_version_id, position, project_id, role, parent_version_id)"
+            " values ('ver_child', 0, %s, 'base', %s)",
+            (platform.project_id, master.id),
+        )
+        deleting = asyncio.create_task(refused(platform, "update versions set deleted_at = now() where id = %s", master.id))
+        await asyncio.sleep(0.3)
+        assert not deleting.done()
+    assert "other versions were made from it" in await deleting
 
 
 async def test_master_cannot_be_changed(platform: Platform) -> None:
@@ -70,6 +166,9 @@ async def test_version_with_descendants_cannot_be_deleted(platform: Platform) ->
             " values ('ver_child', 0, %s, 'base', %s)",
             (platform.project_id, base.id),
         )
+    assert "other versions were made from it" in await refused(platform, "update versions set deleted_at = now() where id = %s", base.id)
+    for version_id in ("ver_child", base.id):
+        await platform.sql("update versions set deleted_at = now() where id = %s", version_id)
     assert "other versions were made from it" in await refused(platform, "delete from versions where id = %s", base.id)
     await platform.sql("delete from versions where id = 'ver_child'")
     await platform.sql("delete from versions where id = %s", base.id)
@@ -79,6 +178,8 @@ async def test_version_with_descendants_cannot_be_deleted(platform: Platform) ->
 async def test_served_version_cannot_be_deleted(platform: Platform) -> None:
     quantized = await platform.quantized(await platform.master(), await platform.dataset())
     await platform.rollout(quantized)
+    assert "a release serves it" in await refused(platform, "update versions set deleted_at = now() where id = %s", quantized.id)
+    age(platform, quantized.id, 400)
     assert "a release serves it" in await refused(platform, "delete from versions where id = %s", quantized.id)
 
 
@@ -114,6 +215,8 @@ async def test_tables_of_versions_are_never_emptied(platform: Platform) -> None:
 
 async def test_unused_version_leaves_with_its_files_and_edges(platform: Platform) -> None:
     quantized = await platform.quantized(await platform.master(), await platform.dataset())
+    assert "was not deleted" in await refused(platform, "delete from versions where id = %s", quantized.id)
+    await platform.sql("update versions set deleted_at = now() where id = %s", quantized.id)
     await platform.sql("delete from versions where id = %s", quantized.id)
     assert await platform.sql("select count(*) from versions") == [(1,)]
     assert await platform.sql("select count(*) from version_files") == [(2,)]

@@ -24,7 +24,8 @@ from quantry_local.postgres import Postgres, wheel_folder
 from quantry_store import migrate
 from quantry_store.settings import StoreSettings
 
-HEAD = "0002_engine"
+HEAD = "0003_evidence"
+BEFORE = "0002_engine"
 
 _numbers = itertools.count(1)
 
@@ -88,6 +89,44 @@ def test_up_down_and_up_again(settings: StoreSettings) -> None:
 def test_schema_is_what_the_tables_say(settings: StoreSettings) -> None:
     migrate.upgrade(settings)
     migrate.check(settings)
+
+
+SCHEMA = """
+select 'column', table_name, column_name, data_type, is_nullable, column_default from information_schema.columns
+    where table_schema = 'public'
+union all select 'index', tablename, indexname, indexdef, null, null from pg_indexes where schemaname = 'public'
+union all select 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), null, null from pg_constraint
+    where connamespace = 'public'::regnamespace
+union all select 'function', proname, null, prosrc, null, null from pg_proc where pronamespace = 'public'::regnamespace
+union all select 'trigger', tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), null, null from pg_trigger where not tgisinternal
+"""
+
+
+def schema(settings: StoreSettings) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """Returns every column, index, constraint, function and trigger by its name, with what it is."""
+    return {row[:3]: tuple(" ".join(str(part).split()) for part in row[3:]) for row in execute(settings, SCHEMA)}
+
+
+async def test_the_newest_step_goes_down_to_what_was_before_and_keeps_the_data(empty_database_url: str) -> None:
+    settings = StoreSettings(database_url=empty_database_url)
+    migrate.upgrade(settings, BEFORE)
+    before = schema(settings)
+    migrate.upgrade(settings)
+    assert schema(settings) != before
+    async with opened(empty_database_url) as database:
+        platform = await make_platform(empty_database_url, database, "default")
+        master = await platform.master()
+        copy = await platform.quantized(master, await platform.dataset())
+        await platform.sql("update versions set deleted_at = now() where id = %s", copy.id)
+    with pytest.raises(DatabaseError, match="deleted versions that can be restored"):
+        migrate.downgrade(settings, BEFORE)
+    assert migrate.current_revision(settings) == HEAD
+    execute(settings, "update versions set deleted_at = null")
+    migrate.downgrade(settings, BEFORE)
+    assert schema(settings) == before
+    migrate.upgrade(settings)
+    migrate.check(settings)
+    assert execute(settings, "select id from versions order by number") == [(master.id,), (copy.id,)]
 
 
 def test_check_sees_every_difference(empty_database_url: str) -> None:

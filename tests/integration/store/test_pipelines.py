@@ -20,7 +20,7 @@ MEASURED = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Ver
 WHOLE_WAY = {
     "fetch": step(import_spec()),
     "gentle": step(quantize_spec("output:fetch", "tales")),
-    "rough": step(quantize_spec("output:fetch", "tales", damping=0.05)),
+    "rough": step(quantize_spec("output:fetch", "tales", options={"damping": 0.05})),
     "measure": step(EvaluateSpec(version="output:gentle", against="output:fetch", corpora=["tales"])),
     "serve": step(DeploySpec(deployment="chat", version="output:gentle"), "measure"),
 }
@@ -52,7 +52,7 @@ async def fail(platform: Platform, job: Job) -> None:
 
 
 async def make_quantized(platform: Platform, job: Job, content: str = "quantized") -> None:
-    await platform.finish(job, **succeeded(quantized_draft(content=content), evidence=[GATE_PASSED]))
+    await platform.finish(job, **succeeded(quantized_draft(content=content), evidence=GATE_PASSED))
 
 
 async def test_a_pipeline_goes_all_the_way(platform: Platform) -> None:

@@ -7,6 +7,16 @@ import asyncio
 import pytest
 
 from factories.store import Platform, blob, import_spec, quantize_spec
+from quantry_core.datasets import (
+    Dataset,
+    DatasetKind,
+    DatasetOrigin,
+    DatasetRecipe,
+    DatasetStatistics,
+    Derivation,
+    DerivedFrom,
+    Parent,
+)
 from quantry_core.errors import (
     Conflict,
     InvalidName,
@@ -18,12 +28,13 @@ from quantry_core.errors import (
 )
 from quantry_core.jobs import EvaluateSpec
 from quantry_core.versions import EdgeRole, VersionKind
-from quantry_store.transactions import cancel_job
+from quantry_store.repositories.datasets import DatasetDraft
+from quantry_store.transactions import cancel_job, delete_version
 
 
 async def delete(platform: Platform, version_id: str) -> None:
     async with platform.database.begin() as uow:
-        await uow.versions.delete(platform.project_id, version_id, who=platform.admin)
+        await delete_version(uow, version_id, who=platform.admin)
 
 
 async def test_references_to_versions(platform: Platform) -> None:
@@ -96,14 +107,42 @@ async def test_lineage_shows_ancestors_and_descendants(platform: Platform) -> No
     assert {(link.child_id, link.parent_id) for link in of_master.links} == {(one.id, master.id), (two.id, master.id)}
 
 
+async def test_lineage_shows_what_a_dataset_was_derived_from(platform: Platform) -> None:
+    master, tales, plays = await platform.master(), await platform.dataset(), await platform.dataset("plays", "enter a ghost")
+
+    async def derive(name: str, *parents: Dataset) -> Dataset:
+        derivation = Derivation(
+            parents=[DerivedFrom(id=parent.id, ref=parent.ref, sha256=parent.sha256) for parent in parents],
+            recipe=DatasetRecipe(parents=[Parent(ref=parent.ref) for parent in parents]),
+        )
+        draft = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.DERIVED, DatasetStatistics(), derivation.model_dump(mode="json"))
+        async with platform.database.begin() as uow:
+            return (await uow.datasets.add(platform.project_id, name, blob(name), draft))[0]
+
+    mixed = await derive("mixed", tales, plays)
+    few = await derive("few", mixed, tales)
+    version = await platform.quantized(master, few)
+    async with platform.database.begin() as uow:
+        lineage = await uow.versions.lineage(platform.project_id, version.id)
+    assert [node.label for node in lineage.nodes if node.noun == "dataset"] == ["few@1", "tales@1", "mixed@1", "plays@1"]
+    assert {(link.child_id, link.parent_id) for link in lineage.links if link.role is EdgeRole.SOURCE} == {
+        (few.id, mixed.id),
+        (few.id, tales.id),
+        (mixed.id, tales.id),
+        (mixed.id, plays.id),
+    }
+
+
 async def test_unused_version_is_deleted_and_its_number_never_used_again(platform: Platform) -> None:
     master, tales = await platform.master(), await platform.dataset()
     quantized = await platform.quantized(master, tales)
     await delete(platform, quantized.id)
     assert (await platform.actions())[-1] == "version.delete"
-    with pytest.raises(UnknownVersion):
-        await delete(platform, quantized.id)
-    assert (await platform.quantized(master, tales)).number == 3
+    async with platform.database.begin() as uow:
+        assert (await uow.versions.get(platform.project_id, quantized.id)).deleted_at is not None
+        with pytest.raises(UnknownVersion):
+            await uow.versions.resolve(platform.project_id, quantized.ref)
+    assert (await platform.quantized(master, tales, "another")).number == 3
     assert await platform.sql("select count(*) from blobs where sha256 = %s", blob("quantized").sha256) == [(1,)]
 
 
@@ -117,7 +156,7 @@ async def test_used_versions_are_protected_with_the_reason(platform: Platform) -
         await uow.aliases.move(platform.project_id, "bard", "candidate", named.id, platform.admin)
     job = await platform.submit(EvaluateSpec(version=measured.id, corpora=["tales"]))
     for version, words in (
-        (master, "it is a master"),
+        (master, "other versions were made from it"),
         (served, "a release serves it"),
         (named, "alias 'candidate' points at bard@3"),
         (measured, f"job {job.id} still uses bard@4"),
@@ -127,7 +166,7 @@ async def test_used_versions_are_protected_with_the_reason(platform: Platform) -
     async with platform.database.begin() as uow:
         await cancel_job(uow, platform.admin, job.id)
     await delete(platform, measured.id)
-    assert await platform.sql("select count(*) from versions") == [(3,)]
+    assert await platform.sql("select id from versions where deleted_at is not null") == [(measured.id,)]
 
 
 async def test_submission_and_deletion_at_once_agree(platform: Platform) -> None:
@@ -197,7 +236,7 @@ async def test_datasets_are_numbered_by_content(platform: Platform) -> None:
         assert await uow.datasets.resolve(platform.project_id, "tales") == second
         assert await uow.datasets.resolve(platform.project_id, "tales@1") == first
         assert await uow.datasets.resolve(platform.project_id, first.id) == first
-        assert (await uow.datasets.list(platform.project_id)).data == [same_bytes, second, first]
+        assert (await uow.datasets.list(platform.project_id, limit=3)).data == [same_bytes, second, first]
         with pytest.raises(InvalidName):
             await uow.datasets.add(platform.project_id, "no/name", blob("x"))
         with pytest.raises(UnknownDataset):
@@ -226,7 +265,7 @@ async def test_projects_do_not_see_each_other(platform: Platform, stranger: Plat
             uow.versions.resolve(theirs, "bard@1"),
             uow.versions.file(theirs, master.id, "config.json"),
             uow.versions.lineage(theirs, master.id),
-            uow.versions.delete(theirs, master.id, who=stranger.admin),
+            delete_version(uow, master.id, who=stranger.admin),
             uow.datasets.get(theirs, tales.id),
             uow.datasets.resolve(theirs, "tales"),
             uow.deployments.get(theirs, "chat"),
@@ -244,11 +283,11 @@ async def test_projects_do_not_see_each_other(platform: Platform, stranger: Plat
             await uow.jobs.list(theirs),
             await uow.models.list(theirs),
             await uow.versions.list(theirs),
-            await uow.datasets.list(theirs),
             await uow.deployments.list(theirs),
             await uow.rollouts.list(theirs, await uow.deployments.get(platform.project_id, "chat")),
         ):
             assert page.data == []
+        assert [dataset.origin for dataset in (await uow.datasets.list(theirs)).data] == [DatasetOrigin.BUILT_IN]
         assert len((await uow.keys.list(theirs)).data) == 2
     with pytest.raises(NotFound):
         await stranger.submit(quantize_spec(master.id, tales.id))

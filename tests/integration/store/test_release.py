@@ -17,6 +17,7 @@ from quantry_core.versions import VersionState
 from quantry_store.transactions import (
     begin_rollout,
     cancel_job,
+    delete_version,
     promote_rollout,
     releasable_jobs,
     release_job,
@@ -63,7 +64,7 @@ async def test_a_version_that_a_waiting_job_was_given_stays(platform: Platform) 
     quantized = await platform.made(shrink, quantized_draft())
     async with platform.database.begin() as uow:
         with pytest.raises(VersionProtected, match=measure.id):
-            await uow.versions.delete(platform.project_id, quantized.id, who=platform.admin)
+            await delete_version(uow, quantized.id, who=platform.admin)
 
 
 async def test_a_failed_need_fails_what_needs_it_and_so_on(platform: Platform) -> None:
@@ -292,7 +293,7 @@ async def test_a_retry_is_a_new_job_with_the_same_inputs(platform: Platform) -> 
     assert (new.status, new.retry_of, new.not_before, new.attempt) == (JobStatus.QUEUED, old.id, None, 0)
     same = {"spec", "inputs", "priority", "labels", "metadata", "limits", "force", "queue", "estimate"}
     assert new.model_dump(include=same) == old.model_dump(include=same)
-    assert [item.version_id or item.dataset_id for item in new.inputs] == [master.id, tales.id]
+    assert [item.version_id or item.dataset_id for item in new.inputs][:2] == [master.id, tales.id]
     assert (await platform.actions())[-1] == "job.retry"
     assert await platform.job(old.id) == await platform.job(old.id)
 
@@ -323,7 +324,7 @@ async def test_a_retry_wants_its_needs_met_and_its_inputs_there(platform: Platfo
     lone = await submit(platform, EvaluateSpec(version=quantized.id, corpora=["tales"]))
     await cancel(platform, lone)
     async with platform.database.begin() as uow:
-        await uow.versions.delete(platform.project_id, quantized.id, who=platform.admin)
+        await delete_version(uow, quantized.id, who=platform.admin)
     with pytest.raises(UnknownVersion):
         await retry(platform, lone)
 
@@ -336,7 +337,7 @@ async def test_a_retried_job_keeps_what_its_needs_made(platform: Platform) -> No
     await cancel(platform, shrink)
     again = await retry(platform, shrink)
     assert (again.status, again.needs, again.inputs[0].version_id) == (JobStatus.QUEUED, [fetch.id], master.id)
-    await platform.finish(await platform.claim(), **succeeded(quantized_draft(), evidence=[GATE_PASSED]))
+    await platform.finish(await platform.claim(), **succeeded(quantized_draft(), evidence=GATE_PASSED))
 
 
 async def test_a_retried_deploy_gets_a_rollout_of_its_own(platform: Platform) -> None:

@@ -171,4 +171,4 @@ async def test_reasons_that_no_worker_may_give(platform: Platform, reason: JobRe
 async def test_gate_evidence_alone_is_not_kept(platform: Platform) -> None:
     job = await platform.running(import_spec())
     with pytest.raises(InvalidInput, match="no version that it is about"):
-        await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INTERNAL, evidence=[GATE_PASSED])
+        await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INTERNAL, evidence=GATE_PASSED)

@@ -24,6 +24,7 @@ from quantry_core.errors import (
 )
 from quantry_core.execution import Outcome
 from quantry_core.jobs import (
+    BUILT_IN_QUALITY_CORPUS,
     CPU_QUEUE,
     DeploySpec,
     Estimate,
@@ -58,11 +59,14 @@ async def test_import_is_queued_with_event_and_audit_row(platform: Platform) -> 
 async def test_references_are_resolved_once(platform: Platform) -> None:
     master = await platform.master()
     first = await platform.dataset("tales", "one")
+    async with platform.database.begin() as uow:
+        measured_on = await uow.datasets.resolve(platform.project_id, BUILT_IN_QUALITY_CORPUS)
     job = await platform.submit(quantize_spec("bard", "tales"))
     await platform.dataset("tales", "two")
     assert [(item.role, item.ref, item.version_id, item.dataset_id) for item in (await platform.job(job.id)).inputs] == [
         (InputRole.BASE, "bard", master.id, None),
         (InputRole.CALIBRATION, "tales", None, first.id),
+        (InputRole.CORPUS, BUILT_IN_QUALITY_CORPUS, None, measured_on.id),
     ]
 
 
@@ -91,10 +95,10 @@ async def test_what_is_refused_says_why_and_leaves_nothing(platform: Platform) -
         (quantize_spec("../bard", "tales"), InvalidName, ".."),
         (quantize_spec("bard\x00", "tales"), InvalidName, "lower-case"),
         (quantize_spec("bard@99999999999", "tales"), UnknownVersion, "no alias '99999999999'"),
-        (quantize_spec("bard", "fables"), UnknownDataset, "no dataset 'fables'; datasets here: tales"),
+        (quantize_spec("bard", "fables"), UnknownDataset, "no dataset 'fables'; datasets here: builtin.prose.test, tales"),
         (quantize_spec("bard", "tales@4"), UnknownDataset, "has no number 4; numbers here: 1"),
         (quantize_spec("bard", "tales@best"), UnknownDataset, "datasets have no aliases"),
-        (quantize_spec("bard", "tales", method="magic"), UnknownMethod, "known: gptq"),
+        (quantize_spec("bard", "tales", method="magic"), UnknownMethod, "known: rtn, gptq"),
         (quantize_spec("bard", "tales", scheme="W1A1"), UnknownScheme, "known: W4A16"),
         (quantize_spec("bard", "tales", group_size=7), InvalidInput, "32, 64, 128"),
         (quantize_spec(quantized.ref, "tales"), InvalidInput, "bard@2 is a quantized version; a master version is needed"),
@@ -289,7 +293,7 @@ async def test_what_differs_is_made_anew(platform: Platform, stranger: Platform)
     for spec, options in (
         (quantize_spec(master.id, tales.id), {"force": True}),
         (quantize_spec(master.id, tales.id), {"queue": "gpu"}),
-        (quantize_spec(master.id, tales.id, damping=0.02), {}),
+        (quantize_spec(master.id, tales.id, options={"damping": 0.02}), {}),
         (quantize_spec(master.id, fables.id), {}),
     ):
         assert (await submit(platform, spec, **options)).status is JobStatus.QUEUED

@@ -11,105 +11,27 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 
+from factories.child_runs import MASTER, ML_PYTHON, TEXT_FILE, Ran, checkpoint, run, start, text
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
-from quantry_core.jobs import CalibrationSpec, EvaluateSpec, ImportSpec, InputRole, JobReason, JobSpec, QuantizeSpec
+from quantry_core.gate import required_checks
+from quantry_core.jobs import CalibrationSpec, EvaluateSpec, ImportSpec, InputRole, JobReason, QuantizeSpec
 from quantry_core.methods import Format
 from quantry_core.versions import Verdict, VersionKind, VersionState
-from quantry_worker.protocol import (
-    DATASET_FILE,
-    EVENTS_FD_VARIABLE,
-    ChildFailure,
-    ChildInput,
-    ChildProgress,
-    ChildResult,
-    ChildTask,
-    parse_event,
-)
+from quantry_worker.protocol import ChildFailure, ChildInput, ChildProgress, ChildResult, parse_event
 
-ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = ROOT / "examples"
-MASTER = EXAMPLES / "bard-6m"
-ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
 TEST_WINDOWS = 24
 WINDOW_TOKENS = 256
 
 
-@dataclass(frozen=True)
-class Ran:
-    """How a child ended, and all it said."""
-
-    events: list[Any]
-    status: int
-    seconds: float
-    output_dir: Path
-
-    @property
-    def result(self) -> ChildResult:
-        assert isinstance(self.events[-1], ChildResult), self.events[-1]
-        return self.events[-1]
-
-    @property
-    def failure(self) -> ChildFailure:
-        assert isinstance(self.events[-1], ChildFailure), self.events[-1]
-        return self.events[-1]
-
-
-def start(directory: Path, spec: JobSpec, inputs: list[ChildInput]) -> tuple[subprocess.Popen[bytes], int]:
-    """Starts a child as the supervisor does; returns it and the end of the pipe to read."""
-    output_dir = directory / "output"
-    output_dir.mkdir(parents=True)
-    task = ChildTask(
-        job_id="job_1", attempt=1, spec=spec, inputs=inputs, output_dir=output_dir, import_roots=[EXAMPLES, directory.parent], num_threads=2
-    )
-    task_file = directory / "task.json"
-    task_file.write_text(task.model_dump_json())
-    reader, writer = os.pipe()
-    environment = {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(writer), "HF_HUB_OFFLINE": "1"}
-    with (directory / "log.txt").open("wb") as log:
-        child = subprocess.Popen(
-            [ML_PYTHON, "-m", "quantry_worker.child", task_file],
-            pass_fds=[writer],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-        )
-    os.close(writer)
-    return child, reader
-
-
-def run(directory: Path, spec: JobSpec, inputs: list[ChildInput]) -> Ran:
-    """Runs a child to its end."""
-    started = time.monotonic()
-    child, reader = start(directory, spec, inputs)
-    with os.fdopen(reader, "rb") as events:
-        parsed = [parse_event(line) for line in events]
-    status = child.wait(timeout=30)
-    return Ran(parsed, status, time.monotonic() - started, directory / "output")
-
-
-def checkpoint(role: InputRole, path: Path, kind: VersionKind = VersionKind.MASTER, form: Format = Format.SAFETENSORS) -> ChildInput:
-    return ChildInput(role=role, id="ver_1", ref="bard@1", kind=kind, format=form, path=path)
-
-
-def text(role: InputRole, directory: Path, name: str, max_bytes: int | None = None) -> ChildInput:
-    path = directory / name
-    path.mkdir(parents=True, exist_ok=True)
-    (path / DATASET_FILE).write_bytes((EXAMPLES / "corpora" / f"{name}.txt").read_bytes()[:max_bytes])
-    return ChildInput(role=role, id="dat_1", ref=f"{name}@1", path=path)
-
-
 def quantize_spec(**changes: Any) -> QuantizeSpec:
-    spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["kjv", "shakespeare", "speeches"]))
+    spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["kjv", "shakespeare", "speeches"]), quality=None)
     return spec.model_copy(update=changes)
 
 
@@ -149,7 +71,7 @@ def test_quantized_weights_are_small_tied_and_pass_the_gate(quantized: Ran) -> N
     assert version is not None
     assert (version.kind, version.state, version.scheme) == (VersionKind.QUANTIZED, VersionState.READY, "W4A16")
     assert {"python", "torch", "transformers", "llmcompressor", "compressed-tensors"} <= set(version.toolchain)
-    assert {one.name: one.verdict for one in result.evidence} == {"integrity": Verdict.PASS, "precision": Verdict.PASS}
+    assert {one.name: one.verdict for one in result.evidence} == dict.fromkeys(required_checks(None), Verdict.PASS)
 
     info = inspect_checkpoint(DirectoryCheckpoint(quantized.output_dir))
     assert info.weights_bytes <= 0.45 * (MASTER / "model.safetensors").stat().st_size
@@ -226,7 +148,7 @@ def test_evaluation_agrees_with_an_independent_one(tmp_path: Path, quantized: Ra
         assert [one for one in counted if one[0] == corpus.ref][-1] == (corpus.ref, TEST_WINDOWS, TEST_WINDOWS)
     assert ran.result.peak_vram_bytes is None
 
-    independent = independent_figures(quantized.output_dir, [corpus.path / DATASET_FILE for corpus in corpora])
+    independent = independent_figures(quantized.output_dir, [corpus.path / TEXT_FILE for corpus in corpora])
     assert [one.name for one in ran.result.evidence] == [corpus.ref for corpus in corpora]
     for one, expected in zip(ran.result.evidence, independent, strict=True):
         assert one.metrics["num_tokens"] == expected["num_tokens"] == TEST_WINDOWS * (WINDOW_TOKENS - 1)

@@ -23,10 +23,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_the_environment_is_read(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("QUANTRY_IMPORT_ROOTS", os.pathsep.join(["/models", "/data/more"]))
+    environment.setenv("QUANTRY_IMPORT_BUCKETS", "models, more-models")
     environment.setenv("QUANTRY_API_PORT", "9001")
     environment.setenv("QUANTRY_LEASE_S", "30")
     settings = ApiSettings()
     assert settings.import_roots == [Path("/models"), Path("/data/more")]
+    assert settings.import_buckets == ["models", "more-models"]
     assert (settings.api_port, settings.lease_s, settings.heartbeat_s, settings.sweep_interval_s) == (9001, 30, 4, 5)
 
 

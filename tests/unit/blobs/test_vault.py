@@ -6,12 +6,13 @@ import hashlib
 import io
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
-from quantry_blobs.errors import DigestMismatch, StoreUnavailable, UnknownBlob
-from quantry_blobs.stores import ObjectStore, Stored
+from quantry_blobs.errors import DigestMismatch, OtherBytes, StoreUnavailable, UnknownBlob
+from quantry_blobs.protection import UNPROTECTED, Protection
+from quantry_blobs.stores import Entry, ObjectStore, Stored
 from quantry_blobs.vault import Staging, Vault
 from quantry_core.errors import SealRefused
 from quantry_core.versions import ManifestFile, blob_key, staging_key
@@ -30,6 +31,7 @@ class DictStore:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.fails_at = ""
         self.steps: list[str] = []
+        self.protection = UNPROTECTED
 
     def _step(self, name: str) -> None:
         self.steps.append(name)
@@ -66,6 +68,15 @@ class DictStore:
             raise UnknownBlob(key)
         self.objects[to_bucket, to_key] = self.objects[bucket, key]
 
+    def copy_checked(self, bucket: str, key: str, to_bucket: str, to_key: str, expected: Stored) -> None:
+        if (bucket, key) not in self.objects:
+            raise UnknownBlob(key)
+        data = b"".join(self.open_range(bucket, key, 0, len(self.objects[bucket, key])))
+        if (found := Stored(len(data), hashlib.sha256(data).hexdigest())) != expected:
+            raise OtherBytes(found, expected)
+        self._step(f"put {to_bucket}")
+        self.objects[to_bucket, to_key] = data
+
     def delete(self, bucket: str, key: str) -> None:
         self._step(f"delete {bucket}")
         self.objects.pop((bucket, key), None)
@@ -73,9 +84,21 @@ class DictStore:
     def list(self, bucket: str, prefix: str) -> Iterator[str]:
         return iter(sorted(key for of, key in self.objects if of == bucket and key.startswith(prefix)))
 
+    def entries(self, bucket: str, prefix: str) -> Iterator[Entry]:
+        return (Entry(key, len(self.objects[bucket, key]), 0.0) for key in self.list(bucket, prefix))
+
     def sha256(self, bucket: str, key: str) -> Stored:
+        if (bucket, key) not in self.objects:
+            raise UnknownBlob(key)
         data = self.objects[bucket, key]
         return Stored(len(data), hashlib.sha256(data).hexdigest())
+
+    def protect(self, bucket: str) -> Protection:
+        return self.protection
+
+    def retain(self, bucket: str, key: str, seconds: float) -> None:
+        assert (bucket, key) in self.objects
+        self._step(f"retain {bucket} {key.partition('/')[0]} {seconds}")
 
 
 @pytest.fixture
@@ -91,22 +114,40 @@ def vault(store: DictStore) -> Vault:
     return Vault(checked, VAULT)
 
 
-def test_a_seal_copies_before_it_hashes(vault: Vault, store: DictStore) -> None:
+def test_a_seal_is_one_pass_from_staging_to_the_key(vault: Vault, store: DictStore) -> None:
     assert vault.seal(STAGING, KEY, FILE)
-    assert store.steps == ["copy staging incoming", "copy vault sha256", "delete vault"]
+    assert store.steps == ["put vault"]
     assert list(store.list(VAULT, "")) == [blob_key(FILE.sha256)]
 
 
-def test_bytes_swapped_in_staging_after_the_copy_do_not_matter(vault: Vault, store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = store.copy
+def test_a_blob_is_retained_once_it_lies_there_and_again_whenever_it_comes(vault: Vault, store: DictStore) -> None:
+    store.protection = Protection(versioning=True, object_lock=True)
+    vault.protect(60.0)
+    assert vault.seal(STAGING, KEY, FILE)
+    assert not vault.seal(STAGING, KEY, FILE)
+    assert store.steps == ["put vault", "retain vault sha256 60.0", "retain vault sha256 60.0"]
+    store.steps.clear()
+    vault.put_stream(io.BytesIO(b"others"))
+    vault.put_stream(io.BytesIO(b"others"))
+    assert [step for step in store.steps if "retain" in step] == ["retain vault sha256 60.0"] * 2
 
-    def copy_then_swap(bucket: str, key: str, to_bucket: str, to_key: str) -> None:
-        copy(bucket, key, to_bucket, to_key)
-        store.objects[STAGING, KEY] = b"evil weights"
 
-    monkeypatch.setattr(store, "copy", copy_then_swap)
+def test_a_bucket_without_lock_is_asked_for_no_retention(vault: Vault, store: DictStore) -> None:
+    store.protection = Protection(versioning=True, object_lock=False)
+    vault.protect(60.0)
     vault.seal(STAGING, KEY, FILE)
-    assert store.objects[VAULT, blob_key(FILE.sha256)] == DATA
+    assert store.steps == ["put vault"]
+
+
+def test_bytes_swapped_in_staging_while_they_are_read_get_no_key(vault: Vault, store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def swapped(bucket: str, key: str, start: int, length: int) -> Generator[bytes, None, None]:
+        yield b"evil weights"[: length // 2]
+        yield DATA[length // 2 :]
+
+    monkeypatch.setattr(store, "open_range", swapped)
+    with pytest.raises(SealRefused, match="are staged"):
+        vault.seal(STAGING, KEY, FILE)
+    assert list(store.list(VAULT, "")) == []
 
 
 def test_bytes_the_vault_holds_are_not_copied_again(vault: Vault, store: DictStore) -> None:
@@ -115,9 +156,8 @@ def test_bytes_the_vault_holds_are_not_copied_again(vault: Vault, store: DictSto
     assert store.steps == []
 
 
-@pytest.mark.parametrize("step", ["copy staging incoming", "copy vault sha256"])
-def test_a_seal_that_is_broken_off_is_done_again(vault: Vault, store: DictStore, step: str) -> None:
-    store.fails_at = step
+def test_a_seal_that_is_broken_off_is_done_again(vault: Vault, store: DictStore) -> None:
+    store.fails_at = "put vault"
     with pytest.raises(StoreUnavailable):
         vault.seal(STAGING, KEY, FILE)
     assert list(store.list(VAULT, "")) == []
@@ -125,16 +165,17 @@ def test_a_seal_that_is_broken_off_is_done_again(vault: Vault, store: DictStore,
     assert vault.seal(STAGING, KEY, FILE)
 
 
-def test_a_failed_clean_up_does_not_undo_the_seal(vault: Vault, store: DictStore) -> None:
+def test_a_failed_clean_up_does_not_undo_what_was_taken_in(vault: Vault, store: DictStore) -> None:
     store.fails_at = "delete vault"
-    assert vault.seal(STAGING, KEY, FILE)
+    assert vault.put_stream(io.BytesIO(DATA)).sha256 == FILE.sha256
     assert store.objects[VAULT, blob_key(FILE.sha256)] == DATA
 
 
-def test_a_failed_clean_up_does_not_hide_the_refusal(vault: Vault, store: DictStore) -> None:
-    store.fails_at = "delete vault"
-    with pytest.raises(SealRefused):
-        vault.seal(STAGING, KEY, FILE.model_copy(update={"sha256": "0" * 64}))
+@pytest.mark.parametrize("lie", [{"sha256": "0" * 64}, {"size_bytes": 7}])
+def test_what_was_declared_wrongly_gets_no_key(vault: Vault, store: DictStore, lie: dict[str, Any]) -> None:
+    with pytest.raises(SealRefused, match=f"but 12 bytes with {FILE.sha256} are staged"):
+        vault.seal(STAGING, KEY, FILE.model_copy(update=lie))
+    assert list(store.list(VAULT, "")) == []
 
 
 def test_a_key_is_never_written_over(vault: Vault, store: DictStore) -> None:
@@ -146,30 +187,46 @@ def test_a_key_is_never_written_over(vault: Vault, store: DictStore) -> None:
 
 def test_what_is_too_large_for_a_copy_is_streamed(store: DictStore) -> None:
     vault = Vault(store, VAULT, max_copy_bytes=len(DATA) - 1)
-    assert vault.seal(STAGING, KEY, FILE)
+    assert vault.put_stream(io.BytesIO(DATA)).sha256 == FILE.sha256
     assert store.steps == ["put vault", "put vault", "delete vault"]
     assert {key: store.objects[VAULT, key] for key in store.list(VAULT, "")} == {blob_key(FILE.sha256): DATA}
 
 
 def test_what_is_just_small_enough_is_copied(store: DictStore) -> None:
-    assert Vault(store, VAULT, max_copy_bytes=len(DATA)).seal(STAGING, KEY, FILE)
-    assert "put vault" not in store.steps
+    Vault(store, VAULT, max_copy_bytes=len(DATA)).put_stream(io.BytesIO(DATA))
+    assert store.steps == ["put vault", "copy vault sha256", "delete vault"]
 
 
 def test_bytes_that_changed_on_the_way_to_their_key_get_none(store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    vault = Vault(store, VAULT, max_copy_bytes=1)
-    opened = store.open_range
+    def damaged(bucket: str, key: str, start: int, length: int) -> Generator[bytes, None, None]:
+        yield b"x" * length
 
-    def damage(bucket: str, key: str, start: int, length: int) -> Generator[bytes, None, None]:
-        if bucket == VAULT:
-            yield b"x" * length
-        else:
-            yield from opened(bucket, key, start, length)
-
-    monkeypatch.setattr(store, "open_range", damage)
-    with pytest.raises(DigestMismatch, match="not the 12 that were hashed"):
-        vault.seal(STAGING, KEY, FILE)
+    monkeypatch.setattr(store, "open_range", damaged)
+    with pytest.raises(DigestMismatch, match="not the 12 with"):
+        Vault(store, VAULT, max_copy_bytes=1).put_stream(io.BytesIO(DATA))
     assert list(store.list(VAULT, "")) == []
+
+
+def test_a_damaged_blob_is_found_and_put_aside(vault: Vault, store: DictStore) -> None:
+    vault.seal(STAGING, KEY, FILE)
+    assert vault.check(FILE.sha256, FILE.size_bytes) is None
+    store.objects[VAULT, blob_key(FILE.sha256)] = b"some Weights"
+    assert "12 bytes with SHA-256" in (vault.check(FILE.sha256, FILE.size_bytes) or "")
+    kept = vault.set_aside(FILE.sha256)
+    assert kept is not None
+    assert kept.startswith(f"damaged/{FILE.sha256}/")
+    assert list(store.list(VAULT, "")) == [kept]
+    assert vault.check(FILE.sha256, FILE.size_bytes) == "missing"
+    assert vault.set_aside(FILE.sha256) is None
+    # The key is free for the right bytes.
+    assert vault.seal(STAGING, KEY, FILE)
+    assert vault.check(FILE.sha256, FILE.size_bytes) is None
+
+
+def test_only_keys_of_digests_are_blobs(vault: Vault, store: DictStore) -> None:
+    vault.seal(STAGING, KEY, FILE)
+    store.objects[VAULT, "sha256/short"] = store.objects[VAULT, "other"] = b""
+    assert [digest for digest, _ in vault.blobs()] == [FILE.sha256]
 
 
 def test_staging_tells_attempts_apart(store: DictStore, tmp_path: Path) -> None:

@@ -33,14 +33,22 @@ from factories.client import (
     succeeded,
     version,
 )
+from factories.described import described_master, described_quantized
 from quantry.cli import lineage as lineage_command
 from quantry.cli import main as command
+from quantry_core.aliases import Alias
+from quantry_core.cards import CARD_MARK
+from quantry_core.comparisons import Relation, compare
 from quantry_core.jobs import EventKind, JobReason, JobStatus
 from quantry_core.keys import ApiKey, NewKey, Role
-from quantry_core.methods import METHODS, Environment, Method, MethodInfo
+from quantry_core.method_views import MethodView, method_view, method_views
+from quantry_core.methods import METHODS, Environment, Method
 from quantry_core.pages import Page
 from quantry_core.projects import Project, ProjectLimits
 from quantry_core.rollouts import Deployment
+from quantry_core.vault import CollectReport, VaultRun, VaultRunKind, VaultRunStatus, VaultStore, VerifyReport
+from quantry_core.vault_usage import ModelUsage, VaultUsage
+from quantry_core.version_notes import VersionNotes
 from quantry_core.versions import Model
 from quantry_core.workers import Device, Worker
 
@@ -71,9 +79,11 @@ def run(*arguments: str) -> int:
 
 def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("POST", "/api/v1/jobs", answer(job(), 201))
-    options = "--base bard@1 --method gptq --scheme W4A16 --group-size 64 --damping 0.05 --ignore lm_head --ignore re:.*gate"
+    options = "--base bard@1 --method gptq --scheme W4A16 --group-size 64 --option damping=0.05 --ignore lm_head --ignore re:.*gate"
     more = "--calibration plays --calibration psalms@2 --num-samples 32 --length-tokens 128 --seed 7 --priority 1"
-    assert run("jobs", "submit", "quantize", *options.split(), *more.split()) == 0
+    mixed = "--keep-16bit *.o_proj --override *.down_proj=W8A16:32 --override re:.*k_proj=W8A16 --kv-cache fp8"
+    quality = "--quality-corpus news --threshold perplexity_ratio=1.05 --threshold top1_agreement=0.8"
+    assert run("jobs", "submit", "quantize", *options.split(), *more.split(), *mixed.split(), *quality.split()) == 0
     assert sent(server) == {
         "spec": {
             "type": "quantize",
@@ -81,9 +91,22 @@ def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.Cap
             "method": "gptq",
             "scheme": "W4A16",
             "group_size": 64,
-            "damping": 0.05,
+            "options": {"damping": 0.05},
             "ignore": ["lm_head", "re:.*gate"],
+            "keep_16bit": ["*.o_proj"],
+            "overrides": [
+                {"modules": ["*.down_proj"], "scheme": "W8A16", "group_size": 32},
+                {"modules": ["re:.*k_proj"], "scheme": "W8A16", "group_size": None},
+            ],
+            "kv_cache": "fp8",
             "calibration": {"datasets": ["plays", "psalms@2"], "num_samples": 32, "length_tokens": 128, "seed": 7},
+            "quality": {
+                "corpora": ["news"],
+                "thresholds": {"perplexity_ratio": 1.05, "top1_agreement": 0.8},
+                "window_tokens": 256,
+                "max_windows": 64,
+                "seed": 0,
+            },
         },
     } | DEFAULTS | {"priority": 1}
     assert f"quantry jobs watch {JOB_ID}" in capsys.readouterr().out
@@ -114,6 +137,13 @@ def test_a_relative_source_is_taken_from_here_and_a_hub_id_is_left_alone(
         assert sent(server)["spec"]["source"] == expected
 
 
+def test_a_method_without_text_and_quality(server: FakeServer) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    assert run("jobs", "submit", "quantize", "--base", "bard", "--method", "rtn", "--group-size", "channel", "--no-quality") == 0
+    spec = sent(server)["spec"]
+    assert (spec["group_size"], spec["calibration"], spec["quality"], spec["scheme"]) == ("channel", None, None, None)
+
+
 def test_evaluate(server: FakeServer) -> None:
     server.on("POST", "/api/v1/jobs", answer(job(), 201))
     assert run("jobs", "submit", "evaluate", "--version", "bard@2", "--against", "bard@1", "--corpus", "plays", "--max-windows", "4") == 0
@@ -123,8 +153,35 @@ def test_evaluate(server: FakeServer) -> None:
         "against": "bard@1",
         "corpora": ["plays"],
         "window_tokens": 256,
+        "stride_tokens": None,
         "max_windows": 4,
+        "thresholds": {"perplexity_ratio": 1.02},
+        "attention": False,
+        "extremes": False,
+        "tasks": None,
+        "speed": None,
+        "seed": 0,
     }
+
+
+def test_evaluate_with_tasks_and_speed(server: FakeServer) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    line = "--version bard@2 --extremes --task piqa --task quantry_next_word --task-limit 8 --speed --concurrency 1 --concurrency 8"
+    assert run("jobs", "submit", "evaluate", *line.split(), "--threshold", "kl_mean_nats=0.1") == 0
+    spec = sent(server)["spec"]
+    assert spec["tasks"] == {"names": ["piqa", "quantry_next_word"], "num_fewshot": None, "limit": 8}
+    assert spec["speed"] == {"concurrency": [1, 8], "prompt_tokens": 64, "output_tokens": 32, "num_requests": 16}
+    assert (spec["corpora"], spec["extremes"], spec["thresholds"]) == ([], True, {"kl_mean_nats": 0.1})
+
+
+def test_recalibrate(server: FakeServer) -> None:
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    line = "--deployment chat --dataset traffic --corpus plays --corpus news --margin-nats 0.02 --rollout"
+    assert run("jobs", "submit", "recalibrate", *line.split()) == 0
+    spec = sent(server)["spec"]
+    assert (spec["deployment"], spec["serving"], spec["recipe"]) == ("chat", None, None)
+    assert (spec["datasets"], spec["corpora"], spec["alias"]) == (["traffic"], ["plays", "news"], "candidate")
+    assert (spec["margin_nats"], spec["rollout"]) == (0.02, True)
 
 
 def test_waiting_for_a_job_that_succeeds(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +282,47 @@ PROJECT = Project(id="prj_1", name="default", limits=ProjectLimits(max_running=4
 VERSION = version({"config.json": b"{}"})
 
 
+NOTES = VersionNotes(version_id=MASTER_ID, tags={"stage": "test", "golden": ""}, notes="to be shown", updated_at=NOW)
+USAGE = VaultUsage(
+    num_versions=2,
+    logical_bytes=2000,
+    stored_bytes=1500,
+    saved_bytes=500,
+    models=[ModelUsage(model_name="bard", num_versions=2, logical_bytes=2000, stored_bytes=1500, saved_bytes=500)],
+)
+VERIFIED = VaultRun(
+    id="vrn_" + "1" * 32,
+    project_id="prj_1",
+    kind=VaultRunKind.VERIFY,
+    status=VaultRunStatus.SUCCEEDED,
+    request={},
+    report=VerifyReport(num_blobs=3, num_bytes=6000).model_dump(mode="json"),
+    message="nothing is damaged",
+    created_at=NOW,
+    finished_at=NOW,
+)
+COLLECTED = VaultRun(
+    id="vrn_" + "2" * 32,
+    project_id="prj_1",
+    kind=VaultRunKind.COLLECT,
+    status=VaultRunStatus.SUCCEEDED,
+    request={},
+    report=CollectReport(num_blobs=2, num_bytes=1500).model_dump(mode="json"),
+    message="1500 bytes would be freed",
+    created_at=NOW,
+    finished_at=NOW,
+)
+ALIAS = Alias(model_name="bard", alias="live", version_id=MASTER_ID, updated_at=NOW)
+
+
+def test_an_alias_is_moved_to_the_version_that_a_ref_names(server: FakeServer) -> None:
+    server.on("GET", "/api/v1/versions/bard@1", answer(VERSION))
+    server.on("PUT", "/api/v1/models/bard/aliases/live", answer(ALIAS))
+    assert server.client().models.move_alias("bard", "live", MASTER_ID) == ALIAS
+    assert run("models", "set-alias", "bard", "live", "bard@1") == 0
+    assert [json.loads(request.content) for request in server.requests if request.method == "PUT"] == [{"version_id": MASTER_ID}] * 2
+
+
 def prepare_everything(server: FakeServer) -> None:
     server.on("GET", "/api/v1/jobs", page(job(), has_more=True))
     server.on("GET", JOB, answer(job()))
@@ -239,6 +337,20 @@ def prepare_everything(server: FakeServer) -> None:
     server.on("GET", "/api/v1/versions/bard@1", answer(VERSION))
     server.on("GET", f"/api/v1/versions/{MASTER_ID}", answer(VERSION))
     server.on("GET", f"/api/v1/versions/{MASTER_ID}/files/config.json", lambda _request: httpx.Response(200, stream=Pieces(b"{}")))
+    server.on("GET", f"/api/v1/versions/{MASTER_ID}/card", lambda _request: httpx.Response(200, text=f"# The card\n{CARD_MARK}\n"))
+    for ref in (MASTER_ID, "bard@1"):
+        server.on("GET", f"/api/v1/versions/{ref}/notes", answer(NOTES))
+        server.on("PATCH", f"/api/v1/versions/{ref}/notes", answer(NOTES))
+    server.on("GET", "/api/v1/versions/bard@1/card", lambda _request: httpx.Response(200, text=f"# The card\n{CARD_MARK}\n"))
+    server.on("GET", "/api/v1/versions/compare", answer(compare(described_master(), described_quantized(), Relation.ANCESTOR)))
+    server.on("GET", "/api/v1/vault/usage", answer(USAGE))
+    server.on("GET", "/api/v1/models/bard/aliases/live", answer(ALIAS))
+    server.on("PUT", "/api/v1/models/bard/aliases/live", answer(ALIAS))
+    server.on("GET", "/api/v1/vault/store", answer(VaultStore(keeps_versions=True, locks_objects=True, retention_s=3600)))
+    server.on("GET", "/api/v1/vault/runs", page(VERIFIED, COLLECTED))
+    server.on("GET", f"/api/v1/vault/runs/{COLLECTED.id}", answer(COLLECTED))
+    server.on("POST", "/api/v1/vault/verify", answer(VERIFIED, 202))
+    server.on("POST", "/api/v1/vault/collect", answer(COLLECTED, 202))
     server.on("DELETE", f"/api/v1/versions/{MASTER_ID}", lambda _request: httpx.Response(204))
     server.on("GET", f"/api/v1/versions/{MASTER_ID}/lineage", answer(lineage()))
     server.on("GET", "/api/v1/datasets", page())
@@ -246,7 +358,8 @@ def prepare_everything(server: FakeServer) -> None:
     server.on("GET", "/api/v1/deployments/chat", answer(DEPLOYMENT))
     server.on("POST", "/api/v1/deployments/chat/stop", answer(DEPLOYMENT))
     server.on("POST", "/api/v1/deployments/chat/start", answer(DEPLOYMENT))
-    server.on("GET", "/api/v1/methods", answer(Page[MethodInfo](data=[METHODS[Method.GPTQ]])))
+    server.on("GET", "/api/v1/methods", answer(Page[MethodView](data=method_views())))
+    server.on("GET", "/api/v1/methods/gptq", answer(method_view(METHODS[Method.GPTQ])))
     server.on("GET", "/api/v1/keys", page(KEY_ROW))
     server.on("POST", "/api/v1/keys", answer(NewKey(key=KEY_ROW, secret="qtr_abcd-once"), 201))
     server.on("DELETE", "/api/v1/keys/key_1", lambda _request: httpx.Response(204))
@@ -263,10 +376,21 @@ def prepare_everything(server: FakeServer) -> None:
         ("workers list", [WORKER_ID, "gpu-host pid 7", "there", "cpu, gpu-80g", "1 of 2 busy", "0 H200 150.0 GB", "ml"]),
         ("project show", ["default", "3 of at most 4", "9", "1"]),
         ("models list", ["bard", "2", QUANTIZED_ID]),
-        ("models show bard", ["bard", MASTER_ID]),
+        ("models show bard", ["bard", MASTER_ID, "1.5 kB; 500 B saved"]),
+        ("models alias bard live --at 2026-11-22T12:00Z", [MASTER_ID]),
+        ("models set-alias bard live bard@1", [f"bard@live: {MASTER_ID}"]),
+        ("vault store", ["keeps versions  yes", "for 3600 s"]),
+        ("vault list", [VERIFIED.id, "verify", "succeeded", "nothing is damaged", COLLECTED.id]),
+        (f"vault show {COLLECTED.id}", ["would be freed", "blobs", "2", "1.5 kB"]),
+        ("vault verify --version bard@1", [VERIFIED.id, "3 blobs", "6.0 kB"]),
+        ("vault collect", [COLLECTED.id, "collect"]),
         ("versions list --model bard", ["bard@1", "master", MASTER_ID]),
         ("versions show bard@1", ["bard@1", "config.json", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"]),
-        ("versions export bard@1 {out}", ["1 files", "digests checked"]),
+        ("versions export bard@1 {out}", ["2 files", "digests checked"]),
+        ("versions lineage bard@1", ["bard@1", "bard@2", "calibration: plays@1"]),
+        ("versions compare bard@1 bard@2", ["left is ancestor", "recipe.yaml", "options.damping", "perplexity", "W4A16"]),
+        ("versions tag bard@1 stage=test --remove old", ["golden,stage=test"]),
+        ("versions note bard@1", ["to be shown"]),
         ("versions delete bard@1", ["bard@1", "is deleted"]),
         ("lineage bard@1", ["bard@1", "bard@2", "calibration: plays@1"]),
         ("datasets list", ["There are no datasets"]),
@@ -274,7 +398,8 @@ def prepare_everything(server: FakeServer) -> None:
         ("deployments show chat", ["chat", "It has no replicas."]),
         ("deployments stop chat", ["chat is being stopped"]),
         ("deployments start chat", ["chat is being started"]),
-        ("methods", ["gptq", "W4A16", "32, 64, 128*"]),
+        ("methods", ["gptq", "W4A16", "32, 64, 128*", "eetq", "cuda"]),
+        ("methods show gptq", ["arXiv:2210.17323", "damping", "0.01", "vllm (cpu)", "activation_order"]),
         ("keys list", ["key_1", "ci", "viewer", "qtr_abcd"]),
         ("keys create --name ci --role viewer", ["qtr_abcd-once"]),
         ("keys revoke key_1", ["key_1 is revoked"]),
@@ -316,7 +441,16 @@ def test_the_lineage_tree_has_the_master_at_its_root() -> None:
         "jobs list --status nonsense",
         "jobs submit import --model A/B --source /m",
         "jobs submit quantize --base bard",
-        "jobs submit quantize --base bard --calibration plays --damping 7",
+        "jobs submit quantize --base bard --calibration plays --option damping=7",
+        "jobs submit quantize --base bard --calibration plays --option damping",
+        "jobs submit quantize --base bard --calibration plays --group-size wide",
+        "jobs submit quantize --base bard --calibration plays --override o_proj",
+        "jobs submit quantize --base bard --calibration plays --threshold speed=1",
+        "jobs submit quantize --base bard --method rtn --calibration plays",
+        "jobs submit quantize --base bard --method magic",
+        "jobs submit evaluate --version bard",
+        "jobs submit evaluate --version bard --corpus plays --threshold perplexity=low",
+        "jobs submit recalibrate --dataset a --corpus b",
         "jobs submit import --model bard --source /m --priority 11",
         "datasets upload plays /no/such/file",
         "keys create --name a/b",

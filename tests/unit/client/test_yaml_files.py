@@ -64,6 +64,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert isinstance(large.spec, QuantizeSpec)
     assert (small.priority, small.limits.time_s, small.spec.group_size) == (2, 3600, 32)
     assert small.not_before is not None and small.not_before.isoformat() == "2026-12-24T17:00:00+00:00"
+    assert large.spec.calibration is not None
     assert (large.spec.calibration.datasets, large.spec.calibration.seed) == (["plays"], 3)
 
 
@@ -103,8 +104,8 @@ def test_there_are_examples() -> None:
         ("      group_size: 32", "      groupsize: 32", (14, "steps.small.spec.groupsize"), "did you mean group_size?"),
         ("priority: 2", "priority: 12", (8, "steps.small.priority"), "less than or equal to 9"),
         ("time_s: 3600", "time_s: 0", (9, "steps.small.limits.time_s"), "greater than or equal to 1"),
-        ("corpora: [plays]", "corpora: []", (26, "steps.measure.spec.corpora"), "at least 1"),
-        ("type: evaluate", "type: bake", (26, "steps.measure.spec"), "the type is none of import, quantize, evaluate, deploy"),
+        ("corpora: [plays]", "corpora: []", (26, "steps.measure.spec"), "nothing is asked for"),
+        ("type: evaluate", "type: bake", (26, "steps.measure.spec"), "the type is none of import, quantize, evaluate, recalibrate, deploy"),
         ("type: evaluate, ", "", (26, "steps.measure.spec"), "a type is missing"),
         ("version: output:small, ", "", (26, "steps.measure.spec.version"), "is missing"),
         ("  measure:", "  Measure It:", (24, "steps.Measure It"), "lower-case"),

@@ -27,6 +27,7 @@ from quantry_core.estimates import (
     estimate_figures,
     estimate_key,
     facts_of,
+    memory,
     quantized_facts,
     ratios,
 )
@@ -41,6 +42,7 @@ from quantry_core.jobs import (
     QuantizeSpec,
     Resource,
 )
+from quantry_core.methods import method_info
 
 BARD = Path(__file__).parents[3] / "examples" / "bard-6m"
 BARD_W4A16_BYTES = 4_552_456
@@ -78,6 +80,49 @@ def test_the_result_is_told_to_the_byte(bard: CheckpointFacts) -> None:
     figures = estimate_figures(quantize(), Given(main=bard), Resource.CPU)
     assert figures.result_bytes == BARD_W4A16_BYTES
     assert BARD_W4A16_BYTES / bard.weights_bytes == pytest.approx(0.394, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("changes", "written_bytes"),
+    [
+        # Of the weights' file, as the libraries wrote it; the tests of the backends hold every scheme to theirs.
+        ({"method": "rtn", "calibration": None}, BARD_W4A16_BYTES),
+        ({"method": "hqq", "calibration": None}, 4_667_840),
+        ({"method": "gptqmodel"}, 4_629_432),
+        ({"method": "autoround"}, BARD_W4A16_BYTES),
+    ],
+)
+def test_what_other_libraries_write_is_told_to_the_byte(bard: CheckpointFacts, changes: dict[str, Any], written_bytes: int) -> None:
+    assert quantized_facts(bard, quantize(**changes)).weights_bytes == written_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "scheme", "written_bytes", "within"),
+    [
+        ("bitsandbytes", "NF4", 4_620_759, 1e-5),
+        ("gguf", "Q8_0", 6_273_952, 0.001),
+        ("gguf", "Q5_K_M", 4_311_456, 0.001),
+        ("gguf", "Q4_K_M", 3_778_976, 0.001),
+    ],
+)
+def test_what_depends_on_values_and_words_is_told_nearly(
+    bard: CheckpointFacts, method: str, scheme: str, written_bytes: int, within: float
+) -> None:
+    made = quantized_facts(bard, quantize(method=method, scheme=scheme, calibration=None))
+    assert made.weights_bytes == pytest.approx(written_bytes, rel=within)
+
+
+def test_transposed_matrices_count_the_right_way_round() -> None:
+    base = facts({"transformer.h.0.attn.c_attn.weight": (64, 192), "transformer.wte.weight": (512, 64)}, model_type="gpt2")
+    assert base.linears == {"transformer.h.0.attn.c_attn": (192, 64)}
+    made = quantized_facts(base, quantize(method="gptqmodel", group_size=32))
+    assert made.tensors["transformer.h.0.attn.c_attn.qweight"] == StoredTensor("I32", (64 * 4 // 32, 192))
+    assert made.tensors["transformer.h.0.attn.c_attn.scales"].shape == (64 // 32, 192)
+
+
+def test_routers_of_experts_keep_their_bytes() -> None:
+    base = facts({"model.layers.0.mlp.gate.weight": (64, 128), "model.layers.0.mlp.experts.0.up_proj.weight": (64, 128)})
+    assert set(base.tensors) & set(quantized_facts(base, quantize()).tensors) == {"model.layers.0.mlp.gate.weight"}
 
 
 def test_the_file_size_of_a_master_is_told_to_the_byte(bard: CheckpointFacts) -> None:
@@ -120,15 +165,30 @@ def test_a_method_that_is_none_is_refused(bard: CheckpointFacts) -> None:
         estimate_figures(quantize(method="magic"), Given(main=bard), Resource.CPU)
 
 
+@pytest.mark.parametrize(
+    ("method", "peak_mib"),
+    # Of the child with the default quality gate, measured on two cores with 16 calibration samples.
+    [("gptq", 883), ("rtn", 866), ("hqq", 831), ("gptqmodel", 1000), ("bitsandbytes", 829), ("gguf", 1154), ("autoround", 891)],
+)
+def test_the_peak_of_every_library_is_near_what_was_measured(bard: CheckpointFacts, method: str, peak_mib: int) -> None:
+    info = method_info(method)
+    text = CalibrationSpec(datasets=["text"], num_samples=16) if info.needs_calibration(info.schemes[0]) else None
+    figures = estimate_figures(quantize(method=method, calibration=text), Given(main=bard), Resource.CPU)
+    assert figures.peak_ram_bytes == pytest.approx(peak_mib * 1024**2, rel=0.15)
+
+
 def test_a_models_float32_weights_are_the_least_that_a_quantize_job_holds(bard: CheckpointFacts) -> None:
-    few = estimate_figures(quantize(), Given(main=bard), Resource.CPU)
-    more_text = quantize(calibration=CalibrationSpec(datasets=["text"], num_samples=4096))
+    # Without the quality gate, which holds two models and may be the larger of the two.
+    few = estimate_figures(
+        quantize(quality=None, calibration=CalibrationSpec(datasets=["text"], num_samples=1024)), Given(main=bard), Resource.CPU
+    )
+    more_text = quantize(quality=None, calibration=CalibrationSpec(datasets=["text"], num_samples=4096))
     many = estimate_figures(more_text, Given(main=bard), Resource.CPU)
     assert few.peak_ram_bytes is not None
     assert many.peak_ram_bytes is not None
     assert few.peak_ram_bytes > bard.num_parameters * FLOAT32_BYTES
     # Closed form of what more samples add: their hidden states, float32.
-    assert many.peak_ram_bytes - few.peak_ram_bytes == (4096 - 64) * 256 * bard.hidden_size * FLOAT32_BYTES
+    assert many.peak_ram_bytes - few.peak_ram_bytes == (4096 - 1024) * 256 * bard.hidden_size * FLOAT32_BYTES
     assert few.peak_vram_bytes is None
 
 
@@ -252,3 +312,31 @@ def test_a_nested_text_config_is_read() -> None:
 
 def _json(document: dict[str, Any]) -> bytes:
     return json.dumps(document).encode()
+
+
+def test_a_data_free_method_holds_no_whole_model() -> None:
+    shapes: dict[str, tuple[int, ...]] = {f"model.layers.{layer}.mlp.up_proj.weight": (4096, 4096) for layer in range(64)}
+    large = facts(shapes, vocab_size=1000, hidden_size=4096)
+    free = QuantizeSpec(base="large", method="rtn", quality=None)
+    fitted = QuantizeSpec(base="large", method="gptq", calibration=CalibrationSpec(datasets=["text"]), quality=None)
+    figures = [estimate_figures(one, Given(main=large), Resource.CPU) for one in (free, fitted)]
+    assert (figures[0].minutes or 0) < (figures[1].minutes or 0)
+    assert memory._making_bytes(large, free) < large.weights_bytes < memory._making_bytes(large, fitted)
+
+
+@pytest.mark.parametrize(
+    ("method", "scheme", "bits"),
+    [("rtn", "W8A16", 8), ("smoothquant", "W8A8", 8), ("fp8", "FP8_DYNAMIC", 8), ("nvfp4", "NVFP4A16", 4.5), ("mxfp4", "MXFP4A16", 4.25)],
+)
+def test_bits_per_weight_of_every_kind_of_scheme(method: str, scheme: str, bits: float) -> None:
+    rows, columns = 4096, 4096
+    needs_text = method == "smoothquant"
+    spec = QuantizeSpec(
+        base="b", method=method, scheme=scheme, calibration=CalibrationSpec(datasets=["text"]) if needs_text else None, quality=None
+    )
+    made = quantized_facts(facts({"model.layers.0.up_proj.weight": (rows, columns)}), spec)
+    stored = sum(tensor.size_bytes for tensor in made.tensors.values())
+    per_channel = 16 * rows if scheme in {"W8A8", "FP8_DYNAMIC"} else 0
+    per_group = 16 * rows * columns / 128 if scheme == "W8A16" else 0
+    assert stored * 8 == pytest.approx(rows * columns * bits + per_channel + per_group, abs=256)
+    assert made.num_parameters == rows * columns

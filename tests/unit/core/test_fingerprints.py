@@ -12,10 +12,17 @@ from quantry_core.jobs import QuantizeSpec
 MASTER, TEXTS = "a" * 64, ["b" * 64, "c" * 64]
 
 
-def digest(master: str = MASTER, texts: list[str] = TEXTS, *, calibration: dict[str, Any] | None = None, **spec: Any) -> str:
+def digest(
+    master: str = MASTER,
+    texts: list[str] = TEXTS,
+    *,
+    corpora: list[str] | None = None,
+    calibration: dict[str, Any] | None = None,
+    **spec: Any,
+) -> str:
     datasets = [f"text-{number}" for number in range(len(texts))]
     values = {"base": "bard", "calibration": {"datasets": datasets, **(calibration or {})}, **spec}
-    return recipe_digest(QuantizeSpec.model_validate(values), master_digest=master, calibration_sha256=texts)
+    return recipe_digest(QuantizeSpec.model_validate(values), master_digest=master, calibration_sha256=texts, quality_sha256=corpora or [])
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,9 @@ def digest(master: str = MASTER, texts: list[str] = TEXTS, *, calibration: dict[
         {"method": "gptq", "scheme": "W4A16"},
         {"group_size": 128},
         {"ignore": ["lm_head", "lm_head"]},
+        {"ignore": [], "keep_16bit": ["lm_head"]},
+        {"options": {"damping": 0.01}},
+        {"quality": {"corpora": ["another.name"]}},
         {"calibration": {"seed": 0}},
     ],
 )
@@ -45,8 +55,17 @@ def test_all_that_decides_what_is_made_counts() -> None:
         digest(texts=["b" * 64]),
         digest(texts=TEXTS[::-1]),
         digest(group_size=64),
-        digest(damping=0.02),
+        digest(group_size="channel"),
+        digest(options={"damping": 0.02}),
+        digest(options={"symmetric": False}),
+        digest(scheme="W8A16"),
         digest(ignore=[]),
+        digest(keep_16bit=["*.o_proj"]),
+        digest(overrides=[{"modules": ["*.o_proj"], "scheme": "W8A16"}]),
+        digest(kv_cache="fp8"),
+        digest(quality=None),
+        digest(quality={"thresholds": {"perplexity_ratio": 1.05}}),
+        digest(corpora=["e" * 64]),
         digest(calibration={"num_samples": 65}),
         digest(calibration={"length_tokens": 257}),
         digest(calibration={"seed": 1}),

@@ -25,3 +25,14 @@ def test_patterns_are_names_or_expressions_from_the_start() -> None:
     assert not is_named("model.lm_head", ["lm_head"])
     assert is_named("model.layers.3.mlp.up_proj", [r"re:.*\.up_proj$"])
     assert not is_named("model.layers.3.mlp.up_proj", ["re:up_proj"])
+
+
+def test_transposed_weights_are_turned_round() -> None:
+    tensors = {"h.0.attn.c_attn.weight": StoredTensor("F16", (8, 24)), "h.0.attn.c_attn.bias": StoredTensor("F16", (24,))}
+    assert linear_modules(tensors, {"c_attn"}) == {"h.0.attn.c_attn": (24, 8)}
+    assert linear_modules(tensors) == {"h.0.attn.c_attn": (8, 24)}
+
+
+def test_globs_are_patterns_too() -> None:
+    assert is_named("model.layers.3.mlp.up_proj", ["*.layers.[0-3].mlp.*"])
+    assert not is_named("model.layers.4.mlp.up_proj", ["*.layers.[0-3].mlp.*"])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from factories.fake_vllm import write_fake_vllm
 
 SCRIPT = Path(__file__).parents[3] / "services" / "engine" / "serve.py"
 
@@ -88,6 +92,11 @@ def test_a_directory_without_a_model_is_refused(serve: ModuleType, tmp_path: Pat
     assert "it has no config.json" in capsys.readouterr().err
 
 
+def test_it_says_which_vllm_it_would_start(tmp_path: Path) -> None:
+    asked = subprocess.run([write_fake_vllm(tmp_path), "-P", SCRIPT, "--about"], capture_output=True, check=True)
+    assert json.loads(asked.stdout) == {"version": "9.9.9", "device": "cpu"}
+
+
 def test_without_vllm_the_script_says_which_python_to_use(serve: ModuleType) -> None:
     with pytest.raises(SystemExit, match="engine environment's Python"):
-        serve.engine_device()
+        serve.engine_facts()

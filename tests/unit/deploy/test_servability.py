@@ -9,23 +9,19 @@ import pytest
 from factories.client import version
 from quantry_core.errors import NotServable
 from quantry_core.jobs import EngineConfig
-from quantry_core.methods import Format
+from quantry_core.methods import DeviceKind, Format
 from quantry_core.versions import VersionKind, VersionState
-from quantry_deploy.servability import SERVABLE, check_config, check_version
+from quantry_deploy.servability import check_config, check_version
 
 MASTER = version({"config.json": b"{}"}).model_copy(
     update={"kind": VersionKind.MASTER, "format": Format.SAFETENSORS, "state": VersionState.READY}
 )
-QUANTIZED = MASTER.model_copy(update={"kind": VersionKind.QUANTIZED, "format": Format.COMPRESSED_TENSORS})
+QUANTIZED = MASTER.model_copy(update={"kind": VersionKind.QUANTIZED, "format": Format.COMPRESSED_TENSORS, "scheme": "W4A16"})
 
 
 def compressed(num_bits: int, kind: str = "int") -> dict[str, Any]:
     groups = {"group_0": {"weights": {"num_bits": num_bits, "type": kind}, "input_activations": None}}
     return {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": groups}}
-
-
-def test_every_format_has_its_kinds() -> None:
-    assert set(SERVABLE) == set(Format)
 
 
 def test_masters_and_quantized_versions_are_served() -> None:
@@ -43,20 +39,34 @@ def test_only_a_ready_version_is_served(state: VersionState) -> None:
 
 
 def test_an_adapter_alone_is_not_served() -> None:
-    with pytest.raises(NotServable, match="cannot load"):
+    with pytest.raises(NotServable, match="no whole model"):
         check_version(MASTER.model_copy(update={"kind": VersionKind.ADAPTER}))
 
 
-@pytest.mark.parametrize("num_bits", [2, 3])
-def test_bits_without_a_kernel_are_refused(num_bits: int) -> None:
-    with pytest.raises(NotServable, match=f"{num_bits}-bit weights"):
-        check_config(QUANTIZED, compressed(num_bits), EngineConfig())
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scheme": "W2A16"}, "vllm 0.32 on cpu cannot load W2A16 in format compressed-tensors; .*W4A16"),
+        ({"format": Format.BITSANDBYTES, "scheme": "NF4"}, "transformers on cpu"),
+        ({"format": Format.GGUF, "scheme": "Q4_K_M"}, "llama.cpp on cpu"),
+        ({"recipe": {"overrides": [{"modules": ["*.o_proj"], "scheme": "W8A16"}]}}, "cannot load W8A16"),
+    ],
+)
+def test_what_the_engine_has_no_kernel_for_is_refused_with_what_it_has(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(NotServable, match=words):
+        check_version(QUANTIZED.model_copy(update=change), DeviceKind.CPU)
+
+
+def test_where_the_device_is_not_known_what_any_loads_is_let_pass() -> None:
+    check_version(QUANTIZED.model_copy(update={"scheme": "W2A16"}))
+    with pytest.raises(NotServable, match=r"vllm 0\.32 cannot load NF4"):
+        check_version(QUANTIZED.model_copy(update={"format": Format.BITSANDBYTES, "scheme": "NF4"}))
 
 
 def test_a_record_that_contradicts_its_files_is_refused() -> None:
     with pytest.raises(NotServable, match="recorded as 16-bit"):
         check_config(MASTER, compressed(4), EngineConfig())
-    with pytest.raises(NotServable, match="does not say so"):
+    with pytest.raises(NotServable, match="says nothing of it"):
         check_config(QUANTIZED, {}, EngineConfig())
 
 

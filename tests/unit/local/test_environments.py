@@ -64,7 +64,7 @@ def test_another_origin_of_torch_builds_what_has_torch_anew(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with_links = digests()
     for old, new in ((before, with_backend), (with_backend, with_links)):
-        assert {name for name in old if old[name] != new[name]} == {"ml", "engine-cpu"}
+        assert {name for name in old if old[name] != new[name]} == {"ml", "gptqmodel", "engine-cpu"}
 
 
 def test_pips_places_are_handed_on_as_uv_writes_them(environments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,9 +106,26 @@ def test_services_inherit_the_way_out_and_nothing_that_is_secret_or_changes_them
     assert wanted.items() <= worker.launch.environment.items()
 
 
+def test_the_worker_and_deploy_start_engines_alike(layout: Layout) -> None:
+    for part in layout.services():
+        if part.name in {"worker", "deploy"}:
+            variables = part.launch.environment
+            assert (variables["QUANTRY_ENGINE_PYTHON"], variables["QUANTRY_ENGINE_SCRIPT"]) == ("/opt/q/engine", "/opt/q/serve.py")
+
+
 def test_import_roots_reach_the_api_and_the_worker(layout: Layout) -> None:
     roots = {part.name: part.launch.environment.get("QUANTRY_IMPORT_ROOTS") for part in layout.services()}
     assert roots["api"] == roots["worker"] == "/opt/q/examples:/models"
+
+
+def test_keys_for_imports_reach_the_worker_alone(layout: Layout) -> None:
+    keys = {"QUANTRY_HF_TOKEN": "hub", "QUANTRY_IMPORT_S3_SECRET_KEY": "other"}
+    given = replace(layout, inherited={**layout.inherited, **keys, "QUANTRY_IMPORT_BUCKETS": "models"})
+    for part in given.services():
+        environment = part.launch.environment
+        assert ({name: environment.get(name) for name in keys} == keys) == (part.name == "worker")
+        assert ("QUANTRY_IMPORT_BUCKETS" in environment) == (part.name in {"worker", "api"})
+        assert "HF_TOKEN" not in environment
 
 
 def test_chosen_settings_reach_every_service_and_no_server(layout: Layout) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantry_core.errors import RangeNotSatisfiable
-from quantry_registry.versions.ranges import ByteRange, etag_of, matches, requested_range
+from quantry_registry.ranges import ByteRange, etag_of, matches, requested_range
 
 ETAG = etag_of("a" * 64)
 

@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantry_core.datasets import DatasetStatistics
 from quantry_core.errors import InvalidInput
 from quantry_registry.datasets.text import TextCheck
 
 
-def check(*pieces: bytes) -> None:
+def check(*pieces: bytes) -> DatasetStatistics:
     text = TextCheck()
     for piece in pieces:
         text.feed(piece)
-    text.finish()
+    return text.finish()
 
 
 @pytest.mark.parametrize("text", ["a", "zwei Zeilen\nüber ß\n", "日本語", "😀", "\ufeffwith a mark", "\r\n\t x"])
@@ -44,6 +45,25 @@ def test_what_is_no_text_is_refused_with_its_place(data: bytes, words: str) -> N
 
 
 PIECES = st.binary(max_size=8) | st.sampled_from([b"\n", "é".encode(), "😀".encode(), b"\xe2\x82", b"\xac", b"\0"])
+
+
+def test_every_bad_line_is_told_up_to_ten_of_them() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check(b"good\nb\xffad\nb\0ad \xff\ngood\nend\xc3")
+    assert [problem.field for problem in refused.value.errors] == ["line 2", "line 3", "line 5"]
+    assert "3 problems" in refused.value.detail
+    with pytest.raises(InvalidInput) as refused:
+        check(b"\xff\n" * 100)
+    assert [problem.field for problem in refused.value.errors] == [f"line {line}" for line in range(1, 11)]
+
+
+def test_what_was_counted_does_not_depend_on_how_the_bytes_are_cut() -> None:
+    data = "zwölf Wörter\n\nlast".encode()
+    counted = check(data)
+    assert (counted.num_characters, counted.num_lines, counted.num_rows) == (18, 3, None)
+    assert counted.non_ascii_share == round(2 / 18, 4)
+    assert check(*(data[at : at + 1] for at in range(len(data)))) == counted
+    assert check(b"one\ntwo\n").num_lines == 2
 
 
 @given(pieces=st.lists(PIECES, max_size=8))

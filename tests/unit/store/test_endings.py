@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from factories.store import import_spec, master_draft, quantize_spec, quantized_draft
+from factories.store import GATE_PASSED, import_spec, master_draft, quantize_spec, quantized_draft
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.jobs import EvaluateSpec, InputRole, Job, JobInput, JobReason, JobSpec, JobStatus
@@ -15,7 +15,7 @@ from quantry_core.versions import EdgeRole, EvidenceDraft, EvidenceKind, Lineage
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.made_versions import lineage_of
 
-GATE = EvidenceDraft(kind=EvidenceKind.GATE, name="integrity", verdict=Verdict.PASS)
+GATE = GATE_PASSED[0]
 FAILED_GATE = GATE.model_copy(update={"verdict": Verdict.FAIL})
 UNCLEAR_GATE = GATE.model_copy(update={"verdict": Verdict.INCONCLUSIVE})
 RESULT = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.INCONCLUSIVE)
@@ -52,7 +52,7 @@ GATE_FAILED = (Outcome.FAILED, JobReason.GATE_FAILED)
     [
         (import_spec(), report(*OK, version=master_draft())),
         (import_spec(), report(*OK, version=master_draft(), evidence=[GATE])),
-        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[GATE, RESULT])),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[*GATE_PASSED, RESULT])),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[GATE, FAILED_GATE])),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[UNCLEAR_GATE])),
         (QUANTIZE, report(*GATE_FAILED)),
@@ -83,8 +83,9 @@ def test_reports_that_fit(spec: JobSpec, finish: FinishRequest) -> None:
         (EVALUATE, report(*OK, evidence=[RESULT], version=quantized_draft()), "makes no version"),
         (EVALUATE, report(*OK), "without results"),
         (EVALUATE, report(*OK, evidence=[GATE]), "without results"),
-        (QUANTIZE, report(*OK, version=quantized_draft()), "without gate evidence"),
-        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[RESULT]), "without gate evidence"),
+        (QUANTIZE, report(*OK, version=quantized_draft()), "no evidence of files, fused-groups"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[RESULT]), "no evidence of files, fused-groups"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=GATE_PASSED[1:]), "no evidence of files$"),
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[GATE, FAILED_GATE]), "did not pass its gate"),
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[UNCLEAR_GATE]), "did not pass its gate"),
         (import_spec(), report(*OK, version=master_draft(), evidence=[FAILED_GATE]), "did not pass its gate"),

@@ -44,6 +44,11 @@ class Store:
         self.staged[job_id, attempt, path] = content
         return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
+    def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        content = file.read_bytes()
+        self.staged[job_id, attempt, f".artifacts/{path}"] = content
+        return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
 
 @pytest.fixture
 def store() -> Store:
@@ -131,6 +136,20 @@ def test_results_are_staged_and_sealed(artifacts: Artifacts, store: Store, contr
     assert [file.path for file in files] == ["config.json", "model.safetensors"]
     assert store.staged == {("job_1", 2, "config.json"): b"{}", ("job_1", 2, "model.safetensors"): b"small"}
     assert control.seals == [SealRequest(job_id="job_1", attempt=2, files=files)]
+
+
+def test_raw_results_are_staged_apart_and_sealed_apart(
+    artifacts: Artifacts, store: Store, control: FakeControl, tmp_path: Path, guard: Guard
+) -> None:
+    left = tmp_path / "artifacts"
+    left.mkdir()
+    assert artifacts.push_artifacts("job_1", 2, left, guard) == []
+    assert control.artifact_seals == []
+    (left / "results.json").write_bytes(b"[]")
+    files = artifacts.push_artifacts("job_1", 2, left, guard)
+    assert [file.path for file in files] == ["results.json"]
+    assert store.staged == {("job_1", 2, ".artifacts/results.json"): b"[]"}
+    assert (control.artifact_seals, control.seals) == ([SealRequest(job_id="job_1", attempt=2, files=files)], [])
 
 
 def test_a_version_without_files_is_refused(artifacts: Artifacts, tmp_path: Path, guard: Guard) -> None:

@@ -78,6 +78,23 @@ say(event="result", metrics={"n": 1})
     assert (ears.notes, ears.fractions) == (["well"], [0.25, 0.5])
 
 
+def test_secrets_are_blotted_out_of_all_that_a_child_says(tmp_path: Path) -> None:
+    body = """
+print("with hf_secret"); print("hf_secret", file=sys.stderr)
+say(event="note", text="hf_secret"); progress(0.5, detail="hf_secret")
+say(event="failure", reason="invalid_input", message="the hub refused hf_secret")
+"""
+    ears = Ears()
+    arguments = [sys.executable, str(write_script(tmp_path, body))]
+    command = ChildCommand(arguments, {"PATH": os.defpath}, tmp_path, secrets=("hf_secret",))
+    child = run_child(command, ears, lambda _bytes: None, grace_s={})
+    assert sorted(ears.logs) == ["[redacted]", "with [redacted]"]
+    assert ears.notes == ["[redacted]"]
+    assert child.failure is not None
+    assert child.failure.message == "the hub refused [redacted]"
+    assert "hf_secret" not in repr(child)
+
+
 def test_a_child_that_reports_a_failure(tmp_path: Path) -> None:
     child = run(tmp_path, 'say(event="failure", reason="diverged", message="inf"); sys.exit(3)')
     assert child.return_code == 3

@@ -31,6 +31,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerSettings:
         "WORKER_QUEUES": "cpu",
         "WORKER_SLOTS": "2",
         "ML_PYTHON": "/ml/bin/python",
+        "GPTQMODEL_PYTHON": "/gptqmodel/bin/python",
         "IMPORT_ROOTS": "/models:/more models",
     }.items():
         monkeypatch.setenv(f"QUANTRY_{name}", value)
@@ -52,9 +53,22 @@ def test_an_unknown_queue_is_refused(settings: WorkerSettings, monkeypatch: pyte
         WorkerSettings()
 
 
+def test_an_engine_comes_with_the_script_that_starts_it(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_ENGINE_PYTHON", "/engine/bin/python")
+    with pytest.raises(ValidationError, match="set QUANTRY_ENGINE_PYTHON and QUANTRY_ENGINE_SCRIPT, or neither"):
+        WorkerSettings()
+    monkeypatch.setenv("QUANTRY_ENGINE_SCRIPT", "/serve.py")
+    assert WorkerSettings().engine_script == Path("/serve.py")
+
+
 @pytest.mark.parametrize("environment", Environment)
 def test_every_environment_has_its_interpreter(settings: WorkerSettings, environment: Environment) -> None:
     assert settings.python_of(environment).is_absolute()
+
+
+def test_an_environment_that_is_not_set_is_not_there(settings: WorkerSettings) -> None:
+    without = settings.model_copy(update={"gptqmodel_python": None})
+    assert without.pythons == {Environment.ML: Path("/ml/bin/python")}
 
 
 def test_celery_has_the_settings_and_the_task(settings: WorkerSettings, tmp_path: Path) -> None:
@@ -109,6 +123,28 @@ def test_gpus_in_the_order_of_the_setting_belong_to_the_slots(settings: WorkerSe
 def test_only_an_import_from_the_hub_may_go_out(spec: JobSpec, is_offline: bool) -> None:
     environment = child_environment(spec, parent={}, directory=Path("/srv/worker"), num_threads=2)
     assert (environment.get("HF_HUB_OFFLINE") == "1") is is_offline
+
+
+@pytest.mark.parametrize(
+    "spec", [QUANTIZE, ImportSpec(model="bard", source="/models/bard"), ImportSpec(model="bard", source="s3:models/a")]
+)
+def test_the_hubs_token_reaches_an_import_from_the_hub_alone(spec: JobSpec) -> None:
+    token = SecretStr("hf_secret")
+    hub = ImportSpec(model="bard", source="hf:owner/name")
+    given = child_environment(hub, parent={}, directory=Path("/srv/worker"), num_threads=2, hub_token=token)
+    assert given["HF_TOKEN"] == "hf_secret"
+    assert "HF_TOKEN" not in child_environment(spec, parent={}, directory=Path("/srv/worker"), num_threads=2, hub_token=token)
+    assert "hf_secret" not in hub.model_dump_json()
+
+
+def test_the_hubs_token_has_two_names_and_is_not_shown(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.hf_token is None
+    for name in ("HF_TOKEN", "QUANTRY_HF_TOKEN"):
+        monkeypatch.setenv(name, f"secret of {name}")
+        found = WorkerSettings()
+        assert found.hf_token is not None
+        assert found.hf_token.get_secret_value() == f"secret of {name}"
+        assert "secret of" not in repr(found)
 
 
 def test_the_childs_environment_is_a_short_list() -> None:

@@ -15,6 +15,7 @@ from factories.child_python import write_python
 from factories.control_plane import lease_of, running_job
 from factories.fake_control import FakeControl
 from quantry_blobs.errors import DigestMismatch, StoreUnavailable
+from quantry_blobs.stores import ObjectStore
 from quantry_core.errors import QuantryError, SealRefused, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
 from quantry_core.jobs import CalibrationSpec, EventKind, InputRole, JobReason, QuantizeSpec
@@ -22,6 +23,7 @@ from quantry_core.methods import Format
 from quantry_core.versions import ManifestFile, VersionKind, VersionState
 from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
+from quantry_worker.buckets import ImportBuckets
 from quantry_worker.cache import BlobCache
 from quantry_worker.guard import worker_clock
 from quantry_worker.settings import WorkerSettings
@@ -72,6 +74,12 @@ class World:
         self.staged.append(f"{job_id}/{attempt}/{path}")
         return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
+    def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        return self.put(job_id, attempt, path, file)
+
+    def no_store(self) -> ObjectStore:
+        raise AssertionError("no bucket is allowed here")
+
     def lease(self, *, time_s: int | None = None, memory_bytes: int | None = None, queue: str = "cpu", **options: float) -> Lease:
         spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]))
         base = LeasedInput(
@@ -100,6 +108,7 @@ class World:
             settings,
             control=self.control,
             artifacts=artifacts,
+            buckets=ImportBuckets((), self.no_store),
             work_dir=work_dir,
             is_draining=lambda: self.is_draining,
             memory_bytes=self.memory_bytes,
@@ -156,6 +165,34 @@ def test_a_result_that_failed_its_gate_is_kept_as_quarantined(world: World) -> N
     assert finish.version.state is VersionState.QUARANTINED
     assert len(finish.evidence) == 1
     assert len(world.control.seals) == 1
+
+
+LEAVES_RESULTS = """
+task = json.load(open(sys.argv[1]))
+open(os.path.join(task["artifacts_dir"], "results.json"), "w").write("[]")
+say(event="result")
+"""
+
+
+def test_what_the_child_leaves_as_artifacts_is_sealed_and_named_at_the_end(world: World) -> None:
+    finish = world.run(LEAVES_RESULTS)
+    assert finish is not None
+    assert (finish.outcome, finish.version) == (Outcome.SUCCEEDED, None)
+    assert [file.path for file in finish.artifacts] == ["results.json"]
+    assert world.control.artifact_seals[0].files == finish.artifacts
+    assert world.control.seals == []
+
+
+def test_a_disk_that_is_full_while_inputs_come_in_is_said(world: World) -> None:
+    def write_much() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            disk.write(b"x")
+
+    world.while_fetching = write_much
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INTERNAL, None)
+    assert "the worker's disk is full: make room in its QUANTRY_WORK_DIR" in (finish.message or "")
 
 
 def test_the_child_sees_no_secret(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

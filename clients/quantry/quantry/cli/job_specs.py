@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from quantry.cli.quantize_options import quantize_spec, thresholds
 from quantry.cli.specs import build, default, words
-from quantry_core.jobs import CalibrationSpec, DeploySpec, EngineConfig, EvaluateSpec, ImportSpec, JobSpec, JobType, QuantizeSpec
-from quantry_core.sources import HUB_PREFIX
+from quantry_core.jobs import (
+    DeploySpec,
+    EngineConfig,
+    EvaluateSpec,
+    ImportSpec,
+    JobSpec,
+    JobType,
+    RecalibrateSpec,
+    SpeedSpec,
+    TasksSpec,
+)
+from quantry_core.sources import is_local
 
-_IGNORED: list[str] = default(QuantizeSpec, "ignore")
+_CONCURRENCY: list[int] = default(SpeedSpec, "concurrency")
 
 
 def import_spec(
@@ -21,47 +32,82 @@ def import_spec(
     source: Annotated[str, typer.Option(help=words(ImportSpec, "source") + " A relative path is taken from here.")],
 ) -> ImportSpec:
     """Bring a 16-bit checkpoint into the registry as a master."""
-    absolute = source if source.startswith((HUB_PREFIX, "/")) else str(Path(source).resolve())
-    return build(ImportSpec, model=model, source=absolute)
-
-
-def quantize_spec(
-    *,
-    base: Annotated[str, typer.Option(help=words(QuantizeSpec, "base"))],
-    calibration: Annotated[list[str], typer.Option(help="A dataset to calibrate on; may be given again.")],
-    method: Annotated[str, typer.Option(help="See 'quantry methods'.")] = default(QuantizeSpec, "method"),
-    scheme: Annotated[str, typer.Option(help="See 'quantry methods'.")] = default(QuantizeSpec, "scheme"),
-    group_size: Annotated[int | None, typer.Option(help=words(QuantizeSpec, "group_size"))] = None,
-    damping: Annotated[float, typer.Option(help=words(QuantizeSpec, "damping"))] = default(QuantizeSpec, "damping"),
-    ignore: Annotated[list[str], typer.Option(help=words(QuantizeSpec, "ignore") + " May be given again.")] = _IGNORED,
-    num_samples: Annotated[int, typer.Option(help=words(CalibrationSpec, "num_samples"))] = default(CalibrationSpec, "num_samples"),
-    length_tokens: Annotated[int, typer.Option(help=words(CalibrationSpec, "length_tokens"))] = default(CalibrationSpec, "length_tokens"),
-    seed: Annotated[int, typer.Option(help="Seed of the calibration's draw.")] = default(CalibrationSpec, "seed"),
-) -> QuantizeSpec:
-    """Make a quantized version from a 16-bit master."""
-    samples = build(CalibrationSpec, datasets=calibration, num_samples=num_samples, length_tokens=length_tokens, seed=seed)
-    return build(
-        QuantizeSpec,
-        base=base,
-        method=method,
-        scheme=scheme,
-        group_size=group_size,
-        damping=damping,
-        ignore=ignore,
-        calibration=samples,
-    )
+    return build(ImportSpec, model=model, source=str(Path(source).resolve()) if is_local(source) else source)
 
 
 def evaluate_spec(
     *,
     version: Annotated[str, typer.Option(help="The version to measure.")],
-    corpus: Annotated[list[str], typer.Option(help="A dataset to measure on; may be given again.")],
+    corpus: Annotated[list[str] | None, typer.Option(help="A dataset to measure on; may be given again.")] = None,
     against: Annotated[str | None, typer.Option(help=words(EvaluateSpec, "against"))] = None,
     window_tokens: Annotated[int, typer.Option(help=words(EvaluateSpec, "window_tokens"))] = default(EvaluateSpec, "window_tokens"),
+    stride_tokens: Annotated[int | None, typer.Option(help=words(EvaluateSpec, "stride_tokens"))] = None,
     max_windows: Annotated[int | None, typer.Option(help=words(EvaluateSpec, "max_windows"))] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Decides the verdict, as in kl_mean_nats=0.05; may be given again.")
+    ] = None,
+    attention: Annotated[bool, typer.Option("--attention", help=words(EvaluateSpec, "attention"))] = False,
+    extremes: Annotated[bool, typer.Option("--extremes", help=words(EvaluateSpec, "extremes"))] = False,
+    task: Annotated[list[str] | None, typer.Option(help="A task of lm-evaluation-harness; may be given again.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help=words(TasksSpec, "num_fewshot"))] = None,
+    task_limit: Annotated[int | None, typer.Option(help=words(TasksSpec, "limit"))] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure a real engine that serves the version.")] = False,
+    concurrency: Annotated[list[int], typer.Option(help=words(SpeedSpec, "concurrency"))] = _CONCURRENCY,
+    prompt_tokens: Annotated[int, typer.Option(help="Of each request, with --speed.")] = default(SpeedSpec, "prompt_tokens"),
+    output_tokens: Annotated[int, typer.Option(help="Of each request, with --speed.")] = default(SpeedSpec, "output_tokens"),
+    num_requests: Annotated[int, typer.Option(help=words(SpeedSpec, "num_requests"))] = default(SpeedSpec, "num_requests"),
+    seed: Annotated[int, typer.Option(help=words(EvaluateSpec, "seed"))] = default(EvaluateSpec, "seed"),
 ) -> EvaluateSpec:
-    """Measure perplexity, and closeness to a reference version."""
-    return build(EvaluateSpec, version=version, against=against, corpora=corpus, window_tokens=window_tokens, max_windows=max_windows)
+    """Measure a version: perplexity, closeness to a reference version, behaviour, tasks, speed."""
+    asked: dict[str, Any] = {"thresholds": thresholds(threshold)} if threshold else {}
+    if task:
+        asked["tasks"] = build(TasksSpec, names=task, num_fewshot=num_fewshot, limit=task_limit)
+    if speed:
+        asked["speed"] = build(
+            SpeedSpec, concurrency=concurrency, prompt_tokens=prompt_tokens, output_tokens=output_tokens, num_requests=num_requests
+        )
+    return build(
+        EvaluateSpec,
+        version=version,
+        against=against,
+        corpora=corpus or [],
+        window_tokens=window_tokens,
+        stride_tokens=stride_tokens,
+        max_windows=max_windows,
+        attention=attention,
+        extremes=extremes,
+        seed=seed,
+        **asked,
+    )
+
+
+def recalibrate_spec(
+    *,
+    dataset: Annotated[list[str], typer.Option(help=words(RecalibrateSpec, "datasets") + " May be given again.")],
+    corpus: Annotated[list[str], typer.Option(help=words(RecalibrateSpec, "corpora") + " May be given again.")],
+    serving: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "serving"))] = None,
+    deployment: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "deployment"))] = None,
+    margin_nats: Annotated[float, typer.Option(help=words(RecalibrateSpec, "margin_nats"))] = default(RecalibrateSpec, "margin_nats"),
+    window_tokens: Annotated[int, typer.Option(help="Length of one scored window.")] = default(RecalibrateSpec, "window_tokens"),
+    max_windows: Annotated[int | None, typer.Option(help="Scores only the first windows of each corpus.")] = None,
+    alias: Annotated[str, typer.Option(help=words(RecalibrateSpec, "alias"))] = default(RecalibrateSpec, "alias"),
+    rollout: Annotated[bool, typer.Option("--rollout", help=words(RecalibrateSpec, "rollout"))] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = default(RecalibrateSpec, "seed"),
+) -> RecalibrateSpec:
+    """Quantize again with the recipe that serves now, on newer text, and compare."""
+    return build(
+        RecalibrateSpec,
+        serving=serving,
+        deployment=deployment,
+        datasets=dataset,
+        corpora=corpus,
+        margin_nats=margin_nats,
+        window_tokens=window_tokens,
+        max_windows=max_windows,
+        alias=alias,
+        rollout=rollout,
+        seed=seed,
+    )
 
 
 def deploy_spec(
@@ -83,5 +129,6 @@ SPEC_OPTIONS: dict[JobType, Callable[..., JobSpec]] = {
     JobType.IMPORT: import_spec,
     JobType.QUANTIZE: quantize_spec,
     JobType.EVALUATE: evaluate_spec,
+    JobType.RECALIBRATE: recalibrate_spec,
     JobType.DEPLOY: deploy_spec,
 }

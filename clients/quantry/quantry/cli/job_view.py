@@ -21,6 +21,7 @@ from quantry_core.jobs import (
     JobLimits,
     JobStatus,
     QuantizeSpec,
+    RecalibrateSpec,
     WaitingOn,
     is_job_output,
 )
@@ -39,9 +40,11 @@ def about(job: Job) -> str:
         case ImportSpec(model=model, source=source):
             return f"{model} <- {source}"
         case QuantizeSpec(base=base, method=method, scheme=scheme, group_size=group_size):
-            return f"{_ref(base)} {method} {scheme}" + (f" g{group_size}" if group_size else "")
+            return " ".join(part for part in (_ref(base), method, scheme, f"g{group_size}" if group_size else None) if part)
         case EvaluateSpec(version=version, corpora=corpora):
             return f"{_ref(version)} on {', '.join(corpora)}"
+        case RecalibrateSpec(serving=serving, deployment=deployment, datasets=datasets):
+            return f"{deployment or _ref(serving or '')} on {', '.join(datasets)}"
         case DeploySpec(deployment=deployment, version=version):
             return f"{_ref(version)} as {deployment}"
 

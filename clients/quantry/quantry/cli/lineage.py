@@ -1,21 +1,38 @@
-"""``quantry lineage``: what a version was made from and what was made from it, as a tree with the master at its root."""
+"""``quantry versions lineage``: what a version was made from and what was made from it, as a tree or a picture."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.text import Text
 from rich.tree import Tree
 
 from quantry.cli.context import JsonOption, connect
-from quantry.cli.output import emit_json, stdout
-from quantry.cli.versions import RefArgument
+from quantry.cli.output import emit_json, say, stdout
+from quantry.cli.references import RefArgument
+from quantry_core.lineage_pictures import lineage_mermaid, lineage_svg
 from quantry_core.versions import Lineage, LineageLink, LineageNode
 
 
-def show_lineage(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
+def show_lineage(
+    context: typer.Context,
+    ref: RefArgument,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write it there as a picture.", dir_okay=False)] = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print it as Mermaid text, for documents.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show where a version comes from and what came from it."""
     with connect(context) as client:
         lineage = client.versions.lineage(ref)
+    if svg is not None:
+        svg.write_text(lineage_svg(lineage), encoding="utf-8")
+        say(f"{svg}: {len(lineage.nodes)} versions and datasets")
+        return
+    if mermaid:
+        typer.echo(lineage_mermaid(lineage), nl=False)
+        return
     if as_json:
         emit_json(lineage)
         return

@@ -12,10 +12,25 @@ from typing import Annotated
 
 import typer
 
-from quantry.cli import datasets, deployments, jobs, keys, lineage, methods, models, pipelines, project, schedules, versions, workers
+from quantry.cli import (
+    datasets,
+    deployments,
+    imports,
+    jobs,
+    keys,
+    lineage,
+    methods,
+    models,
+    pipelines,
+    project,
+    schedules,
+    vault,
+    versions,
+    workers,
+)
 from quantry.cli.context import Server
 from quantry.cli.output import say, stderr
-from quantry.errors import ApiError, ClientError, ConfigurationError, FileRefused, InvalidReference, ServerUnreachable
+from quantry.errors import ApiError, ClientError, ConfigurationError, FileRefused, InvalidReference, ServerUnreachable, UploadRefused
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -50,10 +65,12 @@ def build_app() -> typer.Typer:
     app.add_typer(project.app, name="project")
     app.add_typer(models.app, name="models")
     app.add_typer(versions.app, name="versions")
+    app.add_typer(vault.app, name="vault")
     app.command("lineage")(lineage.show_lineage)
+    app.command("import")(imports.import_model)
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(deployments.app, name="deployments")
-    app.command("methods")(methods.show_methods)
+    app.add_typer(methods.app, name="methods")
     app.add_typer(keys.app, name="keys")
     add_plugins(app)
     return app
@@ -87,7 +104,7 @@ def _root(
 def _explain(error: ClientError | OSError) -> int:
     """Prints one or two lines that help, and returns the exit code."""
     match error:
-        case ConfigurationError() | InvalidReference() | FileRefused():
+        case ConfigurationError() | InvalidReference() | FileRefused() | UploadRefused():
             code, hints = EXIT_USAGE, []
         case ServerUnreachable(idempotency_key=str() as key):
             code, hints = EXIT_UNREACHABLE, [f"Whether it has arrived is not known. Once only: the same again with --idempotency-key {key}"]

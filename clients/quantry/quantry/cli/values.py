@@ -55,15 +55,16 @@ def selector(text: str) -> str:
 
 def labels(items: Iterable[str]) -> dict[str, str]:
     """Returns labels from ``key=value`` words; a usage error for what cannot be one and for a key that stands twice."""
-    return _checked(check_labels, _pairs(items, "--label", "key=value, as in team=search"))
+    return _checked(check_labels, pairs(items, "--label", "key=value, as in team=search"))
 
 
 def metadata(items: Iterable[str]) -> dict[str, Any]:
     """Returns metadata from ``key=json`` words; what is no JSON is taken as text. A usage error for a key that stands twice."""
-    return {key: _json_or_text(value) for key, value in _pairs(items, "--metadata", 'key=json, as in ticket=4711 or owner="Ann"').items()}
+    return {key: _json_or_text(value) for key, value in pairs(items, "--metadata", 'key=json, as in ticket=4711 or owner="Ann"').items()}
 
 
-def _pairs(items: Iterable[str], option: str, form: str) -> dict[str, str]:
+def pairs(items: Iterable[str], option: str, form: str) -> dict[str, str]:
+    """Returns ``key=value`` words as a dict; a usage error that names the option for another form and for a key that stands twice."""
     pairs: dict[str, str] = {}
     for item in items:
         key, has_value, value = item.partition("=")

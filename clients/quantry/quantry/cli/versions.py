@@ -1,29 +1,37 @@
-"""``quantry versions``: list, show, export, delete."""
+"""``quantry versions``: list, show, export, delete; what is written about them, and how they compare, is in files beside this one."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from quantry.cli.comparisons import compare_versions
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
+from quantry.cli.lineage import show_lineage
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, stderr, time_text
+from quantry.cli.references import RefArgument, tags_text
+from quantry.cli.values import moment, selector, size_bytes
+from quantry.cli.version_notes import note_version, show_card, tag_version
+from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT
-from quantry_core.versions import Evidence, ManifestFile, Version
+from quantry_core.version_notes import ListedVersion
+from quantry_core.versions import Evidence, ManifestFile, VersionKind, VersionState
 
 app = typer.Typer(help="Look at versions, export and delete them.", no_args_is_help=True)
 
-RefArgument = Annotated[str, typer.Argument(metavar="REF", help="ver_..., name@3, name@alias, or name for the latest ready one.")]
-
-VERSION_COLUMNS: tuple[Column[Version], ...] = (
+VERSION_COLUMNS: tuple[Column[ListedVersion], ...] = (
     ("version", lambda version: version.ref),
     ("kind", lambda version: version.kind),
     ("state", lambda version: version.state),
     ("scheme", lambda version: version.scheme or version.dtype or ""),
-    ("weights", lambda version: bytes_text(version.weights_bytes)),
+    ("size", lambda version: bytes_text(version.size_bytes)),
+    ("shared", lambda version: bytes_text(version.shared_bytes) if version.shared_bytes else ""),
+    ("tags", lambda version: tags_text(version.tags)),
     ("id", lambda version: version.id),
     ("created", lambda version: time_text(version.created_at)),
 )
@@ -44,14 +52,43 @@ _EVIDENCE_COLUMNS: tuple[Column[Evidence], ...] = (
 @app.command("list")
 def list_versions(
     context: typer.Context,
+    *,
     model: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
+    kind: Annotated[VersionKind | None, typer.Option(help="Only of this kind.")] = None,
+    state: Annotated[VersionState | None, typer.Option(help="Only in this state.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="Only of this scheme, such as W4A16.")] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="Only stored in this format.")] = None,
+    license_: Annotated[str | None, typer.Option("--license", help="Only under this licence.")] = None,
+    tags: Annotated[
+        str | None, typer.Option("--tag", parser=selector, metavar="SELECTOR", help="By tags, such as stage=test,owner!=ann,golden.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Part of the model's name or of the notes.")] = None,
+    since: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Created then or later.")] = None,
+    until: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Created before.")] = None,
+    min_size: Annotated[int | None, typer.Option(parser=size_bytes, metavar="SIZE", help="Such as 100MiB.")] = None,
+    max_size: Annotated[int | None, typer.Option(parser=size_bytes, metavar="SIZE", help="Such as 2GiB.")] = None,
     limit: LimitOption = DEFAULT_LIMIT,
     after: AfterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List versions, newest first."""
     with connect(context) as client:
-        page = client.versions.list(model, after=after, limit=limit)
+        page = client.versions.list(
+            model,
+            after=after,
+            limit=limit,
+            kind=kind,
+            state=state,
+            scheme=scheme,
+            format=format_,
+            license=license_,
+            tags=tags,
+            text=text,
+            created_after=since,
+            created_before=until,
+            min_size_bytes=min_size,
+            max_size_bytes=max_size,
+        )
     if as_json:
         emit_json(page)
     else:
@@ -63,9 +100,10 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
     """Show one version with its files and evidence."""
     with connect(context) as client:
         version = client.versions.get(ref)
-    if as_json:
-        emit_json(version)
-        return
+        if as_json:
+            emit_json(version)
+            return
+        written = client.versions.notes(version.id)
     print_fields(
         [
             ("version", version.ref),
@@ -76,6 +114,10 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             ("scheme", version.scheme),
             ("dtype", version.dtype),
             ("size", f"{bytes_text(version.size_bytes)}, weights {bytes_text(version.weights_bytes)}"),
+            ("license", version.card.license),
+            ("base models", ", ".join(version.card.base_model) or None),
+            ("tags", tags_text(written.tags) or None),
+            ("notes", written.notes or None),
             ("manifest", version.manifest_digest),
             ("job", f"{version.job_id} (attempt {version.attempt})"),
             ("created", time_text(version.created_at)),
@@ -92,7 +134,7 @@ def export_version(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Made if it is not there.", file_okay=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version's files into a directory, each checked against its digest."""
+    """Write a version into a directory that 'vllm serve' loads, each file checked against its digest, with a model card."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = stderr()
     with connect(context) as client, Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -115,3 +157,10 @@ def delete_version(context: typer.Context, ref: RefArgument, as_json: JsonOption
         emit_json({"deleted": version.id})
     else:
         say(f"{version.ref} ({version.id}) is deleted")
+
+
+app.command("lineage")(show_lineage)
+app.command("compare")(compare_versions)
+app.command("tag")(tag_version)
+app.command("note")(note_version)
+app.command("card")(show_card)

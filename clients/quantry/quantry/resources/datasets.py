@@ -1,40 +1,84 @@
-"""Datasets: versioned text for calibration and evaluation."""
+"""Datasets: versioned text and rows for calibration and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from quantry.download import Progress, fetch_file
 from quantry.transport import Transport, path_part
+from quantry_core.datasets import DATASET_FILES, Dataset, DatasetKind, DatasetPreview, DatasetRecipe
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.versions import Dataset
+from quantry_core.versions import ManifestFile
 
 _PATH = "/api/v1/datasets"
 _READ_BYTES = 256 * 1024
+_DERIVE_S = 600.0
+"""The registry reads and writes all bytes before it answers: 1 GiB takes minutes where its store is slow."""
+
+_CONTENT_TYPES = {
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/jsonl",
+}
+_UNKNOWN_TYPE = "application/octet-stream"
+"""The registry looks at the dataset's name and its first line then."""
 
 
 class Datasets:
-    """``client.datasets``."""
+    """``client.datasets``. A ref is ``dat_...``, ``name@number``, or ``name`` for the latest."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def upload(self, name: str, path: Path) -> Dataset:
-        """Uploads a UTF-8 text file as the next version of ``name``; the same bytes again return the version there is."""
+    def upload(self, name: str, path: Path, *, kind: DatasetKind | None = None, progress: Progress = lambda _num_bytes: None) -> Dataset:
+        """Uploads a file as the next version of ``name``; the same bytes again return the version there is.
+
+        Without a ``kind``, .txt and .md are text, .jsonl and .ndjson rows, and of other files the first line tells.
+        ``progress`` is told the bytes that were sent, and takes them back where the upload has to begin again.
+        """
+        sent_bytes = 0
 
         def body() -> Iterator[bytes]:
+            nonlocal sent_bytes
+            progress(-sent_bytes)
+            sent_bytes = 0
             with path.open("rb") as stream:
                 while piece := stream.read(_READ_BYTES):
                     yield piece
+                    sent_bytes += len(piece)
+                    progress(len(piece))
 
-        size_bytes = path.stat().st_size
-        target = f"{_PATH}/{path_part(name)}"
-        return self._transport.put_stream(Dataset, target, body, content_type="text/plain; charset=utf-8", size_bytes=size_bytes)
+        return self._transport.put_stream(
+            Dataset,
+            f"{_PATH}/{path_part(name)}" + ("" if kind is None else f"?kind={kind}"),
+            body,
+            content_type=_CONTENT_TYPES.get(path.suffix.lower(), _UNKNOWN_TYPE),
+            size_bytes=path.stat().st_size,
+        )
+
+    def derive(self, name: str, recipe: DatasetRecipe) -> Dataset:
+        """Makes the next version of ``name`` from other datasets; what the same recipe made before is returned as it is."""
+        return self._transport.post_again(Dataset, f"{_PATH}/{path_part(name)}/derive", recipe, idle_s=_DERIVE_S)
 
     def get(self, ref: str) -> Dataset:
-        """Returns a dataset by ``dat_...``, ``name@number``, or ``name`` for the latest."""
+        """Returns a dataset with its statistics."""
         return self._transport.get(Dataset, f"{_PATH}/{path_part(ref)}")
 
     def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
         """Returns one page of datasets, newest first."""
         return self._transport.get(Page[Dataset], _PATH, {"after": after, "limit": limit})
+
+    def preview(self, ref: str, *, limit: int = 10) -> DatasetPreview:
+        """Returns the first lines of a text, or the first rows: 100 at most."""
+        return self._transport.get(DatasetPreview, f"{_PATH}/{path_part(ref)}/preview", {"limit": limit})
+
+    def download(self, ref: str, target: Path, *, progress: Progress = lambda _num_bytes: None) -> Path:
+        """Writes a dataset's file to ``target`` and returns it, its bytes checked against the digest.
+
+        Raises ExportRefused if other bytes are there already.
+        """
+        dataset = self.get(ref)
+        file = ManifestFile(path=DATASET_FILES[dataset.kind], size_bytes=dataset.size_bytes, sha256=dataset.sha256)
+        return fetch_file(self._transport, f"{_PATH}/{path_part(dataset.id)}/content", file, target, progress)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from quantry.transport import Transport
-from quantry_core.methods import MethodInfo
+from quantry_core.method_views import MethodView
 from quantry_core.pages import Page
 
 
@@ -13,6 +15,10 @@ class Methods:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self) -> list[MethodInfo]:
-        """Returns every method with its schemes and group sizes; the server has all on one page."""
-        return self._transport.get(Page[MethodInfo], "/api/v1/methods").data
+    def list(self) -> list[MethodView]:
+        """Returns every method with its schemes and options; the server has all on one page."""
+        return self._transport.get(Page[MethodView], "/api/v1/methods").data
+
+    def get(self, method: str) -> MethodView:
+        """Returns one method; raises ApiError naming the ones there are."""
+        return self._transport.get(MethodView, f"/api/v1/methods/{quote(method, safe='')}")

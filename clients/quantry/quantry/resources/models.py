@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from pydantic import BaseModel
+
 from quantry.transport import Transport, path_part
+from quantry_core.aliases import Alias
 from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.vault_usage import VaultUsage
 from quantry_core.versions import Model
 
 _PATH = "/api/v1/models"
+
+
+class _AliasMove(BaseModel):
+    version_id: str
 
 
 class Models:
@@ -22,3 +32,19 @@ class Models:
     def get(self, name: str) -> Model:
         """Returns a model."""
         return self._transport.get(Model, f"{_PATH}/{path_part(name)}")
+
+    def alias(self, name: str, alias: str, *, at: datetime | None = None) -> Alias:
+        """Returns where an alias points, or where it pointed ``at`` a moment (with its time zone) and since when."""
+        params = {"at": None if at is None else at.isoformat()}
+        return self._transport.get(Alias, f"{_PATH}/{path_part(name)}/aliases/{path_part(alias)}", params)
+
+    def move_alias(self, name: str, alias: str, version_id: str) -> Alias:
+        """Points an alias at a ready version of the model (``ver_...``), and makes the alias if there is none.
+
+        Raises ApiError where the version is not ready, deleted, or of another model.
+        """
+        return self._transport.put(Alias, f"{_PATH}/{path_part(name)}/aliases/{path_part(alias)}", _AliasMove(version_id=version_id))
+
+    def usage(self) -> VaultUsage:
+        """Returns what the versions of every model take in the vault, and what sharing saves."""
+        return self._transport.get(VaultUsage, "/api/v1/vault/usage")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TypedDict, Unpack
 
-from quantry.download import Progress, download_file
+from quantry.download import Progress, download_file, make_directory, write_card
 from quantry.transport import Transport, path_part
+from quantry_core.checkpoints import CARD_PATH
+from quantry_core.comparisons import Comparison
+from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.versions import Lineage, ManifestFile, Version, VersionDetail
+from quantry_core.version_notes import ListedVersion, VersionNotes, VersionNotesChange
+from quantry_core.versions import Lineage, ManifestFile, VersionDetail, VersionKind, VersionState
 
 _PATH = "/api/v1/versions"
 
@@ -19,9 +25,13 @@ class Versions:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, model: str | None = None, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Version]:
-        """Returns one page of versions, newest first; of one model where it is named."""
-        return self._transport.get(Page[Version], _PATH, {"model": model, "after": after, "limit": limit})
+    def list(
+        self, model: str | None = None, *, after: str | None = None, limit: int = DEFAULT_LIMIT, **wanted: Unpack[VersionFilter]
+    ) -> Page[ListedVersion]:
+        """Returns one page of versions that fit, newest first; its filters are VersionFilter."""
+        params: dict[str, object] = {"model": model, "after": after, "limit": limit, **wanted}
+        moments = {name: value.isoformat() for name, value in params.items() if isinstance(value, datetime)}
+        return self._transport.get(Page[ListedVersion], _PATH, params | moments)
 
     def get(self, ref: str) -> VersionDetail:
         """Returns a version with its files, lineage edges and evidence."""
@@ -35,16 +45,65 @@ class Versions:
         """Returns every ancestor and descendant of a version."""
         return self._transport.get(Lineage, f"{_PATH}/{path_part(self.get(ref).id)}/lineage")
 
-    def export(self, ref: str, directory: Path, *, progress: Progress = lambda _num_bytes: None) -> Sequence[Path]:
-        """Writes a version's files below ``directory`` and returns their paths; each is checked against its digest.
+    def lineage_picture(self, ref: str) -> str:
+        """Returns the lineage as an SVG document."""
+        return self._text(ref, "lineage.svg")
 
-        Files that are there already are kept, so that an export that broke off can be run again. Raises ExportRefused
-        where a file of the same name holds other bytes.
+    def lineage_mermaid(self, ref: str) -> str:
+        """Returns the lineage as Mermaid text."""
+        return self._text(ref, "lineage.mmd")
+
+    def card(self, ref: str) -> str:
+        """Returns the model card: Markdown with YAML front matter."""
+        return self._text(ref, "card")
+
+    def notes(self, ref: str) -> VersionNotes:
+        """Returns tags and notes of a version."""
+        return self._transport.get(VersionNotes, f"{_PATH}/{path_part(ref)}/notes")
+
+    def annotate(self, ref: str, change: VersionNotesChange) -> VersionNotes:
+        """Returns tags and notes of a version after the change; what it leaves out stays."""
+        return self._transport.patch(VersionNotes, f"{_PATH}/{path_part(ref)}/notes", change)
+
+    def compare(self, left: str, right: str) -> Comparison:
+        """Returns what tells two versions apart."""
+        return self._transport.get(Comparison, f"{_PATH}/compare", {"left": left, "right": right})
+
+    def export(self, ref: str, directory: Path, *, progress: Progress = lambda _num_bytes: None) -> Sequence[Path]:
+        """Writes a version below ``directory`` as a folder of the Hugging Face form and returns the paths of its files.
+
+        Each file is checked against its digest and appears whole or not at all; what an export that broke off has fetched is
+        kept, so that running it again goes on. A model card (README.md) is written with them, unless the version has its own.
+        Everybody may read what is written. Raises ExportRefused where a file of the same name holds other bytes.
         """
         version = self.get(ref)
-        directory.mkdir(parents=True, exist_ok=True)
-        return [download_file(self._transport, version.id, file, directory, progress) for file in version.files]
+        make_directory(directory)
+        paths = [download_file(self._transport, version.id, file, directory, progress) for file in version.files]
+        if CARD_PATH not in {file.path for file in version.files}:
+            paths.append(write_card(directory / CARD_PATH, self.card(version.id)))
+        return paths
 
     def delete(self, ref: str) -> None:
         """Deletes a version; refused (409) for masters, for versions others were made from, and for deployed ones."""
         self._transport.delete(f"{_PATH}/{path_part(self.get(ref).id)}")
+
+    def _text(self, ref: str, what: str) -> str:
+        return self._transport.send("GET", f"{_PATH}/{path_part(ref)}/{what}").text
+
+
+class VersionFilter(TypedDict, total=False):
+    """What versions may be looked for by; all that is given must hold."""
+
+    kind: VersionKind | None
+    state: VersionState | None
+    scheme: str | None
+    format: Format | None
+    license: str | None
+    tags: str | None
+    """A selector such as ``stage=test,owner!=ann,golden``."""
+    text: str | None
+    """Part of the model's name or of the notes."""
+    created_after: datetime | None
+    created_before: datetime | None
+    min_size_bytes: int | None
+    max_size_bytes: int | None

@@ -11,13 +11,19 @@ from math import prod
 from typing import Any, NamedTuple
 
 from quantry_core.checkpoints import CheckpointInfo
+from quantry_core.families import family_of
 from quantry_core.linears import Shape, is_embedding, linear_modules
 from quantry_core.safetensors import DTYPE_BITS
 
 DEFAULT_BITS = 4
 WORD_BITS = 32
-PACKED_SUFFIX, SCALE_SUFFIX, SHAPE_SUFFIX = ".weight_packed", ".weight_scale", ".weight_shape"
-"""Parts of a Linear as compressed-tensors stores it in the format pack-quantized."""
+PACKED_SUFFIX, GPTQ_SUFFIX = ".weight_packed", ".qweight"
+"""A packed Linear's weight, in compressed-tensors and in the gptq layout."""
+SIDE_PARTS = re.compile(
+    r"\.(?:weight_(?:scale|shape|zero_point|global_scale)|input_(?:global_)?scale|[kv]_scale|scales|qzeros|g_idx|SCB|weight_format"
+    r"|weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*))$"
+)
+"""What is stored with quantized weights and is none: scales, zero points, shapes."""
 
 _LAYER = re.compile(r"(.*?\.\d+)\.")
 
@@ -49,17 +55,16 @@ class CheckpointFacts:
     config: Mapping[str, Any]
     """config.json, or its text_config where it has one."""
     bits: int = DEFAULT_BITS
-    """Of one weight of a packed module."""
+    """Of one weight of a packed module, where ``packed`` does not say."""
+    packed: Mapping[str, Shape] | None = None
+    """Packed modules with the shape they have when unpacked, where that is known; None: told by ``bits``."""
 
     @cached_property
     def linears(self) -> dict[str, Shape]:
         """The Linear modules by name, packed ones included, with the shape that they have when unpacked."""
-        packed = {
-            name.removesuffix(PACKED_SUFFIX): (tensor.shape[0], tensor.shape[1] * WORD_BITS // self.bits)
-            for name, tensor in self.tensors.items()
-            if name.endswith(PACKED_SUFFIX) and len(tensor.shape) == 2
-        }
-        return linear_modules(self.tensors) | packed
+        plain = {name: tensor for name, tensor in self.tensors.items() if SIDE_PARTS.search(name) is None}
+        packed = self._packed_by_bits() if self.packed is None else dict(self.packed)
+        return linear_modules(plain, family_of(self.config).transposed) | packed
 
     @cached_property
     def layers(self) -> dict[str, dict[str, Shape]]:
@@ -74,8 +79,13 @@ class CheckpointFacts:
     @cached_property
     def num_parameters(self) -> int:
         """Numbers that the model computes with once it is loaded: packed weights count one each, scales not at all."""
-        plain = sum(tensor.num_elements for name, tensor in self.tensors.items() if not _is_packed_part(name))
-        return plain + sum(prod(shape) for name, shape in self.linears.items() if name + PACKED_SUFFIX in self.tensors)
+        linears = self.linears
+        counted = sum(prod(shape) for shape in linears.values())
+        for name, tensor in self.tensors.items():
+            module = name.rpartition(".")[0]
+            if module not in linears or name == f"{module}.bias":
+                counted += 0 if SIDE_PARTS.search(name) else tensor.num_elements
+        return counted
 
     @cached_property
     def num_linear_weights(self) -> int:
@@ -103,6 +113,18 @@ class CheckpointFacts:
         largest = max(tables, key=prod, default=(0, 0))
         return (largest[0], largest[1])
 
+    def _packed_by_bits(self) -> dict[str, Shape]:
+        modules: dict[str, Shape] = {}
+        for name, tensor in self.tensors.items():
+            if len(tensor.shape) != 2:
+                continue
+            if name.endswith(PACKED_SUFFIX):
+                per_element = 2 if tensor.dtype == "U8" else WORD_BITS / self.bits
+                modules[name.removesuffix(PACKED_SUFFIX)] = (tensor.shape[0], round(tensor.shape[1] * per_element))
+            elif name.endswith(GPTQ_SUFFIX):
+                modules[name.removesuffix(GPTQ_SUFFIX)] = (tensor.shape[1], round(tensor.shape[0] * WORD_BITS / self.bits))
+        return modules
+
     def _number(self, *names: str) -> int | None:
         for name in names:
             value = self.config.get(name)
@@ -123,13 +145,12 @@ def facts_of(info: CheckpointInfo) -> CheckpointFacts:
     )
 
 
-def _is_packed_part(name: str) -> bool:
-    return name.endswith((PACKED_SUFFIX, SCALE_SUFFIX, SHAPE_SUFFIX))
-
-
 def _stated_bits(config: Mapping[str, Any]) -> int:
     """Returns the bits that quantization_config names first; config.json of an import may hold anything."""
     quantization = config.get("quantization_config")
+    stated = quantization.get("bits") if isinstance(quantization, dict) else None
+    if isinstance(stated, int) and not isinstance(stated, bool) and 1 <= stated <= WORD_BITS:
+        return stated
     groups = quantization.get("config_groups") if isinstance(quantization, dict) else None
     for group in groups.values() if isinstance(groups, dict) else ():
         weights = group.get("weights") if isinstance(group, dict) else None

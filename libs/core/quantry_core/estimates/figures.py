@@ -11,8 +11,18 @@ from typing import NamedTuple, assert_never
 from quantry_core.estimates import memory, minutes
 from quantry_core.estimates.facts import CheckpointFacts
 from quantry_core.estimates.sizes import quantized_facts
-from quantry_core.jobs import DeploySpec, EstimateFigures, EvaluateSpec, ImportSpec, JobResult, JobSpec, QuantizeSpec, Resource
-from quantry_core.sources import HUB_PREFIX
+from quantry_core.jobs import (
+    DeploySpec,
+    EstimateFigures,
+    EvaluateSpec,
+    ImportSpec,
+    JobResult,
+    JobSpec,
+    QuantizeSpec,
+    RecalibrateSpec,
+    Resource,
+)
+from quantry_core.sources import source_kind
 
 MIN_EARLIER_JOBS = 3
 MAX_EARLIER_JOBS = 20
@@ -45,9 +55,11 @@ def estimate_key(spec: JobSpec, resource: Resource) -> str:
     """Returns what jobs are compared by: type, method and resource. Jobs of one key are alike in what they spend time and memory on."""
     match spec:
         case ImportSpec():
-            method = "hub" if spec.source.startswith(HUB_PREFIX) else "folder"
+            method = source_kind(spec.source)
         case QuantizeSpec():
             method = spec.method
+        case RecalibrateSpec():
+            method = "again" if spec.recipe is None else spec.recipe.method
         case EvaluateSpec():
             method = "alone" if spec.against is None else "pair"
         case DeploySpec():
@@ -81,9 +93,7 @@ def estimate_figures(spec: JobSpec, given: Given, resource: Resource) -> Estimat
                 peak_vram_bytes=memory.quantize_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.quantize_minutes(main, result, spec, resource),
             )
-        case EvaluateSpec():
-            if spec.against is not None and given.reference is None:
-                return EstimateFigures()
+        case EvaluateSpec() if spec.against is None or given.reference is not None:
             return EstimateFigures(
                 peak_ram_bytes=memory.evaluate_ram_bytes(main, given.reference, spec),
                 minutes=minutes.evaluate_minutes(main, given.reference, spec, given.text_bytes, Resource.CPU),
@@ -94,6 +104,9 @@ def estimate_figures(spec: JobSpec, given: Given, resource: Resource) -> Estimat
                 peak_vram_bytes=memory.deploy_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.deploy_minutes(main),
             )
+        case EvaluateSpec() | RecalibrateSpec():
+            # Without its reference, or its recipe, nothing can be told.
+            return EstimateFigures()
         case _:
             assert_never(spec)
 

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from quantry_core.estimates.facts import CheckpointFacts
-from quantry_core.jobs import EvaluateSpec, JobType, QuantizeSpec, Resource
+from quantry_core.jobs import EvaluateSpec, JobType, QuantizeSpec, Resource, chosen
 from quantry_core.linears import is_named
+from quantry_core.methods import CostClass, Method
 
 START_S: dict[JobType, float] = {
     JobType.IMPORT: 1.0,
     JobType.QUANTIZE: 11.0,
     JobType.EVALUATE: 7.0,
+    JobType.RECALIBRATE: 15.0,
     JobType.DEPLOY: 25.0,
 }
 """Until the work begins: the child's interpreter and what it imports, or an engine up to its first token."""
@@ -23,6 +25,13 @@ CHECK_BYTES_PER_S = 400e6
 """Reading weights once, to look for numbers that are not finite, or to compare rows with the master's."""
 BYTES_PER_TOKEN = 4.0
 """Of English text, with the tokenizers that are common today."""
+
+
+DATA_FREE_OPERATIONS = 16
+"""Looks at each weight: scale, round, clamp, pack, and reading it all again in the gate."""
+TUNED_STEPS = {"light": 50, "default": 200, "best": 1000}
+TUNED_BATCH = 8
+"""Samples of one step of AutoRound."""
 
 
 class Rates(NamedTuple):
@@ -46,26 +55,49 @@ def import_minutes(source: CheckpointFacts) -> float:
 
 
 def quantize_minutes(base: CheckpointFacts, result: CheckpointFacts, spec: QuantizeSpec, resource: Resource) -> float:
-    """Returns the minutes of a quantize job.
+    """Returns the minutes of a quantize job: making the version, and the gate that compares it with its master."""
+    start_s = START_S[JobType.QUANTIZE]
+    work_s = _method_s(base, spec, RATES[resource]) + _quality_s(base, spec)
+    transferred, checked = _bytes(base) + _bytes(result), 2 * base.weights_bytes + result.weights_bytes
+    return _minutes(start_s + work_s, transferred=transferred, checked=checked)
 
-    Each calibration token goes twice through every layer, 2 FLOP a weight, and once into a Hessian of each Linear, 2 in^2.
-    Solving a module: two Cholesky factorisations and an inverse, 4/3 in^3 together, and its columns' errors carried to the
-    rest, out x in^2; a step for each column besides (arXiv:2210.17323, algorithm 1).
+
+def _method_s(base: CheckpointFacts, spec: QuantizeSpec, rates: Rates) -> float:
+    """The seconds of a method's arithmetic.
+
+    A data-free method looks at each weight some dozen times. Otherwise each calibration token goes twice through every layer,
+    2 FLOP a weight, and once into a Hessian of each Linear, 2 in^2. Solving a module: two Cholesky factorisations and an
+    inverse, 4/3 in^3 together, and its columns' errors carried to the rest, out x in^2; a step for each column besides
+    (arXiv:2210.17323, algorithm 1). A method that trains goes forward and back, 6 FLOP a weight, for each step of 8 samples.
     """
-    rates = RATES[resource]
+    if spec.calibration is None:
+        return 2 * DATA_FREE_OPERATIONS * base.num_linear_weights / rates.flops_per_s
+    choice = chosen(spec)
     num_tokens = spec.calibration.num_samples * spec.calibration.length_tokens
+    if choice.info.cost is CostClass.TUNED:
+        num_steps = TUNED_STEPS.get(str(choice.options.get("preset")), TUNED_STEPS["default"])
+        return 6.0 * num_steps * TUNED_BATCH * spec.calibration.length_tokens * base.num_linear_weights / rates.flops_per_s
+    if choice.info.method is Method.AWQ:
+        # Every strength that is tried is one more pass through what it scales.
+        num_tries = float(choice.options.get("num_grid", 20))
+        return (4.0 + 2.0 * num_tries) * num_tokens * base.num_linear_weights / rates.flops_per_s
     flops = 4.0 * num_tokens * base.num_linear_weights
     num_columns = 0
     for layer in base.layers.values():
         for name, (num_rows, width) in layer.items():
-            if is_named(name, spec.ignore):
+            if is_named(name, spec.kept_patterns):
                 continue
             flops += 2.0 * num_tokens * width**2 + 4 / 3 * width**3 + float(num_rows) * width**2
             num_columns += width
-    work_s = flops / rates.flops_per_s + num_columns * rates.column_s
-    start_s = START_S[JobType.QUANTIZE]
-    transferred, checked = _bytes(base) + _bytes(result), 2 * base.weights_bytes + result.weights_bytes
-    return _minutes(start_s + work_s, transferred=transferred, checked=checked)
+    return flops / rates.flops_per_s + num_columns * rates.column_s
+
+
+def _quality_s(base: CheckpointFacts, spec: QuantizeSpec) -> float:
+    """The seconds of scoring the quality corpora with both models, on the CPU whatever the resource."""
+    if spec.quality is None:
+        return 0.0
+    num_tokens = len(spec.quality_corpora) * spec.quality.max_windows * spec.quality.window_tokens
+    return 4.0 * num_tokens * (base.num_linear_weights + base.vocabulary * base.hidden_size) / RATES[Resource.CPU].flops_per_s
 
 
 def evaluate_minutes(

@@ -12,6 +12,7 @@ class JobType(StrEnum):
     IMPORT = "import"
     QUANTIZE = "quantize"
     EVALUATE = "evaluate"
+    RECALIBRATE = "recalibrate"
     DEPLOY = "deploy"
 
 

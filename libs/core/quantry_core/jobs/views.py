@@ -69,6 +69,11 @@ class InputRole(StrEnum):
     REFERENCE = "reference"
     CALIBRATION = "calibration"
     CORPUS = "corpus"
+    """Text that an evaluation measures on, or the quality gate of a quantize job."""
+    COMPARISON = "comparison"
+    """Text that a recalibrated version is compared with the serving one on."""
+    SOURCE = "source"
+    """Files that an import takes in, fetched before: those of an upload or a bucket. Never an input of the job's own."""
 
 
 class JobInput(BaseModel):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import DateTime, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,6 +36,21 @@ class AliasRepository:
             raise NotFound(f"model {model!r} has no alias {alias!r}; {choices(names, of='aliases')}")
         return _alias(row, found.name)
 
+    async def at(self, project_id: str, model: str, alias: str, moment: datetime) -> Alias:
+        """Returns where an alias pointed at a moment, and since when; the version may have been deleted since then.
+
+        Raises InvalidName, UnknownModel, or NotFound if it pointed nowhere then.
+        """
+        found = await self._models.get(project_id, model)
+        moves = select(AliasChangeRow).where(AliasChangeRow.model_id == found.id, AliasChangeRow.alias == require_name(alias))
+        newest = moves.where(AliasChangeRow.created_at <= moment).order_by(AliasChangeRow.id.desc()).limit(1)
+        row = (await self._session.scalars(newest)).one_or_none()
+        if row is not None:
+            return Alias(model_name=found.name, alias=row.alias, version_id=row.version_id, updated_at=row.created_at)
+        first = (await self._session.scalars(moves.order_by(AliasChangeRow.id).limit(1))).one_or_none()
+        since = "it was never set" if first is None else f"it was first set at {first.created_at.isoformat()}"
+        raise NotFound(f"model {model!r} had no alias {alias!r} at {moment.isoformat()}; {since}")
+
     async def list(self, project_id: str, model: str) -> builtins.list[Alias]:
         """Returns a model's aliases by name; raises UnknownModel."""
         found = await self._models.get(project_id, model)
@@ -56,16 +72,18 @@ class AliasRepository:
         if row is not None and row.version_id == version_id:
             return _alias(row, found.name)
         previous = row.version_id if row is not None else None
-        values = {"model_id": found.id, "alias": alias, "project_id": project_id, "version_id": version_id}
+        # The time now, not that of the transaction's beginning: another may have begun later and moved the alias before.
+        moved_at = (await self._session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True))))).scalar_one()
+        values = {"model_id": found.id, "alias": alias, "project_id": project_id, "version_id": version_id, "updated_at": moved_at}
         await self._session.execute(
             insert(AliasRow)
             .values(values)
             .on_conflict_do_update(
-                index_elements=[AliasRow.model_id, AliasRow.alias], set_={"version_id": version_id, "updated_at": func.now()}
+                index_elements=[AliasRow.model_id, AliasRow.alias], set_={"version_id": version_id, "updated_at": moved_at}
             )
         )
         change = {"alias": alias, "version_id": version_id, "previous_version_id": previous}
-        self._session.add(AliasChangeRow(project_id=project_id, model_id=found.id, key_id=who.key_id, **change))
+        self._session.add(AliasChangeRow(project_id=project_id, model_id=found.id, key_id=who.key_id, created_at=moved_at, **change))
         await self._audit.record(who, "alias.move", "model", found.id, change)
         return await self.get(project_id, model, alias)
 

@@ -1,16 +1,42 @@
-"""What the vault holds."""
+"""What the vault holds, who refers to it, and when it was last looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import SealRefused
 from quantry_core.versions import ManifestFile
-from quantry_store.tables import BlobRow
+from quantry_store.tables import BlobRow, DatasetRow, JobArtifactRow, UploadFileRow, VersionFileRow
+
+_REFERENCES = (VersionFileRow.sha256, DatasetRow.sha256, UploadFileRow.sha256, JobArtifactRow.sha256)
+"""Every column that keeps a blob from being collected. Each has a foreign key too: a row that is forgotten here is refused there."""
+
+
+class Blob(NamedTuple):
+    """Bytes of the vault."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Holders(NamedTuple):
+    """What refers to a blob."""
+
+    versions: list[tuple[str, str]]
+    """Project and version."""
+
+    datasets: list[str]
+    """As ``name@number``."""
+
+    artifacts: list[str]
+    """As ``job_.../path``."""
 
 
 class BlobRepository:
@@ -18,12 +44,13 @@ class BlobRepository:
         self._session = session
 
     async def add(self, sizes: dict[str, int]) -> None:
-        """Notes blobs (size in bytes by SHA-256) as sealed; those that are there already stay as they are."""
+        """Notes blobs (size in bytes by SHA-256) as sealed just now, those that were there before too: their age begins anew."""
         if not sizes:
             return
         # Sorted, so that two seals of the same files never wait for each other crosswise.
         rows = [{"sha256": sha256, "size_bytes": sizes[sha256]} for sha256 in sorted(sizes)]
-        await self._session.execute(insert(BlobRow).values(rows).on_conflict_do_nothing(index_elements=[BlobRow.sha256]))
+        statement = insert(BlobRow).values(rows)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=[BlobRow.sha256], set_={"sealed_at": func.now()}))
 
     async def check_sealed(self, files: Iterable[ManifestFile]) -> None:
         """Raises SealRefused naming the first file whose bytes are not in the vault, or are there with another size."""
@@ -36,3 +63,70 @@ class BlobRepository:
                 raise SealRefused(f"{file.path} ({file.sha256}) is not in the vault; seal the files first")
             if sizes[file.sha256] != file.size_bytes:
                 raise SealRefused(f"{file.path} has {sizes[file.sha256]} bytes in the vault, {file.size_bytes} were declared")
+
+    async def known(self, digests: Collection[str]) -> set[str]:
+        """Returns which of these digests are noted."""
+        return set(await self._session.scalars(select(BlobRow.sha256).where(BlobRow.sha256.in_(digests))))
+
+    async def after(self, sha256: str, *, limit: int, unverified_s: float | None = None) -> list[Blob]:
+        """Returns the next blobs by digest after ``sha256``; only those not verified for ``unverified_s`` seconds, where given."""
+        statement = select(BlobRow.sha256, BlobRow.size_bytes).where(BlobRow.sha256 > sha256)
+        if unverified_s is not None:
+            longest_ago = func.now() - timedelta(seconds=unverified_s)
+            statement = statement.where(func.coalesce(BlobRow.verified_at < longest_ago, True))
+        rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
+        return [Blob(*row) for row in rows]
+
+    async def note_verified(self, digests: Collection[str]) -> None:
+        """Notes that the bytes of these blobs were hashed just now and were right."""
+        statement = update(BlobRow).where(BlobRow.sha256.in_(sorted(digests))).values(verified_at=func.now())
+        await self._session.execute(statement.execution_options(synchronize_session=False))
+
+    async def holders(self, sha256: str) -> Holders:
+        """Returns what refers to a blob, in every project."""
+        versions = select(VersionFileRow.project_id, VersionFileRow.version_id).where(VersionFileRow.sha256 == sha256).distinct()
+        datasets = select(DatasetRow.name, DatasetRow.number).where(DatasetRow.sha256 == sha256)
+        artifacts = select(JobArtifactRow.job_id, JobArtifactRow.path).where(JobArtifactRow.sha256 == sha256)
+        run = self._session.execute
+        return Holders(
+            versions=sorted((project_id, version_id) for project_id, version_id in await run(versions)),
+            datasets=sorted(f"{name}@{number}" for name, number in await run(datasets)),
+            artifacts=sorted(f"{job_id}/{path}" for job_id, path in await run(artifacts)),
+        )
+
+    async def unreferenced(self, age_s: float, *, after: str, limit: int) -> list[Blob]:
+        """Returns the next blobs by digest after ``after`` that nothing refers to and that were sealed ``age_s`` seconds ago."""
+        statement = select(BlobRow.sha256, BlobRow.size_bytes).where(BlobRow.sha256 > after, *_is_garbage(age_s))
+        rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
+        return [Blob(*row) for row in rows]
+
+    async def forget(self, digests: Sequence[str], age_s: float) -> list[Blob]:
+        """Deletes the rows of those of these blobs that are garbage still, and returns them. What is locked is left for later.
+
+        Two statements on purpose: once a row is locked nobody can add a reference to it, and the second statement sees every
+        reference that was committed before.
+        """
+        held = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256).with_for_update(skip_locked=True)
+        locked = (await self._session.scalars(held)).all()
+        if not locked:
+            return []
+        gone = delete_from(BlobRow).where(BlobRow.sha256.in_(locked), *_is_garbage(age_s)).returning(BlobRow.sha256, BlobRow.size_bytes)
+        return [Blob(*row) for row in await self._session.execute(gone.execution_options(synchronize_session=False))]
+
+    async def reserve(self, blob: Blob) -> bool:
+        """Takes a digest that no row has, and tells whether it could: whoever wants to note it waits until this transaction ends.
+
+        Nobody is to see the row: the same transaction ends with ``unreserve``, or not at all.
+        """
+        statement = insert(BlobRow).values(sha256=blob.sha256, size_bytes=blob.size_bytes).on_conflict_do_nothing()
+        return (await self._session.scalars(statement.returning(BlobRow.sha256))).one_or_none() is not None
+
+    async def unreserve(self, blob: Blob) -> None:
+        """Takes back what ``reserve`` did in this transaction."""
+        gone = delete_from(BlobRow).where(BlobRow.sha256 == blob.sha256)
+        await self._session.execute(gone.execution_options(synchronize_session=False))
+
+
+def _is_garbage(age_s: float) -> list[ColumnElement[bool]]:
+    unused = [~exists().where(column == BlobRow.sha256) for column in _REFERENCES]
+    return [BlobRow.sealed_at < func.now() - timedelta(seconds=age_s), *unused]

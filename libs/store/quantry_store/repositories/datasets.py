@@ -1,16 +1,18 @@
-"""Datasets: versioned, digested texts."""
+"""Datasets: versioned, digested texts and rows."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import UnknownDataset
+from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
+from quantry_core.errors import Conflict, UnknownDataset
 from quantry_core.ids import IdPrefix, is_id, new_id
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.versions import Dataset
 from quantry_store.references import choices, parse_ref, require_name
 from quantry_store.repositories.blobs import BlobRepository
 from quantry_store.repositories.paging import load_page
@@ -25,6 +27,19 @@ class Stored(Protocol):
 
     @property
     def size_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class DatasetDraft:
+    """What is known of bytes that become a dataset."""
+
+    kind: DatasetKind
+    origin: DatasetOrigin
+    statistics: DatasetStatistics
+    derivation: dict[str, Any] | None = None
+
+
+PLAIN_TEXT = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.UPLOADED, DatasetStatistics())
 
 
 class DatasetRepository:
@@ -71,10 +86,11 @@ class DatasetRepository:
         statement = select(DatasetRow).where(DatasetRow.project_id == project_id)
         return await load_page(self._session, statement, DatasetRow.id, lambda row: _dataset(row[0]), after=after, limit=limit)
 
-    async def add(self, project_id: str, name: str, stored: Stored) -> tuple[Dataset, bool]:
+    async def add(self, project_id: str, name: str, stored: Stored, draft: DatasetDraft = PLAIN_TEXT) -> tuple[Dataset, bool]:
         """Returns the dataset with these bytes under this name, and whether it is new: then it has the next number.
 
-        The bytes must be in the vault already. Raises InvalidName.
+        The bytes must be in the vault already; ``draft`` says what they are. Raises InvalidName, or Conflict where the name has
+        these bytes as another kind.
         """
         require_name(name)
         # The project's row serialises the numbering of its datasets; key_share leaves foreign keys to it free.
@@ -82,6 +98,8 @@ class DatasetRepository:
         same_name = (DatasetRow.project_id == project_id, DatasetRow.name == name)
         same = (await self._session.scalars(select(DatasetRow).where(*same_name, DatasetRow.sha256 == stored.sha256))).one_or_none()
         if same is not None:
+            if same.kind is not draft.kind:
+                raise Conflict(f"{name}@{same.number} has these very bytes as kind {same.kind}, not {draft.kind}; choose another name")
             return _dataset(same), False
         await self._blobs.add({stored.sha256: stored.size_bytes})
         highest = (await self._session.scalars(select(func.max(DatasetRow.number)).where(*same_name))).one()
@@ -92,10 +110,20 @@ class DatasetRepository:
             number=(highest or 0) + 1,
             sha256=stored.sha256,
             size_bytes=stored.size_bytes,
+            kind=draft.kind,
+            origin=draft.origin,
+            num_rows=draft.statistics.num_rows,
+            statistics=draft.statistics.model_dump(mode="json"),
+            derivation=draft.derivation,
         )
         self._session.add(row)
         await self._session.flush()
         return _dataset(row), True
+
+    async def projects_without(self, name: str, sha256: str) -> Sequence[str]:
+        """Returns the ids of the projects that have no dataset of that name with these bytes."""
+        has_it = exists().where(DatasetRow.project_id == ProjectRow.id, DatasetRow.name == name, DatasetRow.sha256 == sha256)
+        return (await self._session.scalars(select(ProjectRow.id).where(~has_it).order_by(ProjectRow.id))).all()
 
 
 def _dataset(row: DatasetRow) -> Dataset:
@@ -106,5 +134,9 @@ def _dataset(row: DatasetRow) -> Dataset:
         number=row.number,
         sha256=row.sha256,
         size_bytes=row.size_bytes,
+        kind=row.kind,
+        origin=row.origin,
+        statistics=DatasetStatistics.model_validate(row.statistics),
+        derivation=row.derivation,
         created_at=row.created_at,
     )

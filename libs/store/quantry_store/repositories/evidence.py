@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import Job
-from quantry_core.versions import Evidence, EvidenceDraft
+from quantry_core.versions import Evidence, EvidenceDraft, Version
 from quantry_store.tables import EvidenceRow
 
 
@@ -43,6 +43,22 @@ class EvidenceRepository:
             )
             for position, draft in enumerate(drafts)
         )
+        await self._session.flush()
+
+    async def note(self, version: Version, draft: EvidenceDraft) -> None:
+        """Notes what the platform itself found out about a version; it goes under the job that made it."""
+        row = EvidenceRow(
+            id=new_id(IdPrefix.EVIDENCE),
+            project_id=version.project_id,
+            version_id=version.id,
+            job_id=version.job_id,
+            position=0,
+            kind=draft.kind,
+            name=draft.name,
+            verdict=draft.verdict,
+            metrics=draft.metrics,
+        )
+        self._session.add(row)
         await self._session.flush()
 
 

@@ -163,6 +163,10 @@ class JobRepository:
         self._count(row, {})
         return to_job(row)
 
+    async def created_by(self, job_id: str) -> str | None:
+        """Returns the id of the key that submitted a job; None if there is no such job."""
+        return (await self._session.scalars(select(JobRow.created_by_key_id).where(JobRow.id == job_id))).one_or_none()
+
     async def lock(self, project_id: str, job_id: str) -> Job:
         """Returns a job with its row locked until the transaction ends; raises UnknownJob, UnreadableJob. The first lock of a
         transaction."""

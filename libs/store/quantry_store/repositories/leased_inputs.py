@@ -8,15 +8,14 @@ from typing import Any
 from sqlalchemy import ARRAY, Select, Text, any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.errors import UnknownDataset, UnknownVersion
 from quantry_core.execution import LeasedInput
-from quantry_core.jobs import Job, JobInput
+from quantry_core.jobs import ImportSpec, InputRole, Job, JobInput
 from quantry_core.methods import Format
+from quantry_core.sources import UploadSource, parse_source
 from quantry_core.versions import ManifestFile, VersionKind
-from quantry_store.tables import DatasetRow, ModelRow, VersionFileRow, VersionRow
-
-DATASET_FILE = "text.txt"
-"""A dataset is one file of this name."""
+from quantry_store.tables import DatasetRow, ModelRow, UploadFileRow, VersionFileRow, VersionRow
 
 Found = dict[str, dict[str, Any]]
 """The fields of a LeasedInput but for its role, by id."""
@@ -27,7 +26,12 @@ class LeasedInputRepository:
         self._session = session
 
     async def of(self, job: Job) -> list[LeasedInput]:
-        """Returns the inputs of a job in their order; raises UnknownVersion or UnknownDataset if one is not there."""
+        """Returns the inputs of a job in their order; raises UnknownVersion or UnknownDataset if one is not there.
+
+        An import of an upload has that as its only input, without files once it is gone.
+        """
+        if isinstance(job.spec, ImportSpec):
+            return await self._upload(job.project_id, job.spec.source)
         found: Found = {}
         version_ids = [item.version_id for item in job.inputs if item.version_id is not None]
         if version_ids:
@@ -37,21 +41,34 @@ class LeasedInputRepository:
             found |= await self._datasets(job.project_id, dataset_ids)
         return [_leased(item, found) for item in job.inputs]
 
+    async def _upload(self, project_id: str, source: str) -> list[LeasedInput]:
+        parsed = parse_source(source)
+        if not isinstance(parsed, UploadSource):
+            return []
+        statement = select(UploadFileRow).where(UploadFileRow.upload_id == parsed.upload_id, UploadFileRow.project_id == project_id)
+        rows = await self._session.scalars(statement.order_by(UploadFileRow.path))
+        files = [ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
+        return [LeasedInput(role=InputRole.SOURCE, id=parsed.upload_id, ref=source, files=files)]
+
     async def _versions(self, project_id: str, ids: list[str]) -> Found:
         files: dict[str, list[ManifestFile]] = {}
         for version_id, path, size_bytes, sha256 in await self._session.execute(_files(), {"of_ids": ids}):
             files.setdefault(version_id, []).append(ManifestFile(path=path, size_bytes=size_bytes, sha256=sha256))
         rows = await self._session.execute(_versions(), {"of_project": project_id, "of_ids": ids})
         return {
-            version_id: {"ref": f"{name}@{number}", "kind": kind, "format": format, "files": files.get(version_id, [])}
-            for version_id, name, number, kind, format in rows
+            version_id: {"ref": f"{name}@{number}", "kind": kind, "format": format, "recipe": recipe, "files": files.get(version_id, [])}
+            for version_id, name, number, kind, format, recipe in rows
         }
 
     async def _datasets(self, project_id: str, ids: list[str]) -> Found:
         rows = await self._session.execute(_datasets(), {"of_project": project_id, "of_ids": ids})
         return {
-            dataset_id: {"ref": f"{name}@{number}", "files": [ManifestFile(path=DATASET_FILE, size_bytes=size_bytes, sha256=sha256)]}
-            for dataset_id, name, number, size_bytes, sha256 in rows
+            dataset_id: {
+                "ref": f"{name}@{number}",
+                "dataset_kind": kind,
+                "files": [ManifestFile(path=DATASET_FILES[kind], size_bytes=size_bytes, sha256=sha256)],
+            }
+            for dataset_id, name, number, kind, size_bytes, sha256 in rows
         }
 
 
@@ -67,8 +84,8 @@ def _leased(item: JobInput, found: Found) -> LeasedInput:
 
 
 @cache
-def _versions() -> Select[str, str, int, VersionKind, Format]:
-    columns = (VersionRow.id, ModelRow.name, VersionRow.number, VersionRow.kind, VersionRow.format)
+def _versions() -> Select[str, str, int, VersionKind, Format, dict[str, Any]]:
+    columns = (VersionRow.id, ModelRow.name, VersionRow.number, VersionRow.kind, VersionRow.format, VersionRow.recipe)
     statement = select(*columns).join(ModelRow, ModelRow.id == VersionRow.model_id)
     return statement.where(VersionRow.id == any_(_ids()), VersionRow.project_id == bindparam("of_project", type_=Text))
 
@@ -80,8 +97,8 @@ def _files() -> Select[str, str, int, str]:
 
 
 @cache
-def _datasets() -> Select[str, str, int, int, str]:
-    columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.size_bytes, DatasetRow.sha256)
+def _datasets() -> Select[str, str, int, DatasetKind, int, str]:
+    columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.kind, DatasetRow.size_bytes, DatasetRow.sha256)
     return select(*columns).where(DatasetRow.id == any_(_ids()), DatasetRow.project_id == bindparam("of_project", type_=Text))
 
 

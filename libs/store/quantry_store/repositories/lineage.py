@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Text, and_, cast, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.versions import Lineage, LineageLink, LineageNode
+from quantry_core.datasets import Derivation
+from quantry_core.versions import EdgeRole, Lineage, LineageLink, LineageNode
 from quantry_store.tables import DatasetRow, LineageEdgeRow, ModelRow, VersionRow
 
 
@@ -34,8 +35,9 @@ async def load_lineage(session: AsyncSession, version_id: str) -> Lineage:
         LineageLink(child_id=edge.child_version_id, parent_id=edge.parent_version_id or edge.parent_dataset_id or "", role=edge.role)
         for edge in edges
     ]
-    nodes = [*await _version_nodes(session, versions), *await _dataset_nodes(session, datasets)]
-    return Lineage(version_id=version_id, nodes=nodes, links=links)
+    dataset_nodes, dataset_links = await _datasets(session, datasets)
+    nodes = [*await _version_nodes(session, versions), *dataset_nodes]
+    return Lineage(version_id=version_id, nodes=nodes, links=[*links, *dataset_links])
 
 
 async def _ancestors(session: AsyncSession, version_id: str) -> set[str]:
@@ -65,8 +67,20 @@ async def _version_nodes(session: AsyncSession, ids: set[str]) -> list[LineageNo
     ]
 
 
-async def _dataset_nodes(session: AsyncSession, ids: set[str]) -> list[LineageNode]:
-    rows = await session.execute(
-        select(DatasetRow.id, DatasetRow.name, DatasetRow.number).where(DatasetRow.id.in_(ids)).order_by(DatasetRow.id)
-    )
-    return [LineageNode(id=id_, noun="dataset", label=f"{name}@{number}", kind="text", state="ready") for id_, name, number in rows]
+async def _datasets(session: AsyncSession, ids: set[str]) -> tuple[list[LineageNode], list[LineageLink]]:
+    """Returns datasets and all that they were derived from."""
+    nodes: dict[str, LineageNode] = {}
+    links: list[LineageLink] = []
+    # One statement for each generation; a dataset is derived from older ones, so it ends.
+    while ids:
+        columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.kind, DatasetRow.derivation)
+        rows = (await session.execute(select(*columns).where(DatasetRow.id.in_(ids)).order_by(DatasetRow.id))).all()
+        found = {}
+        for id_, name, number, kind, derivation in rows:
+            nodes[id_] = LineageNode(id=id_, noun="dataset", label=f"{name}@{number}", kind=kind, state="ready")
+            found[id_] = [] if derivation is None else [parent.id for parent in Derivation.model_validate(derivation).parents]
+        links += [
+            LineageLink(child_id=child, parent_id=parent, role=EdgeRole.SOURCE) for child, parents in found.items() for parent in parents
+        ]
+        ids = {parent for parents in found.values() for parent in parents} - nodes.keys()
+    return list(nodes.values()), links

@@ -53,8 +53,9 @@ class ModelRepository:
 
 
 def _models(project_id: str) -> Select[ModelRow, int, str]:
-    num_versions = select(func.count()).where(VersionRow.model_id == ModelRow.id).scalar_subquery()
-    latest = select(VersionRow.id).where(VersionRow.model_id == ModelRow.id).order_by(VersionRow.number.desc()).limit(1).scalar_subquery()
+    living = (VersionRow.model_id == ModelRow.id, VersionRow.deleted_at.is_(None))
+    num_versions = select(func.count()).where(*living).scalar_subquery()
+    latest = select(VersionRow.id).where(*living).order_by(VersionRow.number.desc()).limit(1).scalar_subquery()
     return select(ModelRow, num_versions, latest).where(ModelRow.project_id == project_id)
 
 

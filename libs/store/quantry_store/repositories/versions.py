@@ -5,13 +5,12 @@ from __future__ import annotations
 import builtins
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import NotFound, UnknownVersion, VersionProtected
+from quantry_core.errors import NotFound, UnknownVersion
 from quantry_core.ids import IdPrefix, is_id, new_id
-from quantry_core.jobs import FINAL_STATUSES, Job
-from quantry_core.keys import Identity
+from quantry_core.jobs import Job
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import (
     Lineage,
@@ -27,27 +26,29 @@ from quantry_core.versions import (
 )
 from quantry_store.failures import core_errors
 from quantry_store.references import NameRef, choices, parse_ref
-from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.evidence import EvidenceRepository
 from quantry_store.repositories.lineage import load_lineage
 from quantry_store.repositories.models import ModelRepository
 from quantry_store.repositories.paging import load_page
-from quantry_store.tables import AliasRow, JobRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
+from quantry_store.repositories.version_rows import to_version
+from quantry_store.tables import AliasRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
+
+WEIGHT_SUFFIXES = (".safetensors", ".gguf")
+"""Files of weights; the rest of a version is tokenizer, configuration and the like."""
 
 
 class VersionRepository:
-    def __init__(self, session: AsyncSession, *, models: ModelRepository, evidence: EvidenceRepository, audit: AuditRepository) -> None:
+    def __init__(self, session: AsyncSession, *, models: ModelRepository, evidence: EvidenceRepository) -> None:
         self._session = session
         self._models = models
         self._evidence = evidence
-        self._audit = audit
 
     async def get(self, project_id: str, version_id: str) -> Version:
         """Returns a version by its id; raises UnknownVersion."""
         row = (await self._session.execute(_versions(project_id).where(VersionRow.id == version_id))).one_or_none()
         if row is None:
             raise UnknownVersion(f"there is no version {version_id!r}")
-        return _version(*row)
+        return to_version(*row)
 
     async def detail(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a version with files (by path), edges and evidence; raises UnknownVersion."""
@@ -61,22 +62,23 @@ class VersionRepository:
 
     async def list(self, project_id: str, model: str | None = None, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Version]:
         """Returns a page of a project's versions, newest first, of one model where it is named; raises UnknownModel."""
-        statement = _versions(project_id)
+        statement = _living(project_id)
         if model is not None:
             statement = statement.where(VersionRow.model_id == (await self._models.get(project_id, model)).id)
-        return await load_page(self._session, statement, VersionRow.id, lambda row: _version(*row), after=after, limit=limit)
+        return await load_page(self._session, statement, VersionRow.id, lambda row: to_version(*row), after=after, limit=limit)
 
     async def resolve(self, project_id: str, ref: str, *, kinds: Collection[VersionKind] | None = None) -> Version:
         """Returns the version that ``ver_...``, ``name@3``, ``name@alias`` or ``name`` means.
 
         A name alone is the latest ready version of one of ``kinds`` (any kind where None); ``kinds`` says nothing about the
-        other forms, which name one version. Raises InvalidName, UnknownModel, or UnknownVersion naming what there is.
+        other forms, which name one version. A deleted version is found by its id alone. Raises InvalidName, UnknownModel, or
+        UnknownVersion naming what there is.
         """
         if is_id(ref, IdPrefix.VERSION):
             return await self.get(project_id, ref)
         parts = parse_ref(ref)
         model = await self._models.get(project_id, parts.name)
-        statement = _versions(project_id).where(VersionRow.model_id == model.id)
+        statement = _living(project_id).where(VersionRow.model_id == model.id)
         if parts.number is not None:
             statement = statement.where(VersionRow.number == parts.number)
         elif parts.alias is not None:
@@ -90,19 +92,25 @@ class VersionRepository:
         row = (await self._session.execute(statement.order_by(VersionRow.number.desc()).limit(1))).one_or_none()
         if row is None:
             raise UnknownVersion(await self._nothing_found(model, parts, kinds))
-        return _version(*row)
+        return to_version(*row)
 
     async def with_fingerprint(self, project_id: str, fingerprints: Collection[str]) -> Version | None:
         """Returns the newest ready version with one of these fingerprints; None if there is none."""
-        statement = _versions(project_id).where(VersionRow.fingerprint.in_(fingerprints), VersionRow.state == VersionState.READY)
+        statement = _living(project_id).where(VersionRow.fingerprint.in_(fingerprints), VersionRow.state == VersionState.READY)
         row = (await self._session.execute(statement.order_by(VersionRow.id.desc()).limit(1))).one_or_none()
-        return None if row is None else _version(*row)
+        return None if row is None else to_version(*row)
 
     async def hold(self, version: Version) -> None:
-        """Keeps a version from being deleted until the transaction ends; raises UnknownVersion if it just was."""
-        statement = select(VersionRow.id).where(VersionRow.id == version.id).with_for_update(read=True, key_share=True)
-        if (await self._session.scalars(statement)).one_or_none() is None:
-            raise UnknownVersion(f"version {version.ref} was just deleted")
+        """Keeps a version from being deleted until the transaction ends; raises UnknownVersion if it is deleted."""
+        statement = select(VersionRow.id).where(VersionRow.id == version.id, VersionRow.deleted_at.is_(None))
+        if (await self._session.scalars(statement.with_for_update(read=True, key_share=True))).one_or_none() is None:
+            raise UnknownVersion(f"version {version.ref} is deleted; restore it first")
+
+    async def quarantine(self, version_id: str) -> None:
+        """Makes a version quarantined; raises VersionProtected for a master."""
+        with core_errors():
+            statement = update(VersionRow).where(VersionRow.id == version_id).values(state=VersionState.QUARANTINED)
+            await self._session.execute(statement)
 
     async def file(self, project_id: str, version_id: str, path: str) -> ManifestFile:
         """Returns one file of a version; raises UnknownVersion, or NotFound if it has no such file."""
@@ -124,23 +132,6 @@ class VersionRepository:
         version = await self.get(project_id, version_id)
         return await load_lineage(self._session, version.id)
 
-    async def delete(self, project_id: str, version_id: str, *, who: Identity) -> None:
-        """Deletes a version; its bytes stay in the vault until garbage collection.
-
-        Raises UnknownVersion, or VersionProtected if it is a master, others were made from it, a release serves it, an alias
-        points at it, or an unfinished job uses it.
-        """
-        version = await self.get(project_id, version_id)
-        row = (await self._session.scalars(select(VersionRow).where(VersionRow.id == version.id).with_for_update())).one_or_none()
-        if row is None:
-            raise UnknownVersion(f"there is no version {version_id!r}")
-        await self._check_unused(version)
-        # Master, descendants and releases are the triggers' business, so that SQL by hand meets the same rule.
-        with core_errors():
-            await self._session.delete(row)
-            await self._session.flush()
-        await self._audit.record(who, "version.delete", "version", version.id, {"ref": version.ref, "digest": version.manifest_digest})
-
     async def add(
         self, job: Job, model: Model, draft: VersionDraft, edges: Sequence[LineageEdge], *, fingerprint: str | None = None
     ) -> Version:
@@ -161,12 +152,13 @@ class VersionRepository:
             dtype=draft.dtype,
             manifest_digest=manifest_digest([*draft.files]),
             size_bytes=sum(file.size_bytes for file in draft.files),
-            weights_bytes=sum(file.size_bytes for file in draft.files if file.path.endswith(".safetensors")),
+            weights_bytes=sum(file.size_bytes for file in draft.files if file.path.endswith(WEIGHT_SUFFIXES)),
             job_id=job.id,
             attempt=job.attempt,
             recipe=draft.recipe,
             toolchain=draft.toolchain,
             fingerprint=fingerprint,
+            card=draft.card.model_dump(mode="json"),
         )
         self._session.add(row)
         await self._session.flush()
@@ -186,7 +178,7 @@ class VersionRepository:
             for position, edge in enumerate(edges)
         )
         await self._session.flush()
-        return _version(row, model.name)
+        return to_version(row, model.name)
 
     async def _edges(self, version_id: str) -> builtins.list[LineageEdge]:
         rows = await self._session.scalars(
@@ -196,27 +188,13 @@ class VersionRepository:
             LineageEdge(role=row.role, parent_version_id=row.parent_version_id, parent_dataset_id=row.parent_dataset_id) for row in rows
         ]
 
-    async def _check_unused(self, version: Version) -> None:
-        aliases = (await self._session.scalars(select(AliasRow.alias).where(AliasRow.version_id == version.id))).all()
-        if aliases:
-            raise VersionProtected(f"alias {aliases[0]!r} points at {version.ref}; move it first")
-        jobs = await self._session.scalars(
-            select(JobRow.id)
-            .where(
-                JobRow.project_id == version.project_id,
-                JobRow.status.not_in(FINAL_STATUSES),
-                # By its id, or as the output of the job that made it, which one that waits has not been given yet.
-                or_(JobRow.inputs.contains([{"version_id": version.id}]), JobRow.inputs.contains([{"job_id": version.job_id}])),
-            )
-            .limit(1)
-        )
-        job_id = jobs.one_or_none()
-        if job_id is not None:
-            raise VersionProtected(f"job {job_id} still uses {version.ref}; wait for it or cancel it")
-
     async def _nothing_found(self, model: Model, ref: NameRef, kinds: Collection[VersionKind] | None) -> str:
         if ref.number is not None:
-            statement = select(VersionRow.number).where(VersionRow.model_id == model.id).order_by(VersionRow.number.desc())
+            statement = (
+                select(VersionRow.number)
+                .where(VersionRow.model_id == model.id, VersionRow.deleted_at.is_(None))
+                .order_by(VersionRow.number.desc())
+            )
             numbers = (await self._session.scalars(statement)).all()
             return f"model {ref.name!r} has no version {ref.number}; {choices(numbers, of='versions')}"
         if ref.alias is not None:
@@ -231,24 +209,5 @@ def _versions(project_id: str) -> Select[VersionRow, str]:
     return select(VersionRow, ModelRow.name).join(ModelRow, ModelRow.id == VersionRow.model_id).where(VersionRow.project_id == project_id)
 
 
-def _version(row: VersionRow, model_name: str) -> Version:
-    return Version(
-        id=row.id,
-        project_id=row.project_id,
-        model_id=row.model_id,
-        model_name=model_name,
-        number=row.number,
-        kind=row.kind,
-        state=row.state,
-        format=row.format,
-        scheme=row.scheme,
-        dtype=row.dtype,
-        manifest_digest=row.manifest_digest,
-        size_bytes=row.size_bytes,
-        weights_bytes=row.weights_bytes,
-        job_id=row.job_id,
-        attempt=row.attempt,
-        recipe=row.recipe,
-        toolchain=row.toolchain,
-        created_at=row.created_at,
-    )
+def _living(project_id: str) -> Select[VersionRow, str]:
+    return _versions(project_id).where(VersionRow.deleted_at.is_(None))

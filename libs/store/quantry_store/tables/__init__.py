@@ -7,11 +7,21 @@ from quantry_store.tables.deployments import DeploymentRow, ReleaseRow, ReplicaR
 from quantry_store.tables.idempotency import IdempotencyKeyRow
 from quantry_store.tables.jobs import JobEventRow, JobNeedRow, JobRow
 from quantry_store.tables.keys import KeyRow
-from quantry_store.tables.models import AliasChangeRow, AliasRow, EvidenceRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
+from quantry_store.tables.models import (
+    AliasChangeRow,
+    AliasRow,
+    EvidenceRow,
+    LineageEdgeRow,
+    ModelRow,
+    VersionFileRow,
+    VersionNotesRow,
+    VersionRow,
+)
 from quantry_store.tables.pipelines import PipelineRow
 from quantry_store.tables.projects import ProjectRow
 from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
 from quantry_store.tables.seals import SealRow
+from quantry_store.tables.vault import JobArtifactRow, UploadFileRow, UploadRow, VaultRunRow
 from quantry_store.tables.workers import WorkerRow
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "DeploymentRow",
     "EvidenceRow",
     "IdempotencyKeyRow",
+    "JobArtifactRow",
     "JobEventRow",
     "JobNeedRow",
     "JobRow",
@@ -40,7 +51,11 @@ __all__ = [
     "ScheduleRow",
     "ScheduleRunRow",
     "SealRow",
+    "UploadFileRow",
+    "UploadRow",
+    "VaultRunRow",
     "VersionFileRow",
+    "VersionNotesRow",
     "VersionRow",
     "WorkerRow",
 ]

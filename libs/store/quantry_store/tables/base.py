@@ -12,11 +12,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from typing_extensions import override
 
+from quantry_core.datasets import DatasetKind, DatasetOrigin
 from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, WaitingOn
 from quantry_core.keys import Role
 from quantry_core.methods import Environment, Format
 from quantry_core.rollouts import ReplicaState, RolloutState
 from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome
+from quantry_core.vault import VaultRunKind, VaultRunStatus
 from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionKind, VersionState
 
 ENUM_LENGTH_CHARS = 32
@@ -74,6 +76,8 @@ def enum_column(values: type[StrEnum]) -> Enum:
 
 
 ENUMS: tuple[type[StrEnum], ...] = (
+    DatasetKind,
+    DatasetOrigin,
     EdgeRole,
     Environment,
     EventKind,
@@ -88,6 +92,8 @@ ENUMS: tuple[type[StrEnum], ...] = (
     Role,
     RolloutState,
     RunOutcome,
+    VaultRunKind,
+    VaultRunStatus,
     Verdict,
     VersionKind,
     VersionState,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from quantry_core.datasets import DatasetKind, DatasetOrigin
 from quantry_store.tables.base import Base, CreatedAt, Id, ProjectId
 
 
@@ -18,6 +20,8 @@ class BlobRow(Base):
     sha256: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sealed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    verified_at: Mapped[datetime | None]
+    """When its bytes were last hashed again and were right."""
 
 
 class DatasetRow(Base):
@@ -28,6 +32,11 @@ class DatasetRow(Base):
     project_id: Mapped[ProjectId]
     name: Mapped[str]
     number: Mapped[int]
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    kind: Mapped[DatasetKind]
+    origin: Mapped[DatasetOrigin]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    num_rows: Mapped[int | None] = mapped_column(BigInteger)
+    statistics: Mapped[dict[str, Any]]
+    derivation: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]

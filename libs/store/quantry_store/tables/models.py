@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
@@ -50,7 +51,23 @@ class VersionRow(Base):
     toolchain: Mapped[dict[str, str]]
     fingerprint: Mapped[str | None]
     """Of all it was made from: see quantry_core.fingerprints."""
+    card: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+    """Set while it can still be restored."""
+
+
+class VersionNotesRow(Base):
+    """What people write about a version. The version itself never changes."""
+
+    __tablename__ = "version_notes"
+    __table_args__ = (Index("ix_version_notes_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),)
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[ProjectId]
+    tags: Mapped[dict[str, str]]
+    notes: Mapped[str]
+    updated_at: Mapped[CreatedAt]
 
 
 class VersionFileRow(Base):

@@ -1,6 +1,7 @@
 """The transactions of the platform. Each function is one when called inside one ``Database.begin`` block; none commits."""
 
 from quantry_store.transactions.cancel import cancel_job
+from quantry_store.transactions.deletion import delete_version, remove_version, restore_version
 from quantry_store.transactions.deployments import resume_deployment, stop_deployment
 from quantry_store.transactions.execution import append_events, check_attempt, claim_next, queues_with_work, renew_lease
 from quantry_store.transactions.finish import finish_attempt
@@ -29,12 +30,13 @@ from quantry_store.transactions.schedules import (
     run_schedule_now,
 )
 from quantry_store.transactions.submit import DEFAULT_PLACEMENT, Origin, Placement, submit_job
-from quantry_store.transactions.vault import record_seal
+from quantry_store.transactions.vault import Damaged, note_blobs, record_damage, record_seal
 from quantry_store.transactions.workers import save_worker
 
 __all__ = [
     "DEFAULT_PLACEMENT",
     "ONLY_JOB",
+    "Damaged",
     "DeploymentRecord",
     "Firing",
     "Origin",
@@ -52,6 +54,7 @@ __all__ = [
     "create_schedule",
     "delete_replica",
     "delete_schedule",
+    "delete_version",
     "expired_jobs",
     "fail_rollout",
     "finish_attempt",
@@ -60,13 +63,17 @@ __all__ = [
     "is_final",
     "load_deployments",
     "lose_expired",
+    "note_blobs",
     "promote_rollout",
     "queues_with_work",
     "read_template",
+    "record_damage",
     "record_seal",
     "releasable_jobs",
     "release_job",
+    "remove_version",
     "renew_lease",
+    "restore_version",
     "resume_deployment",
     "retry_job",
     "retry_pipeline",

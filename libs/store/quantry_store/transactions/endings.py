@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
-from quantry_core.jobs import REASONS, Job, JobReason, JobStatus, JobType, retry_delay_s
+from quantry_core.gate import required_checks
+from quantry_core.jobs import REASONS, Job, JobReason, JobStatus, retry_delay_s
 from quantry_core.versions import EvidenceKind, Verdict, VersionState
-from quantry_store.transactions.made_versions import VERSION_KINDS
+from quantry_store.transactions.made_versions import VERSION_KINDS, recipe_of
 
 CONTROL_PLANE_REASONS = frozenset({JobReason.WORKER_LOST, JobReason.POISON})
 """Reasons that only the control plane gives: a worker reports the outcome lost instead."""
@@ -87,8 +88,13 @@ def _check_gate(job: Job, request: FinishRequest) -> None:
     verdicts = _gate_verdicts(request)
     if not all(verdict is Verdict.PASS for verdict in verdicts):
         raise InvalidInput("a version that did not pass its gate is no success: it is kept as quarantined")
-    if job.type is JobType.QUANTIZE and not verdicts:
-        raise InvalidInput("a quantized version without gate evidence has not passed the gate")
+    recipe = recipe_of(job.spec)
+    if recipe is None:
+        return
+    checks = {draft.name for draft in request.evidence if draft.kind is EvidenceKind.GATE}
+    missing = sorted(required_checks(recipe.quality) - checks)
+    if missing:
+        raise InvalidInput(f"a quantized version has not passed its gate: there is no evidence of {', '.join(missing)}")
 
 
 def _gate_verdicts(request: FinishRequest) -> list[Verdict]:

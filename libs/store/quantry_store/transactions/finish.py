@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from quantry_core.errors import InvalidInput
 from quantry_core.estimates import actual_figures, ratios
 from quantry_core.execution import FinishRequest, Outcome
-from quantry_core.jobs import FINAL_STATUSES, InputRole, Job, JobResult, JobStatus
+from quantry_core.jobs import FINAL_STATUSES, InputRole, Job, JobResult, JobStatus, RecalibrateSpec
 from quantry_core.versions import Version
 from quantry_store.repositories.claims import Draw
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.lost_attempts import lose_attempt
 from quantry_store.transactions.made_versions import record_version
+from quantry_store.transactions.recalibrate import promote_candidate
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -40,17 +42,22 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
     version = None if request.version is None else await record_version(uow, job, request.version)
     if request.evidence:
         await uow.evidence.add(_evidence_subject(job, version), job, request.evidence)
-    result = _result(job, request, version, ending).model_dump(mode="json")
+    if request.artifacts:
+        await uow.artifacts.add(job, request.artifacts)
+    led_to: dict[str, Any] = {}
+    if isinstance(job.spec, RecalibrateSpec) and version is not None:
+        led_to = await promote_candidate(uow, job, job.spec, request, version)
+    result = _result(job, request, version, ending, led_to).model_dump(mode="json")
     return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message, result=result)
 
 
-def _result(job: Job, request: FinishRequest, version: Version | None, ending: Ending) -> JobResult:
+def _result(job: Job, request: FinishRequest, version: Version | None, ending: Ending, led_to: dict[str, Any]) -> JobResult:
     result = JobResult(
         version_id=None if version is None else version.id,
         seconds=request.seconds,
         peak_memory_bytes=request.peak_memory_bytes,
         peak_vram_bytes=request.peak_vram_bytes,
-        metrics=request.metrics,
+        metrics=request.metrics | led_to,
     )
     if ending.status is not JobStatus.SUCCEEDED or job.estimate is None:
         # Only work that was done in full says how good its estimate was.

@@ -10,6 +10,7 @@ from quantry_core.jobs import (
     OUTPUT_PREFIX,
     DatasetRef,
     EvaluateSpec,
+    ImportSpec,
     InputRole,
     Job,
     JobInput,
@@ -17,6 +18,7 @@ from quantry_core.jobs import (
     JobStatus,
     JobType,
     QuantizeSpec,
+    RecalibrateSpec,
     VersionRef,
     is_job_output,
     version_refs,
@@ -46,6 +48,10 @@ VERSION_FIELDS: dict[JobType, tuple[VersionField, ...]] = {
         VersionField("version", InputRole.SUBJECT, states=None),
         VersionField("against", InputRole.REFERENCE),
     ),
+    JobType.RECALIBRATE: (
+        VersionField("base", InputRole.BASE, frozenset({VersionKind.MASTER})),
+        VersionField("serving", InputRole.REFERENCE, frozenset({VersionKind.QUANTIZED})),
+    ),
     JobType.DEPLOY: (VersionField("version", InputRole.SUBJECT, SERVABLE_KINDS),),
 }
 
@@ -61,13 +67,19 @@ async def resolve_inputs(uow: UnitOfWork, project_id: str, spec: JobSpec, needed
     """Returns the versions and datasets that a spec names, in the order of its fields, each version kept from deletion.
 
     A version that a job is yet to make has no id, only that job's, which must be among ``needed``. Raises InvalidName,
-    InvalidInput naming the field, UnknownModel, UnknownVersion, UnknownDataset.
+    InvalidInput naming the field, UnknownModel, UnknownVersion, UnknownDataset, SourceRefused for an upload that cannot be imported.
     """
+    if isinstance(spec, ImportSpec):
+        await uow.uploads.reserve(project_id, spec.source)
     refs = version_refs(spec)
+    if isinstance(spec, RecalibrateSpec) and spec.recipe is not None:
+        refs |= {"base": spec.recipe.base}
     inputs = [await _resolve(uow, project_id, field, refs[field.name], needed) for field in VERSION_FIELDS[spec.type] if field.name in refs]
-    role, dataset_refs = _dataset_refs(spec)
-    datasets = [await uow.datasets.resolve(project_id, ref) for ref in dataset_refs]
-    return [*inputs, *(JobInput(role=role, ref=ref, dataset_id=dataset.id) for ref, dataset in zip(dataset_refs, datasets, strict=True))]
+    for role, refs_of_role in dataset_refs(spec).items():
+        for ref in refs_of_role:
+            dataset = await uow.datasets.resolve(project_id, ref)
+            inputs.append(JobInput(role=role, ref=ref, dataset_id=dataset.id))
+    return inputs
 
 
 async def take_outputs(uow: UnitOfWork, job: Job, needed: Mapping[str, NeededJob]) -> list[JobInput]:
@@ -136,12 +148,19 @@ async def _keep(uow: UnitOfWork, field: VersionField, version: Version) -> None:
     await uow.versions.hold(version)
 
 
-def _dataset_refs(spec: JobSpec) -> tuple[InputRole, list[DatasetRef]]:
-    if isinstance(spec, QuantizeSpec):
-        return InputRole.CALIBRATION, spec.calibration.datasets
-    if isinstance(spec, EvaluateSpec):
-        return InputRole.CORPUS, spec.corpora
-    return InputRole.CORPUS, []
+def dataset_refs(spec: JobSpec) -> dict[InputRole, list[DatasetRef]]:
+    """Returns the datasets that a spec names, by what they are to the job."""
+    match spec:
+        case QuantizeSpec():
+            calibration = [] if spec.calibration is None else spec.calibration.datasets
+            return {InputRole.CALIBRATION: calibration, InputRole.CORPUS: spec.quality_corpora}
+        case RecalibrateSpec():
+            quality = [] if spec.recipe is None else spec.recipe.quality_corpora
+            return {InputRole.CALIBRATION: spec.datasets, InputRole.CORPUS: quality, InputRole.COMPARISON: spec.corpora}
+        case EvaluateSpec():
+            return {InputRole.CORPUS: spec.corpora}
+        case _:
+            return {}
 
 
 def _names(choices: frozenset[VersionKind] | frozenset[VersionState]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs import ImportSpec, InputRole, Job, JobType, QuantizeSpec
-from quantry_core.methods import Format, check_method
+from quantry_core.jobs import ImportSpec, InputRole, Job, JobSpec, JobType, QuantizeSpec, RecalibrateSpec, chosen
+from quantry_core.methods import Format
 from quantry_core.versions import EdgeRole, LineageEdge, Model, Version, VersionDraft, VersionKind
 from quantry_store.unit_of_work import UnitOfWork
 
 VERSION_KINDS: dict[JobType, VersionKind] = {
     JobType.IMPORT: VersionKind.MASTER,
     JobType.QUANTIZE: VersionKind.QUANTIZED,
+    JobType.RECALIBRATE: VersionKind.QUANTIZED,
 }
 """What a job of each type makes; the others make no version."""
 
@@ -36,6 +37,9 @@ async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Vers
             raise InvalidInput(f"the version names a {edge.role} parent that is not an input of its job")
     await uow.seals.check(job, draft)
     model = await _model(uow, job, draft)
+    if not isinstance(job.spec, ImportSpec):
+        # Only an import reads a card; what is made from a master has the master's.
+        draft = draft.model_copy(update={"card": (await _base(uow, job)).card})
     return await uow.versions.add(job, model, draft, edges, fingerprint=await uow.jobs.fingerprint(job.id))
 
 
@@ -52,10 +56,23 @@ def check_draft(job: Job, draft: VersionDraft) -> None:
             raise InvalidInput(f"the job imports model {job.spec.model!r}, not {draft.model!r}")
         if draft.format is not Format.SAFETENSORS or draft.scheme is not None or draft.dtype not in MASTER_DTYPES:
             raise InvalidInput("a master is plain safetensors of float16 or bfloat16, without a scheme")
-    if isinstance(job.spec, QuantizeSpec):
-        method, scheme, _ = check_method(job.spec.method, job.spec.scheme, job.spec.group_size)
-        if draft.scheme != scheme or draft.format is not method.format:
-            raise InvalidInput(f"the job makes {scheme} in format {method.format}, not {draft.scheme} in format {draft.format}")
+    recipe = recipe_of(job.spec)
+    if recipe is not None:
+        choice = chosen(recipe)
+        if draft.scheme != choice.scheme or draft.format is not choice.info.format:
+            wanted = f"{choice.scheme} in format {choice.info.format}"
+            raise InvalidInput(f"the job makes {wanted}, not {draft.scheme} in format {draft.format}")
+
+
+def recipe_of(spec: JobSpec) -> QuantizeSpec | None:
+    """Returns by which recipe a job makes its quantized version; None for a job that makes none."""
+    match spec:
+        case QuantizeSpec():
+            return spec
+        case RecalibrateSpec():
+            return spec.recipe
+        case _:
+            return None
 
 
 def lineage_of(job: Job) -> list[LineageEdge]:
@@ -72,8 +89,12 @@ async def _model(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Model:
     """Returns the model that the version belongs to: the imported one, made if missing, or that of the base."""
     if isinstance(job.spec, ImportSpec):
         return await uow.models.get_or_create(job.project_id, job.spec.model)
-    base_id = next(item.version_id for item in job.inputs if item.role is InputRole.BASE)
-    base = await uow.versions.get(job.project_id, base_id or "")
+    base = await _base(uow, job)
     if draft.model != base.model_name:
         raise InvalidInput(f"the base is of model {base.model_name!r}, not {draft.model!r}")
     return await uow.models.get(job.project_id, base.model_name)
+
+
+async def _base(uow: UnitOfWork, job: Job) -> Version:
+    base_id = next(item.version_id for item in job.inputs if item.role is InputRole.BASE)
+    return await uow.versions.get(job.project_id, base_id or "")

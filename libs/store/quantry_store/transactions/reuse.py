@@ -19,8 +19,17 @@ async def digest_of(uow: UnitOfWork, project_id: str, spec: JobSpec, inputs: Seq
     if base_id is None:
         return None
     base = await uow.versions.get(project_id, base_id)
-    texts = [await uow.datasets.get(project_id, item.dataset_id) for item in inputs if item.dataset_id is not None]
-    return recipe_digest(spec, master_digest=base.manifest_digest, calibration_sha256=[text.sha256 for text in texts])
+
+    async def texts(role: InputRole) -> list[str]:
+        ids = [item.dataset_id for item in inputs if item.role is role and item.dataset_id is not None]
+        return [(await uow.datasets.get(project_id, dataset_id)).sha256 for dataset_id in ids]
+
+    return recipe_digest(
+        spec,
+        master_digest=base.manifest_digest,
+        calibration_sha256=await texts(InputRole.CALIBRATION),
+        quality_sha256=await texts(InputRole.CORPUS),
+    )
 
 
 async def same_version(

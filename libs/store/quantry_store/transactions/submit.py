@@ -19,11 +19,13 @@ from quantry_core.jobs import (
     JobSubmission,
     QuantizeSpec,
     Queue,
+    RecalibrateSpec,
     WaitingOn,
+    chosen,
     needed_outputs,
 )
 from quantry_core.keys import Identity
-from quantry_core.methods import Environment, check_method
+from quantry_core.methods import Environment
 from quantry_core.rollouts import Deployment
 from quantry_core.versions import Version
 from quantry_store.references import require_name
@@ -32,6 +34,7 @@ from quantry_store.repositories.needs import NeededJob
 from quantry_store.transactions.inputs import check_outputs, refusal, resolve_inputs
 from quantry_store.transactions.reuse import digest_of, reused_message, reused_result, same_version
 from quantry_store.transactions.rollout_start import open_deployment, plan_rollout
+from quantry_store.transactions.serving_recipe import with_recipe
 from quantry_store.unit_of_work import UnitOfWork
 
 MAX_AHEAD = timedelta(days=366)
@@ -74,6 +77,7 @@ async def submit_job(
     for a deploy job RolloutInProgress if another is not over, Conflict if the deployment is stopped.
     """
     check_outputs(submission.spec)
+    submission = submission.model_copy(update={"spec": await with_recipe(uow, identity.project_id, submission.spec)})
     environment_of(submission.spec)
     need_ids = list(dict.fromkeys([*submission.needs, *needed_outputs(submission.spec)]))
     needed = await uow.needs.load(identity.project_id, need_ids)
@@ -154,7 +158,9 @@ def environment_of(spec: JobSpec) -> Environment | None:
             require_name(spec.model)
             return Environment.ML
         case QuantizeSpec():
-            return check_method(spec.method, spec.scheme, spec.group_size)[0].environment
+            return chosen(spec).info.environment
+        case RecalibrateSpec():
+            return Environment.ML if spec.recipe is None else chosen(spec.recipe).info.environment
         case EvaluateSpec():
             return Environment.ML
         case DeploySpec():

@@ -108,7 +108,7 @@ class CheckpointLibrary:
     def _read_folder(self, source: str) -> CheckpointFacts:
         path = parse_source(source)
         if not isinstance(path, Path):
-            raise FactsUnknown(f"{source} was not looked at: only the worker that downloads it reaches the hub")
+            raise FactsUnknown(f"{source} was not looked at: only the worker that fetches it reaches it")
         resolved = path.resolve()
         allowing_root(path, resolved, {root.resolve(): root for root in self._import_roots})
         if not resolved.is_dir():

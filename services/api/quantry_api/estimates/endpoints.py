@@ -16,5 +16,5 @@ router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 @router.post("/estimate", responses=problem_responses(404, 413))
 async def estimate_job(submission: JobSubmission, caller: Viewer, state: State) -> Estimate:
     """Tells what a job would take and which queue it would go to. Nothing is submitted."""
-    await check_spec(submission.spec, state.settings.import_roots)
+    await check_spec(submission.spec, state.settings.import_places)
     return await state.estimator.estimate(caller.project_id, submission)

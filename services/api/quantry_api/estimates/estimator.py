@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from quantry_api.estimates.checkpoints import CheckpointLibrary, FactsUnknown
-from quantry_api.estimates.origins import OfImport, Origin, find_origin, read_facts
-from quantry_core.errors import FieldProblem, InvalidInput
+from quantry_api.estimates.origins import OfImport, OfVersion, Origin, find_origin, read_facts
+from quantry_api.estimates.refusals import check_quantizable
+from quantry_core.errors import FieldProblem, InvalidInput, NotServable
 from quantry_core.estimates import (
     CheckpointFacts,
     EarlierJob,
@@ -30,13 +31,17 @@ from quantry_core.jobs import (
     QuantizeSpec,
     Queue,
     QueueClass,
+    RecalibrateSpec,
     Resource,
     resource_of,
     route,
 )
-from quantry_core.versions import VersionKind
+from quantry_core.methods import DeviceKind
+from quantry_core.servability import EngineName, not_served, schemes_of
+from quantry_core.versions import Version, VersionKind
 from quantry_store.database import Database
 from quantry_store.transactions.inputs import SERVABLE_KINDS
+from quantry_store.transactions.serving_recipe import with_recipe
 from quantry_store.transactions.submit import Placement
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -70,11 +75,20 @@ class _Kept(NamedTuple):
 class Estimator:
     """Preflight of jobs. Lives in one event loop."""
 
-    def __init__(self, database: Database, library: CheckpointLibrary, *, queues: Sequence[QueueClass], default_resource: Resource) -> None:
+    def __init__(
+        self,
+        database: Database,
+        library: CheckpointLibrary,
+        *,
+        queues: Sequence[QueueClass],
+        default_resource: Resource,
+        engine_device: DeviceKind | None = None,
+    ) -> None:
         self._database = database
         self._library = library
         self._queues = queues
         self._default_resource = default_resource
+        self._engine_device = engine_device
         self._earlier: dict[str, _Kept] = {}
 
     async def preflight(
@@ -86,7 +100,8 @@ class Estimator:
         store that is away leaves figures unknown and refuses nothing.
 
         Raises UnknownModel, UnknownVersion, UnknownDataset, UnknownJob, InvalidName, UnknownMethod, UnknownScheme, or
-        InvalidInput for a version of a wrong kind, an unknown queue, or a job that is too large for every queue.
+        InvalidInput for a version of a wrong kind, a method that cannot do its base or does not run on the job's resource, an
+        unknown queue, or a job that is too large for every queue; NotServable for a version that no engine here can load.
         """
         estimate, output_facts = await self._estimate(project_id, submission, outputs)
         queue = self._queue(submission, estimate)
@@ -121,6 +136,8 @@ class Estimator:
         notes: list[str] = []
         main = await self._read(findings.main, notes)
         reference = None if findings.reference is None else await self._read(findings.reference, notes)
+        if isinstance(spec, QuantizeSpec):
+            check_quantizable(spec, main, resource)
         uncorrected = estimate_figures(spec, Given(main, reference, findings.text_bytes), resource)
         factors = corrections(earlier)
         estimate = Estimate(
@@ -142,15 +159,30 @@ class Estimator:
                 return _Findings(OfImport(spec.source), None, ())
             case QuantizeSpec():
                 main = await origin(spec.base, frozenset({VersionKind.MASTER}))
-                texts = [await uow.datasets.resolve(project_id, ref) for ref in spec.calibration.datasets]
+                refs = [] if spec.calibration is None else spec.calibration.datasets
+                texts = [await uow.datasets.resolve(project_id, ref) for ref in refs]
                 return _Findings(main, None, [text.size_bytes for text in texts])
+            case RecalibrateSpec():
+                # The recipe is found at submission; until then the version that serves stands for what is made.
+                serving = await with_recipe(uow, project_id, spec)
+                ref = serving.serving if isinstance(serving, RecalibrateSpec) else None
+                return _Findings(await origin(ref or "", None), None, ())
             case EvaluateSpec():
                 main = await origin(spec.version, None)
                 reference = None if spec.against is None else await origin(spec.against, None)
                 texts = [await uow.datasets.resolve(project_id, ref) for ref in spec.corpora]
                 return _Findings(main, reference, [text.size_bytes for text in texts])
             case DeploySpec():
-                return _Findings(await origin(spec.version, SERVABLE_KINDS), None, ())
+                main = await origin(spec.version, SERVABLE_KINDS)
+                if isinstance(main, OfVersion):
+                    self._check_servable(main.version, spec)
+                return _Findings(main, None, ())
+
+    def _check_servable(self, version: Version, spec: DeploySpec) -> None:
+        engine = EngineName(spec.engine.engine)
+        sentence = not_served(version.format, schemes_of(version.scheme, version.recipe), engine, self._engine_device)
+        if sentence is not None:
+            raise NotServable(f"{version.ref}: {sentence}", errors=[FieldProblem(field="spec.version", message=sentence)])
 
     async def _read(self, origin: Origin, notes: list[str]) -> CheckpointFacts | None:
         try:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from quantry_api.idempotency import IdempotencyKey, Load
-from quantry_api.jobs.sources import check_source
+from quantry_api.jobs.sources import ImportPlaces, check_source
 from quantry_api.state import ApiState
-from quantry_core.jobs import ImportSpec, Job, JobEvent, JobSpec, JobSubmission, QuantizeSpec
+from quantry_core.jobs import ImportSpec, Job, JobEvent, JobSpec, JobSubmission, QuantizeSpec, RecalibrateSpec, chosen
 from quantry_core.keys import Identity
-from quantry_core.methods import check_ignore, check_method
 from quantry_store import transactions
 from quantry_store.database import Database
-from quantry_store.transactions.inputs import check_outputs
+from quantry_store.transactions.inputs import check_outputs, refusal
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -24,7 +22,7 @@ async def submit(database: Database, state: ApiState, caller: Identity, submissi
     if earlier is not None:
         return earlier
     check_outputs(submission.spec)
-    await check_spec(submission.spec, state.settings.import_roots)
+    await check_spec(submission.spec, state.settings.import_places)
     # Before the transaction: it reads headers from the object store, and no transaction waits for that.
     placement = (await state.estimator.preflight(caller.project_id, submission)).placement
     async with database.begin() as uow:
@@ -47,13 +45,14 @@ def loading(caller: Identity) -> Load[Job]:
     return load
 
 
-async def check_spec(spec: JobSpec, import_roots: Sequence[Path]) -> None:
+async def check_spec(spec: JobSpec, places: ImportPlaces) -> None:
     """Raises what is wrong with a spec that can be told without the database: UnknownMethod, UnknownScheme, InvalidInput, SourceRefused."""
     if isinstance(spec, QuantizeSpec):
-        check_method(spec.method, spec.scheme, spec.group_size)
-        check_ignore(spec.ignore)
+        chosen(spec)
+    if isinstance(spec, RecalibrateSpec) and spec.recipe is not None:
+        raise refusal("spec.recipe", "the platform fills in the recipe: it is that of the version which serves")
     if isinstance(spec, ImportSpec):
-        await check_source(spec.source, import_roots)
+        await check_source(spec.source, places)
 
 
 def log_lines(events: Iterable[JobEvent]) -> Iterator[str]:

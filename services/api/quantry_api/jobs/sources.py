@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import check_master, inspect_checkpoint
 from quantry_core.errors import SourceRefused
-from quantry_core.sources import allowing_root, parse_source
+from quantry_core.sources import BucketSource, allowing_root, check_bucket, parse_source
 
 
-async def check_source(source: str, roots: Sequence[Path]) -> None:
+@dataclass(frozen=True)
+class ImportPlaces:
+    """Where imports may read, beside the hub and uploads."""
+
+    roots: Sequence[Path] = ()
+    """Absolute folders."""
+    buckets: Collection[str] = ()
+
+
+async def check_source(source: str, places: ImportPlaces) -> None:
     """Raises SourceRefused if a source cannot be imported; reads headers and JSON only, no tensor.
 
-    A hub repository is looked at by the worker, which may reach the hub. So is a path below a root that this host does
-    not have; the worker applies the same rules to both.
+    A hub repository is looked at by the worker, which may reach the hub, and so is what lies in a bucket or below a root
+    that this host does not have; the worker applies the same rules to all of them.
     """
-    parsed = parse_source(source)
-    if isinstance(parsed, Path):
-        await asyncio.to_thread(_check_directory, parsed, roots)
+    match parse_source(source):
+        case Path() as path:
+            await asyncio.to_thread(_check_directory, path, places.roots)
+        case BucketSource(bucket=bucket):
+            check_bucket(bucket, places.buckets)
+        case _:
+            pass
 
 
 def _check_directory(path: Path, roots: Sequence[Path]) -> None:

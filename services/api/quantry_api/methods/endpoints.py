@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from quantry_core.methods import METHODS, MethodInfo
+from quantry_core.method_views import MethodView, method_view, method_views
+from quantry_core.methods import method_info
 from quantry_core.pages import Page
 from quantry_http.auth import Viewer
+from quantry_http.problems import problem_responses
 
 router = APIRouter(prefix="/api/v1/methods", tags=["methods"])
 
 
 @router.get("")
-async def list_methods(_caller: Viewer) -> Page[MethodInfo]:
-    """Lists the quantization methods with their schemes and group sizes, all on one page."""
-    return Page[MethodInfo](data=list(METHODS.values()))
+async def list_methods(_caller: Viewer) -> Page[MethodView]:
+    """Lists the quantization methods with their schemes, options and what loads their results, all on one page."""
+    return Page[MethodView](data=method_views())
+
+
+@router.get("/{method}", responses=problem_responses(422))
+async def get_method(_caller: Viewer, method: str) -> MethodView:
+    """Returns one method."""
+    return method_view(method_info(method))

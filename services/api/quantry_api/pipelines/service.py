@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from quantry_api.estimates.estimator import Estimator
 from quantry_api.idempotency import IdempotencyKey, Load
 from quantry_api.jobs.service import check_spec
+from quantry_api.jobs.sources import ImportPlaces
 from quantry_api.state import ApiState
 from quantry_core.estimates import CheckpointFacts
 from quantry_core.jobs import JobOptions, JobSubmission
@@ -28,16 +26,14 @@ async def submit(
     earlier = await key.earlier(database, caller.project_id, loading(caller))
     if earlier is not None:
         return earlier
-    placements = await place_steps(state.estimator, state.settings.import_roots, caller.project_id, submission)
+    placements = await place_steps(state.estimator, state.settings.import_places, caller.project_id, submission)
     async with database.begin() as uow:
         return await key.once(
             uow, caller.project_id, loading(caller), lambda: transactions.submit_pipeline(uow, caller, submission, placements)
         )
 
 
-async def place_steps(
-    estimator: Estimator, import_roots: Sequence[Path], project_id: str, submission: PipelineSubmission
-) -> dict[str, Placement]:
+async def place_steps(estimator: Estimator, places: ImportPlaces, project_id: str, submission: PipelineSubmission) -> dict[str, Placement]:
     """Returns where each step goes and what it is thought to take; what a step will make is told to those that use it.
 
     Raises what is wrong with the steps and their specs, naming the step.
@@ -47,7 +43,7 @@ async def place_steps(
     for name in step_order(submission):
         step = submission.steps[name]
         with naming_step(name):
-            await check_spec(step.spec, import_roots)
+            await check_spec(step.spec, places)
             options = {option: getattr(step, option) for option in JobOptions.model_fields}
             job = JobSubmission.model_construct(**options, spec=step.spec, needs=[])
             preflight = await estimator.preflight(project_id, job, outputs=outputs)

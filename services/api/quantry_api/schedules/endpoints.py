@@ -40,7 +40,7 @@ async def schedule_id_in_path(schedule_id: str) -> str:
 
 async def planner_of(state: State) -> TemplatePlanner:
     """Returns what looks at templates."""
-    return TemplatePlanner(state.estimator, state.settings.import_roots)
+    return TemplatePlanner(state.estimator, state.settings.import_places)
 
 
 ScheduleId = Annotated[str, Depends(schedule_id_in_path)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, assert_never
 
 from pydantic import ValidationError
@@ -11,6 +9,7 @@ from pydantic import ValidationError
 from quantry_api.estimates.estimator import Estimator
 from quantry_api.idempotency import IdempotencyKey
 from quantry_api.jobs.service import check_spec
+from quantry_api.jobs.sources import ImportPlaces
 from quantry_api.pipelines.service import place_steps
 from quantry_core.errors import QuantryError
 from quantry_core.jobs import Queue
@@ -84,9 +83,9 @@ async def _template(database: Database, caller: Identity, schedule_id: str) -> d
 class TemplatePlanner:
     """Prepares templates for the transactions that submit them. Reads the database, folders and the object store."""
 
-    def __init__(self, estimator: Estimator, import_roots: Sequence[Path]) -> None:
+    def __init__(self, estimator: Estimator, places: ImportPlaces) -> None:
         self._estimator = estimator
-        self._import_roots = import_roots
+        self._places = places
 
     async def prepare(self, project_id: str, template: Template) -> Prepared:
         """Returns the template with its placements; raises what is wrong with it, and Unavailable."""
@@ -112,9 +111,9 @@ class TemplatePlanner:
     async def _place(self, project_id: str, template: Template) -> dict[str, Placement]:
         match template:
             case JobTemplate(submission=submission):
-                await check_spec(submission.spec, self._import_roots)
+                await check_spec(submission.spec, self._places)
                 return {ONLY_JOB: (await self._estimator.preflight(project_id, submission)).placement}
             case PipelineTemplate(submission=pipeline):
-                return await place_steps(self._estimator, self._import_roots, project_id, pipeline)
+                return await place_steps(self._estimator, self._places, project_id, pipeline)
             case _:
                 assert_never(template)

@@ -44,7 +44,7 @@ class ProcessDriver:
         self._settings = settings
         self._home = settings.deploy_dir.resolve()
         self._cache = cache
-        self._pulls = Pulls(cache)
+        self._pulls = Pulls(cache, device=settings.engine_device)
         self._probe = probe
         self._proofs = Proofs(probe)
         self._table = ProcessTable(self._home)

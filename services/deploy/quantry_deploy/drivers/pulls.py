@@ -11,6 +11,7 @@ import structlog
 
 from quantry_core.errors import InvalidInput, NotServable, QuantryError, Unavailable
 from quantry_core.jobs import EngineConfig, JobReason
+from quantry_core.methods import DeviceKind
 from quantry_core.versions import VersionDetail
 from quantry_deploy.artifacts import ArtifactCache, read_config
 from quantry_deploy.observations import ABSENT, PullState, PullStatus
@@ -35,8 +36,10 @@ class _Pull:
 class Pulls:
     """Fetches versions without holding anybody up. Lives in one event loop."""
 
-    def __init__(self, cache: ArtifactCache, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cache: ArtifactCache, *, device: DeviceKind | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """``device`` is where the engines run that will load what is fetched; None: not known."""
         self._cache = cache
+        self._device = device
         self._clock = clock
         self._pulls: dict[tuple[str, str], _Pull] = {}
 
@@ -84,7 +87,7 @@ class Pulls:
             pull.status = PullStatus(PullState.RUNNING, fraction=fraction)
 
         try:
-            check_version(version)
+            check_version(version, self._device)
             folder = await asyncio.to_thread(self._cache.pull, version, report)
             check_config(version, await asyncio.to_thread(read_config, folder), engine)
             pull.status = PullStatus(PullState.DONE, fraction=1.0)

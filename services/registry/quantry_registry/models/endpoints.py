@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 
 from quantry_core.aliases import Alias
 from quantry_core.names import Name
 from quantry_core.pages import Page
+from quantry_core.vault_usage import VaultUsage
 from quantry_core.versions import Model
 from quantry_http.auth import Db, Operator, Viewer
 from quantry_http.pages import PageParams
@@ -14,7 +18,10 @@ from quantry_http.problems import problem_responses
 from quantry_registry.models.schemas import AliasHistory, AliasList, AliasMove
 
 router = APIRouter(prefix="/models", tags=["models"])
+usage_router = APIRouter(prefix="/vault", tags=["models"])
 _NOT_FOUND = problem_responses(404)
+
+Moment = Annotated[AwareDatetime | None, Query(description="RFC 3339, with its offset from UTC: where it pointed then.")]
 
 
 @router.get("")
@@ -39,9 +46,11 @@ async def list_aliases(caller: Viewer, database: Db, name: Name) -> AliasList:
 
 
 @router.get("/{name}/aliases/{alias}", responses=_NOT_FOUND)
-async def get_alias(caller: Viewer, database: Db, name: Name, alias: Name) -> Alias:
-    """Returns where an alias points."""
+async def get_alias(caller: Viewer, database: Db, name: Name, alias: Name, at: Moment = None) -> Alias:
+    """Returns where an alias points, or where it pointed ``at`` a moment and since when; the version may be deleted by now."""
     async with database.begin() as uow:
+        if at is not None:
+            return await uow.aliases.at(caller.project_id, name, alias, at)
         return await uow.aliases.get(caller.project_id, name, alias)
 
 
@@ -57,3 +66,10 @@ async def get_alias_history(caller: Viewer, database: Db, name: Name, alias: Nam
     """Returns every move of an alias, newest first."""
     async with database.begin() as uow:
         return AliasHistory(data=await uow.aliases.history(caller.project_id, name, alias))
+
+
+@usage_router.get("/usage")
+async def get_usage(caller: Viewer, database: Db) -> VaultUsage:
+    """Returns what the project's versions take in the vault, and what is saved because equal files are stored once."""
+    async with database.begin() as uow:
+        return await uow.version_search.usage(caller.project_id)

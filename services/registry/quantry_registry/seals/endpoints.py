@@ -9,7 +9,7 @@ from quantry_core.versions import SealRequest, SealResult
 from quantry_http.auth import Db, require
 from quantry_http.problems import problem_responses
 from quantry_registry.parts import PartsOf
-from quantry_registry.seals import service
+from quantry_registry.seals import artifacts, service
 
 router = APIRouter(prefix="/seals", tags=["seals"], dependencies=[Depends(require(Role.WORKER))])
 
@@ -18,3 +18,9 @@ router = APIRouter(prefix="/seals", tags=["seals"], dependencies=[Depends(requir
 async def seal_files(database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
     """Moves an attempt's files into the vault, if they are what was declared and make a checkpoint fit to keep. May be repeated."""
     return await service.seal(database, parts, request)
+
+
+@router.post("/artifacts", responses=problem_responses(404, 409))
+async def seal_artifacts(database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
+    """Moves files that an attempt leaves beside its version into the vault: raw results. May be repeated."""
+    return await artifacts.seal(database, parts, request)

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from quantry_blobs.vault import Vault, VaultCheckpoint
-from quantry_core.checkpoints import MAX_FILES, CheckpointInfo, check_master, inspect_checkpoint
+from quantry_blobs.vault import VaultCheckpoint
+from quantry_core.checkpoints import MAX_FILES, CheckpointReader, check_master, inspect_checkpoint
 from quantry_core.errors import SealRefused
-from quantry_core.jobs import JobType
-from quantry_core.versions import ManifestFile, SealRequest, SealResult, manifest_digest, staging_key
+from quantry_core.jobs import ImportSpec, Job, QuantizeSpec, RecalibrateSpec, chosen
+from quantry_core.methods import Format
+from quantry_core.versions import SealRequest, SealResult, manifest_digest, staging_key
 from quantry_registry.parts import Parts
+from quantry_registry.seals.gguf_files import check_gguf
+from quantry_registry.seals.moves import check_paths, move_in, note_moved
 from quantry_store.database import Database
 from quantry_store.transactions.execution import check_attempt
 from quantry_store.transactions.vault import record_seal
 
-
-def _check_nothing_more(_info: CheckpointInfo) -> None:
-    """A quantized checkpoint has passed once it is complete, inert and well formed; its numbers are the gate's business. It is
-    of several dtypes, so none is returned."""
-
-
-Rule = Callable[[CheckpointInfo], str | None]
-"""Returns the dtype of the weights if there is one; raises SourceRefused."""
-
-_RULES: dict[JobType, Rule] = {
-    JobType.IMPORT: check_master,
-    JobType.QUANTIZE: _check_nothing_more,
-}
-"""The job types that make files, and what their checkpoint must be beyond well formed."""
+Rule = Callable[[CheckpointReader], str | None]
+"""Returns the dtype of a master's weights, None for other checkpoints; raises SourceRefused for what may not be kept."""
 
 
 async def seal(database: Database, parts: Parts, request: SealRequest) -> SealResult:
@@ -40,43 +30,46 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
     Raises StaleAttempt if the attempt no longer holds its job, SealRefused if a file is not what was declared or the job
     makes no files, SourceRefused if the files together are no checkpoint that may be kept.
     """
-    _check_manifest(request.files)
+    check_paths(request.files, MAX_FILES)
     async with database.begin() as uow:
-        job = await check_attempt(uow, request.job_id, request.attempt)
-    rule = _RULES.get(job.type)
-    if rule is None:
-        raise SealRefused(f"a job of type {job.type} makes no files")
-    num_sealed = await _move(parts, request)
-    dtype = await asyncio.to_thread(_check_checkpoint, parts.vault, request.files, rule)
+        rule = _rule_for(await check_attempt(uow, request.job_id, request.attempt))
+
+    def key_of(path: str) -> str:
+        return staging_key(request.job_id, request.attempt, path)
+
+    num_sealed = await move_in(parts, request.files, key_of)
+    dtype = await asyncio.to_thread(rule, VaultCheckpoint(parts.vault, request.files))
     async with database.begin() as uow:
         # Fenced again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
+        await check_attempt(uow, request.job_id, request.attempt)
+    await note_moved(database, parts, request.files, key_of)
+    async with database.begin() as uow:
         await record_seal(uow, request, dtype=dtype)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)
 
 
-def _check_manifest(files: Sequence[ManifestFile]) -> None:
-    path, count = Counter(file.path for file in files).most_common(1)[0]
-    if count > 1:
-        raise SealRefused(f"{path} is declared {count} times")
-    if len(files) > MAX_FILES:
-        raise SealRefused(f"{len(files)} files are declared, more than the {MAX_FILES} a checkpoint may have")
+def _rule_for(job: Job) -> Rule:
+    """Returns what the files of a job must be; raises SealRefused for one that makes none."""
+    match job.spec:
+        case ImportSpec():
+            return _master
+        case QuantizeSpec() as recipe:
+            return _quantized(recipe)
+        case RecalibrateSpec(recipe=QuantizeSpec() as recipe):
+            return _quantized(recipe)
+        case _:
+            raise SealRefused(f"a job of type {job.type} makes no files")
 
 
-async def _move(parts: Parts, request: SealRequest) -> int:
-    """Returns how many of the files were not in the vault before."""
-
-    async def move(file: ManifestFile) -> bool:
-        key = staging_key(request.job_id, request.attempt, file.path)
-        async with parts.seal_slots:
-            return await asyncio.to_thread(parts.vault.seal, parts.staging.bucket, key, file)
-
-    # All are waited for, so that none is still moving when the refusal is answered.
-    results = await asyncio.gather(*(move(file) for file in request.files), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results.count(True)
+def _quantized(recipe: QuantizeSpec) -> Rule:
+    return check_gguf if chosen(recipe).info.format is Format.GGUF else _inert
 
 
-def _check_checkpoint(vault: Vault, files: Sequence[ManifestFile], rule: Rule) -> str | None:
-    return rule(inspect_checkpoint(VaultCheckpoint(vault, files)))
+def _master(reader: CheckpointReader) -> str:
+    return check_master(inspect_checkpoint(reader))
+
+
+def _inert(reader: CheckpointReader) -> None:
+    """A quantized checkpoint has passed once it is complete, inert and well formed; its numbers are the gate's business. It is
+    of several dtypes, so none is returned."""
+    inspect_checkpoint(reader)

@@ -1,14 +1,12 @@
-"""Files of versions, out of the vault."""
+"""Files of versions, out of the vault, and what is told of versions: cards and comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from quantry_blobs.errors import DigestMismatch, UnknownBlob
-from quantry_blobs.vault import Vault
-from quantry_core.versions import ManifestFile
-from quantry_registry.streams import open_stream
+from quantry_core.cards import model_card
+from quantry_core.comparisons import Comparison, compare, relation_of
+from quantry_core.versions import EdgeRole, ManifestFile, VersionDetail
 from quantry_store.database import Database
+from quantry_store.unit_of_work import UnitOfWork
 
 
 async def find_file(database: Database, project_id: str, ref: str, path: str) -> ManifestFile:
@@ -18,9 +16,27 @@ async def find_file(database: Database, project_id: str, ref: str, path: str) ->
         return await uow.versions.file(project_id, version.id, path)
 
 
-async def open_file(vault: Vault, file: ManifestFile, start: int, length: int) -> AsyncIterator[bytes]:
-    """Returns a stream of ``length`` bytes of a file from ``start``; raises DigestMismatch if the vault has lost the file."""
-    try:
-        return await open_stream(vault.open_range(file.sha256, start, length))
-    except UnknownBlob as error:
-        raise DigestMismatch(f"the vault has lost {file.sha256} ({file.path}); restore it from a copy of the bucket") from error
+async def card_of(database: Database, project_id: str, ref: str) -> str:
+    """Returns the model card of the version that ``ref`` means, as Markdown with front matter."""
+    async with database.begin() as uow:
+        version = await _detail(uow, project_id, ref)
+        base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
+        master = None if base_id is None else await uow.versions.detail(project_id, base_id)
+        names = {
+            edge.parent_dataset_id: (await uow.datasets.resolve(project_id, edge.parent_dataset_id)).ref
+            for edge in version.edges
+            if edge.parent_dataset_id is not None
+        }
+    return model_card(version, master, names)
+
+
+async def comparison_of(database: Database, project_id: str, left: str, right: str) -> Comparison:
+    """Returns what tells two versions apart; raises UnknownModel or UnknownVersion."""
+    async with database.begin() as uow:
+        ours, theirs = await _detail(uow, project_id, left), await _detail(uow, project_id, right)
+        relation = relation_of(await uow.versions.lineage(project_id, ours.id), await uow.versions.lineage(project_id, theirs.id))
+    return compare(ours, theirs, relation)
+
+
+async def _detail(uow: UnitOfWork, project_id: str, ref: str) -> VersionDetail:
+    return await uow.versions.detail(project_id, (await uow.versions.resolve(project_id, ref)).id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quantry_core.errors import QuantryError
 from quantry_core.jobs import JobReason
+from quantry_worker.disk import full_disk_words
 from quantry_worker.protocol import MAX_FAILURE_CHARS, ChildFailure
 
 _OUT_OF_MEMORY_TYPES = frozenset({"OutOfMemoryError", "MemoryError"})
@@ -24,6 +25,8 @@ def failure_of(error: Exception) -> ChildFailure:
             return _failure(JobReason.DIVERGED, str(error))
         case _ if _is_out_of_memory(error):
             return _failure(JobReason.OUT_OF_MEMORY, f"the job ran out of memory: {error}")
+        case _ if (words := full_disk_words(error)) is not None:
+            return _failure(JobReason.INTERNAL, words)
         case _:
             return _failure(JobReason.INTERNAL, f"{type(error).__name__}: {error}")
 

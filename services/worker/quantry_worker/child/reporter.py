@@ -14,6 +14,7 @@ from quantry_worker.protocol import (
     ChildProgress,
     ChildResult,
     event_line,
+    parse_event,
 )
 
 MIN_INTERVAL_S = 0.2
@@ -61,6 +62,10 @@ class Reporter:
         counted = {} if units is None or units.total < 1 else units._asdict()
         self._write(event_line(ChildProgress(phase=phase, fraction=self._fraction, detail=detail[:MAX_DETAIL_CHARS], **counted)))
 
+    def part(self, begin: float, end: float) -> Reporter:
+        """Returns a reporter for a stretch of this one's work: what it calls all of it is from ``begin`` to ``end`` of ours."""
+        return Reporter(lambda line: self._write(_within(line, begin, end)), clock=self._clock)
+
     def note(self, text: str) -> None:
         """Puts one sentence into the job's event stream."""
         self._write(event_line(ChildNote(text=text[:MAX_NOTE_CHARS])))
@@ -68,3 +73,10 @@ class Reporter:
     def end(self, event: ChildResult | ChildFailure) -> None:
         """Says how the work ended. Nothing may follow."""
         self._write(event_line(event))
+
+
+def _within(line: bytes, begin: float, end: float) -> bytes:
+    event = parse_event(line)
+    if not isinstance(event, ChildProgress):
+        return line
+    return event_line(event.model_copy(update={"fraction": begin + (end - begin) * event.fraction}))

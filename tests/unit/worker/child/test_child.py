@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -35,6 +36,10 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), JobReason.OUT_OF_MEMORY, "out of memory"),
         (OutOfMemoryError("layer 3"), JobReason.OUT_OF_MEMORY, "layer 3"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9"), JobReason.OUT_OF_MEMORY, "can't allocate"),
+        (OSError(errno.ENOSPC, "No space left on device", "/w/a"), JobReason.INTERNAL, "disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), JobReason.INTERNAL, "QUANTRY_WORK_DIR"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), JobReason.INTERNAL, "disk is full"),
+        (OSError(errno.EACCES, "Permission denied"), JobReason.INTERNAL, "PermissionError: "),
         (RuntimeError("shape mismatch"), JobReason.INTERNAL, "RuntimeError: shape mismatch"),
     ],
 )
@@ -139,6 +144,7 @@ def test_inputs_are_found_by_role(tmp_path: Path) -> None:
         spec=ImportSpec(model="m", source="/x"),
         inputs=[first, second],
         output_dir=tmp_path,
+        artifacts_dir=tmp_path,
         import_roots=[],
         num_threads=1,
     )

@@ -10,22 +10,25 @@ import pytest
 
 from factories.checkpoints import master_contents, write_checkpoint
 from quantry_core.errors import SourceRefused
-from quantry_core.jobs import ImportSpec
-from quantry_core.versions import VersionKind
+from quantry_core.jobs import ImportSpec, InputRole
+from quantry_core.versions import VersionCard, VersionKind
 from quantry_worker.child.recipes.import_checkpoint import COPIED, allowed_directory, run
 from quantry_worker.child.reporter import Reporter
-from quantry_worker.protocol import ChildProgress, ChildResult, ChildTask, parse_event
+from quantry_worker.protocol import ChildInput, ChildProgress, ChildResult, ChildTask, parse_event
 
 
-def import_from(source: str, tmp_path: Path, root: Path, write: Callable[[bytes], object] = len) -> ChildResult:
+def import_from(
+    source: str, tmp_path: Path, root: Path, write: Callable[[bytes], object] = len, fetched: Path | None = None
+) -> ChildResult:
     output = tmp_path / "attempt" / "output"
     output.mkdir(parents=True)
     task = ChildTask(
         job_id="job_1",
         attempt=1,
         spec=ImportSpec(model="tiny", source=source),
-        inputs=[],
+        inputs=[] if fetched is None else [ChildInput(role=InputRole.SOURCE, id="upl_1", ref=source, path=fetched)],
         output_dir=output,
+        artifacts_dir=output.parent / "artifacts",
         import_roots=[root],
         num_threads=1,
     )
@@ -99,7 +102,7 @@ def test_a_link_out_of_the_allowed_root_is_followed_before_it_is_judged(tmp_path
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("models/tiny", "a source is an absolute path or hf:"),
+        ("models/tiny", "a source is an absolute path, hf:"),
         ("/nowhere/at/all", "outside the folders"),
         ("/a\0b", "NUL"),
         ("hf:owner", "a source on the hub is written"),
@@ -123,3 +126,59 @@ def test_a_folder_that_is_not_there_is_refused_and_links_in_a_circle_are_too(tmp
 def test_without_roots_no_path_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(SourceRefused, match="none is set"):
         allowed_directory(tmp_path, [])
+
+
+UPLOAD = "upload:upl_" + "0" * 32
+
+
+def with_number(bits: bytes) -> dict[str, bytes]:
+    """Returns a master whose last 16-bit weight has these bits, little-endian."""
+    weights = master_contents()["model.safetensors"]
+    # The norm, 4 float32, comes last; the matrix of 16-bit weights is before it.
+    end = len(weights) - 16
+    return master_contents(model__safetensors=weights[: end - 2] + bits + weights[end:])
+
+
+@pytest.mark.parametrize("bits", [b"\x00\x7e", b"\x00\x7c", b"\x00\xfc"])
+def test_a_master_with_nan_or_infinity_is_refused_by_the_tensors_name(tmp_path: Path, bits: bytes) -> None:
+    source = write_checkpoint(tmp_path / "models" / "tiny", with_number(bits))
+    with pytest.raises(SourceRefused, match=r"infinities or NaN: a\.weight"):
+        import_from(str(source), tmp_path, tmp_path / "models")
+
+
+def test_the_largest_finite_weight_is_none_of_those(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "models" / "tiny", with_number(b"\xff\x7b"))
+    assert import_from(str(source), tmp_path, tmp_path / "models").version is not None
+
+
+def test_the_model_card_is_read(tmp_path: Path) -> None:
+    readme = b"---\nlicense: mit\nbase_model: owner/name\n---\n# Tiny\n"
+    source = write_checkpoint(tmp_path / "models" / "tiny", master_contents() | {"README.md": readme})
+    version = import_from(str(source), tmp_path, tmp_path / "models").version
+    assert version is not None
+    assert version.card == VersionCard(license="mit", base_model=["owner/name"])
+
+
+@pytest.mark.parametrize("source", [UPLOAD, "s3:models/tiny"])
+def test_what_the_supervisor_fetched_becomes_a_master_by_the_same_rules(tmp_path: Path, source: str) -> None:
+    fetched = write_checkpoint(tmp_path / "inputs" / "source", master_contents())
+    version = import_from(source, tmp_path, tmp_path / "models", fetched=fetched).version
+    assert version is not None
+    assert version.recipe == {"source": source}
+    assert [copy.name for copy in output_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_bad_files_that_were_fetched_are_refused_too(tmp_path: Path) -> None:
+    fetched = write_checkpoint(tmp_path / "inputs" / "source", master_contents(tokenizer__json=None))
+    with pytest.raises(SourceRefused, match="no tokenizer"):
+        import_from(UPLOAD, tmp_path, tmp_path / "models", fetched=fetched)
+    assert output_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_an_upload_that_is_gone_is_said(tmp_path: Path, is_made: bool) -> None:
+    fetched = tmp_path / "inputs" / "source"
+    if is_made:
+        fetched.mkdir(parents=True)
+    with pytest.raises(SourceRefused, match="expired"):
+        import_from(UPLOAD, tmp_path, tmp_path / "models", fetched=fetched if is_made else None)

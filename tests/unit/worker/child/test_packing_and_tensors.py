@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from factories.checkpoints import MemoryCheckpoint
 from factories.quantized import pack_word
 from quantry_core.checkpoints import inspect_checkpoint
-from quantry_worker.child.gate.packing import dequantize_rows, packed_columns, unpack_rows
+from quantry_worker.child.formats.integers import packed_columns, unpack_rows
+from quantry_worker.child.formats.stored import spread_groups
 from quantry_worker.child.numerics.tensors import TensorReader, bits_of, nonfinite_tensors
 
 
@@ -31,8 +32,7 @@ def test_three_bits_run_over_the_edges_of_words(values: list[int]) -> None:
 
 
 def test_each_group_has_its_own_scale() -> None:
-    restored = dequantize_rows(np.array([[1, -2, 3, 4]]), np.array([[0.5, 10.0]], dtype=np.float32))
-    assert restored.tolist() == [[0.5, -1.0, 30.0, 40.0]]
+    assert spread_groups(np.array([[0.5, 10.0]], dtype=np.float32), 4).tolist() == [[0.5, 0.5, 10.0, 10.0]]
 
 
 def checkpoint(dtype: str, raw: bytes, shape: tuple[int, ...]) -> tuple[TensorReader, MemoryCheckpoint]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,33 @@ import pytest
 
 from factories.quantized import TinyCheckpoint, tiny_master, tiny_quantized
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs import CalibrationSpec, InputRole, QuantizeSpec
+from quantry_core.gate import GateCheck, required_checks
+from quantry_core.jobs import CalibrationSpec, InputRole, QualitySpec, QuantizeSpec
 from quantry_core.methods import Format
-from quantry_core.versions import Verdict, VersionKind, VersionState
+from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict, VersionKind, VersionState
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.failures import Diverged
+from quantry_worker.child.gate.findings import GateInput
+from quantry_worker.child.gate.table import run_gate
 from quantry_worker.child.numerics.text import TokenStream
 from quantry_worker.child.recipes import quantize
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.protocol import ChildInput, ChildNote, ChildProgress, ChildResult, ChildTask, parse_event
 
 Lines = list[bytes]
+
+
+WITH_MODELS = frozenset({GateCheck.READER, GateCheck.QUALITY})
+
+
+def required_checks_in_order() -> list[GateCheck]:
+    return [check for check in GateCheck if check in required_checks(QualitySpec())]
+
+
+def run_without_models(given: GateInput, checks: Iterable[GateCheck]) -> list[EvidenceDraft]:
+    """The real gate, but what would load models with torch passes."""
+    passed = {check: EvidenceDraft(kind=EvidenceKind.GATE, name=check, verdict=Verdict.PASS) for check in WITH_MODELS}
+    return [passed.get(check) or run_gate(given, [check])[0] for check in checks]
 
 
 @pytest.fixture
@@ -30,6 +46,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> TinyCheckpoint:
     output.others = {}
 
     def write(order: QuantizationOrder) -> QuantizationReport:
+        assert order.windows is not None
         assert order.windows.shape == (4, 16)
         order.on_progress(0.5, "half")
         output.write(order.output_dir)
@@ -40,6 +57,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> TinyCheckpoint:
         return [TokenStream(one.ref, np.arange(100, dtype=np.int64)) for one in datasets]
 
     monkeypatch.setattr(quantize, "load_backend", lambda _backend: write)
+    monkeypatch.setattr(quantize, "run_gate", run_without_models)
     monkeypatch.setattr(quantize, "tokenize", tokens)
     return output
 
@@ -68,6 +86,7 @@ def run(
         spec=QuantizeSpec(base="tiny", group_size=32, ignore=["lm_head", "re:typo"], calibration=calibration),
         inputs=[base, text],
         output_dir=tmp_path / "output",
+        artifacts_dir=tmp_path / "artifacts",
         import_roots=[],
         num_threads=1,
     )
@@ -88,8 +107,9 @@ def test_a_good_result_is_ready_with_its_evidence_and_what_it_takes_over(tmp_pat
     )
     assert version.recipe["group_size"] == 32
     assert version.recipe["settings"] == {"order": "static"}
+    assert [one["num_samples"] for one in version.recipe["sampling"]["datasets"]] == [4]
     assert version.toolchain == {"stand-in": "1"}
-    assert [(one.name, one.verdict) for one in result.evidence] == [("integrity", Verdict.PASS), ("precision", Verdict.PASS)]
+    assert [(one.name, one.verdict) for one in result.evidence] == [(check, Verdict.PASS) for check in required_checks_in_order()]
     files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "output").iterdir()}
     assert files == dict.fromkeys(["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"], 0o644)
     assert result.metrics["weights_bytes"] == (tmp_path / "output" / "model.safetensors").stat().st_size
@@ -109,11 +129,14 @@ def test_a_result_that_fails_the_gate_is_quarantined_with_the_evidence(tmp_path:
 
     assert result.version is not None
     assert result.version.state is VersionState.QUARANTINED
-    assert {one.name: one.verdict for one in result.evidence} == {"integrity": Verdict.PASS, "precision": Verdict.FAIL}
+    assert {one.name: one.verdict for one in result.evidence} == {
+        check: Verdict.FAIL if check in {GateCheck.SCALES, GateCheck.RECONSTRUCTION} else Verdict.PASS
+        for check in required_checks_in_order()
+    }
 
 
 def test_a_gate_that_says_nothing_lets_nothing_pass(tmp_path: Path, backend: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "run_gate", lambda _given: [])
+    monkeypatch.setattr(quantize, "run_gate", lambda _given, _checks: [])
     version = run(tmp_path, []).version
     assert version is not None
     assert version.state is VersionState.QUARANTINED
@@ -148,8 +171,22 @@ def test_the_samples_depend_on_the_seed_alone(tmp_path: Path, backend: TinyCheck
 
     def windows(seed: int) -> list[list[int]]:
         spec = QuantizeSpec(base="tiny", calibration=CalibrationSpec(datasets=["text"], num_samples=4, length_tokens=16, seed=seed))
-        drawn: list[list[int]] = quantize.calibration_windows(spec, base, [text]).tolist()
+        samples, _sampling = quantize.calibration_windows(spec, base, [text])
+        assert samples is not None
+        drawn: list[list[int]] = samples.tolist()
         return drawn
 
     assert windows(1) == windows(1)
     assert windows(1) != windows(2)
+
+
+def test_a_required_check_that_was_left_out_lets_nothing_pass(
+    tmp_path: Path, backend: TinyCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_reader(given: GateInput, checks: Iterable[GateCheck]) -> list[EvidenceDraft]:
+        return [one for one in run_without_models(given, checks) if one.name != GateCheck.READER]
+
+    monkeypatch.setattr(quantize, "run_gate", without_reader)
+    version = run(tmp_path, []).version
+    assert version is not None
+    assert version.state is VersionState.QUARANTINED

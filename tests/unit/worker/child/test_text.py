@@ -1,14 +1,23 @@
-"""Windows for calibration and for scoring."""
+"""Windows for calibration."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
-from quantry_worker.child.numerics.text import TokenStream, check_length, sample_windows, scoring_windows
+from quantry_worker.child.numerics.text import (
+    TokenStream,
+    calibration_report,
+    check_length,
+    sample_windows,
+    scoring_report,
+)
 
 
 def stream(ref: str, num_tokens: int, first: int = 0) -> TokenStream:
@@ -47,12 +56,28 @@ def test_too_little_text_says_how_much_there_is() -> None:
         sample_windows([stream("a@1", 600), stream("b@1", 9)], num_samples=1, length_tokens=16, seed=0)
 
 
-def test_scoring_windows_do_not_overlap_and_leave_out_a_shorter_tail() -> None:
-    windows = scoring_windows(stream("a@1", 35), window_tokens=10, max_windows=None)
-    assert windows.tolist() == [list(range(0, 10)), list(range(10, 20)), list(range(20, 30))]
-    assert scoring_windows(stream("a@1", 35), window_tokens=10, max_windows=2).shape == (2, 10)
-    with pytest.raises(InvalidInput, match="too short"):
-        scoring_windows(stream("a@1", 9), window_tokens=10, max_windows=None)
+def test_the_report_says_what_was_drawn_from_each_dataset() -> None:
+    rows = TokenStream("rows@2", np.arange(10_000, 10_100, dtype=np.int64), DatasetKind.CHAT, np.asarray([30, 20, 48]), "0" * 64)
+    streams = [stream("text@1", 300), rows]
+    samples = sample_windows(streams, num_samples=6, length_tokens=16, seed=5)
+    report = calibration_report(streams, num_samples=6, length_tokens=16, seed=5)
+    assert [one.num_samples for one in report.datasets] == [(samples[:, 0] < 10_000).sum(), (samples[:, 0] >= 10_000).sum()]
+    assert (report.num_samples, report.length_tokens, report.seed) == (6, 16, 5)
+    assert json.loads(json.dumps(report.as_json()))["datasets"][1] == {
+        "dataset": "rows@2",
+        "kind": "chat",
+        "num_tokens": 100,
+        "num_windows": 6,
+        "num_samples": report.datasets[1].num_samples,
+        "num_rows": 3,
+        "row_tokens_min": 20,
+        "row_tokens_mean": 32.67,
+        "row_tokens_max": 48,
+        "chat_template_sha256": "0" * 64,
+    }
+    scored = scoring_report(streams, window_tokens=16, num_windows=[4, 6])
+    assert (scored.num_samples, scored.seed, [one.num_samples for one in scored.datasets]) == (10, None, [4, 6])
+    assert scored.datasets[0].num_rows is None
 
 
 def test_a_window_longer_than_the_context_is_refused() -> None:

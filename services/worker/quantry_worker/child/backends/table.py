@@ -35,8 +35,8 @@ class QuantizationOrder:
     master: CheckpointInfo
     master_dir: Path
     output_dir: Path
-    windows: NDArray[np.int64]
-    """Calibration token ids, shape [num_samples, length_tokens]."""
+    windows: NDArray[np.int64] | None
+    """Calibration token ids, shape [num_samples, length_tokens]; None for what looks at weights alone."""
     seed: int
     num_threads: int
     on_progress: BackendProgress
@@ -59,6 +59,11 @@ Quantizer = Callable[[QuantizationOrder], QuantizationReport]
 
 BACKENDS: dict[Backend, str] = {
     Backend.LLM_COMPRESSOR: "quantry_worker.child.backends.llm_compressor",
+    Backend.AUTO_ROUND: "quantry_worker.child.backends.auto_round",
+    Backend.GPTQMODEL: "quantry_worker.child.backends.gptqmodel",
+    Backend.HQQ: "quantry_worker.child.backends.hqq",
+    Backend.BITSANDBYTES: "quantry_worker.child.backends.bitsandbytes",
+    Backend.EETQ: "quantry_worker.child.backends.eetq",
 }
 
 

@@ -1,144 +1,147 @@
-"""Check 2: every module has the bits the recipe asked for, and its packed numbers stand for the master's weights.
+"""Check ``precision``: every module has the bits the recipe asked for, and what was to stay at 16 bit has.
 
-Bits are counted from what lies on disk, scales included, not from what a config claims. Scales must be finite, positive
-and not all 1. Modules that vLLM fuses share one scheme. Every row of each module is unpacked and compared with the master's:
-an error of the size of the weights themselves means that something else is stored there.
+Bits are counted from what lies on disk, scales included, not from what a config claims: a merge followed by a quantization
+that left full precision is found by its bytes.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import prod
 from typing import Any
 
-import numpy as np
-
-from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint
+from quantry_core.families import family_of, is_tied
+from quantry_core.gate import GateCheck
+from quantry_core.layouts import stored_parts
 from quantry_core.linears import Shape
+from quantry_core.methods import Format, Granularity, Scheme, Weights
+from quantry_core.safetensors import DTYPE_BITS
 from quantry_core.versions import EvidenceDraft
+from quantry_worker.child.formats.stored import StatedWeights, StoredCheckpoint
 from quantry_worker.child.gate.findings import GateInput, evidence
-from quantry_worker.child.gate.packing import PACKED_PARTS, packed_columns
-from quantry_worker.child.gate.reconstruction import compare_with_master
-from quantry_worker.child.gate.stated import StatedQuantization, read_quantization
-from quantry_worker.child.numerics.tensors import TensorReader, bits_of
-from quantry_worker.child.plan import QuantizationPlan, fused_groups
+from quantry_worker.child.numerics.tensors import bits_of
+from quantry_worker.child.plan import QuantizationPlan, Target
 
-NAME = "precision"
 BITS_TOLERANCE = 0.01
-"""Share by which bits per weight may exceed the scheme's: the module's stored shape."""
+"""Share by which a module may take more or less than its parts by the book: shapes, a state in JSON, a wider scale of scales."""
+CONSTANT_BITS = 1024
+"""The same for a module of any size."""
+PLAIN_BITS = 16
+BLOCK_BITS: dict[Scheme, tuple[float, ...]] = {
+    Scheme.Q8_0: (8.5,),
+    Scheme.Q5_K_M: (5.5, 6.5625),
+    Scheme.Q4_K_M: (4.5, 6.5625),
+}
+"""Bits a weight of the blocks that each GGUF scheme mixes: the M in K_M is Q6_K for half of the layers' most delicate matrices."""
 
 
 def check_precision(given: GateInput) -> EvidenceDraft:
     """Returns the evidence; raises SourceRefused if the checkpoint cannot be read at all."""
-    info = inspect_checkpoint(given.output)
-    stated = read_quantization(info)
-    plan = given.plan
-    reader, master_reader = TensorReader(given.output, info), TensorReader(given.original, given.master)
-    bits = {module: stored_bits(module, shape, info) for module, shape in ({**plan.targets, **plan.kept}).items()}
-    problems = [*_scheme_problems(stated, plan), *_bits_problems(bits, plan), *_fused_problems(bits)]
-    errors: dict[str, float] = {}
-    for module, shape in plan.targets.items():
-        if not _is_readable(module, shape, info, plan):
-            continue
-        problems += scale_problems(module, reader)
-        reconstruction = compare_with_master(module, shape, reader, master_reader, plan.bits)
-        problems += reconstruction.problems
-        errors[module] = reconstruction.relative_error
-    return evidence(NAME, problems, _metrics(bits, errors, info, given))
+    stored, plan = given.stored, given.plan
+    shapes = {name: target.shape for name, target in plan.targets.items()} | dict(plan.kept)
+    bits = {name: stored_bits(name, shape, stored) for name, shape in shapes.items()}
+    problems = [*_stated_problems(stored, plan), *_bits_problems(bits, given)]
+    return evidence(GateCheck.PRECISION, problems, _metrics(bits, shapes, given, stored))
 
 
-def stored_bits(module: str, shape: Shape, info: CheckpointInfo) -> float:
+def stored_bits(module: str, shape: Shape, stored: StoredCheckpoint) -> float:
     """Returns the bits on disk per weight of a module, everything that belongs to it counted; 0 if nothing does."""
-    names = [f"{module}.{part}" for part in ("weight", *PACKED_PARTS) if f"{module}.{part}" in info.tensors]
-    return sum(bits_of(info, name) for name in names) / (shape[0] * shape[1]) if names else 0.0
+    known = stored.modules.get(module)
+    names = {f"{module}.weight", *(known.parts() if known is not None else ())}
+    total = sum(bits_of(stored.info, name) for name in names if name in stored.info.tensors)
+    return total / (shape[0] * shape[1])
 
 
-def scale_problems(module: str, reader: TensorReader) -> list[str]:
-    """Returns what is wrong with a module's scales."""
-    scales = reader.floats(f"{module}.weight_scale")
-    if not np.isfinite(scales).all():
-        return [f"{module}: a scale is infinite or not a number"]
-    if (scales <= 0).any():
-        return [f"{module}: {int((scales <= 0).sum())} scales are not positive"]
-    if scales.size > 1 and (scales == 1).all():
-        return [f"{module}: every scale is 1, so none was fitted"]
-    return []
-
-
-def _scheme_problems(stated: StatedQuantization, plan: QuantizationPlan) -> list[str]:
+def _stated_problems(stored: StoredCheckpoint, plan: QuantizationPlan) -> list[str]:
     problems = []
-    if stated.bits != plan.bits:
-        problems.append(f"config.json says {stated.bits} bits, asked for were {plan.bits}")
-    if stated.group_size != plan.group_size:
-        problems.append(f"config.json says group size {stated.group_size}, asked for was {plan.group_size}")
-    wrongly_kept = [module for module in plan.targets if not stated.covers(module)]
-    wrongly_covered = [module for module in plan.kept if stated.covers(module)]
-    problems += [f"config.json leaves out {module}, which was to be quantized" for module in wrongly_kept]
-    problems += [f"config.json covers {module}, which was to be ignored" for module in wrongly_covered]
+    for name, target in plan.targets.items():
+        module = stored.modules.get(name)
+        if module is None:
+            problems.append(f"{name} was to be quantized, and the checkpoint says it is not")
+        elif plan.method.format is Format.GGUF:
+            problems += _block_problems(name, module.stated.bits, plan.scheme)
+        elif not _is_as_asked(module.stated, target.weights):
+            problems.append(f"{name} is said to have {_in_words(module.stated)}, asked for were {_in_words(_asked(target.weights))}")
+    if plan.method.format is not Format.GGUF:
+        problems += [f"{name} was to stay at 16 bit, and is said to be quantized" for name in plan.kept if name in stored.modules]
     return problems
 
 
-def _bits_problems(bits: dict[str, float], plan: QuantizationPlan) -> list[str]:
-    scale_bits = 16 / plan.group_size
-    shape_bits = {module: 128 / (shape[0] * shape[1]) for module, shape in plan.targets.items()}
-    problems = []
-    for module in plan.targets:
-        limit = (plan.bits + scale_bits + shape_bits[module]) * (1 + BITS_TOLERANCE)
-        if not plan.bits <= bits[module] <= limit:
+def _block_problems(name: str, bits: float, scheme: Scheme) -> list[str]:
+    allowed = BLOCK_BITS[scheme]
+    if bits in allowed:
+        return []
+    return [f"{name} takes {bits:g} bits a weight, {scheme} stores matrices at {' or '.join(f'{one:g}' for one in allowed)}"]
+
+
+def _is_as_asked(stated: StatedWeights, asked: Weights) -> bool:
+    if asked.granularity is Granularity.GROUP and stated.granularity is Granularity.GROUP:
+        return stated == _asked(asked)
+    return stated._replace(group_size=None) == _asked(asked)._replace(group_size=None)
+
+
+def _asked(weights: Weights) -> StatedWeights:
+    return StatedWeights(weights.bits, weights.number_type, weights.granularity, weights.group_size, weights.symmetric)
+
+
+def _in_words(weights: StatedWeights) -> str:
+    size = f" of {weights.group_size}" if weights.group_size is not None else ""
+    symmetry = "symmetric" if weights.symmetric else "with zero points"
+    return f"{weights.bits:g}-bit {weights.number_type} weights, one scale a {weights.granularity}{size}, {symmetry}"
+
+
+def _bits_problems(bits: Mapping[str, float], given: GateInput) -> list[str]:
+    problems: list[str] = []
+    if given.plan.method.format is Format.GGUF:
+        # A file's blocks are all there is of a module, so their kind has said it; the output layer is one of them.
+        return problems
+    for name, target in given.plan.targets.items():
+        expected = min(_expected_bits(name, target, given), key=lambda one: abs(one - bits[name]))
+        slack = expected * BITS_TOLERANCE + CONSTANT_BITS / (target.shape[0] * target.shape[1])
+        if not abs(bits[name] - expected) <= slack:
             problems.append(
-                f"{module} takes {bits[module]:.2f} bits a weight, asked for were {plan.bits} and its scales, {limit:.2f} in all"
+                f"{name} takes {bits[name]:.2f} bits a weight, asked for were {target.weights.bits:g} and its scales, {expected:.2f} in all"
             )
-    for module in plan.kept:
-        if bits[module] != 16:
-            problems.append(f"{module} was to stay at 16 bits and takes {bits[module]:.2f}")
+    for name in given.plan.kept:
+        if bits[name] != PLAIN_BITS and not _is_tied(name, given):
+            problems.append(f"{name} was to stay at 16 bits and takes {bits[name]:.2f}")
     return problems
 
 
-def _fused_problems(bits: dict[str, float]) -> list[str]:
-    problems = []
-    for group in fused_groups(bits):
-        is_plain = {bits[module] == 16 for module in group}
-        if len(is_plain) > 1:
-            problems.append(f"{', '.join(group)} are fused by vLLM but do not share one scheme")
-    return problems
+def _expected_bits(name: str, target: Target, given: GateInput) -> list[float]:
+    """Returns what the parts of a module take by the book. W4A8 is written one weight a byte, or packed as W4A16 is."""
+    shape, dtype = target.shape, given.master.tensors[f"{name}.weight"].dtype
+    is_nested = bool(given.plan.choice.options.get("double_quantization", True))
+    ways = [target.weights, *([replace(target.weights, scheme=Scheme.W4A16)] if target.weights.scheme is Scheme.W4A8 else [])]
+    expected = []
+    for weights in ways:
+        parts = stored_parts(shape, weights, given.plan.method.format, dtype, double_quantization=is_nested)
+        expected.append(sum(prod(part.shape) * DTYPE_BITS[part.dtype] for part in parts.values()) / prod(shape))
+    return expected
 
 
-def _is_readable(module: str, shape: Shape, info: CheckpointInfo, plan: QuantizationPlan) -> bool:
-    """Whether the parts have the form that the numbers are read by; where not, the checks on headers have said so."""
-    packed, scale = info.tensors.get(f"{module}.weight_packed"), info.tensors.get(f"{module}.weight_scale")
-    return (
-        packed is not None
-        and scale is not None
-        and packed.dtype == "I32"
-        and scale.dtype in {"F16", "BF16", "F32"}
-        and packed.shape == (shape[0], packed_columns(shape[1], plan.bits))
-        and scale.shape == (shape[0], shape[1] // plan.group_size)
-    )
+def _is_tied(name: str, given: GateInput) -> bool:
+    """Masters may store a tied output layer beside its embedding; what is written here stores it once."""
+    return is_tied(given.master.config) and name in family_of(given.master.config).output_layers
 
 
-def _metrics(bits: dict[str, float], errors: dict[str, float], info: CheckpointInfo, given: GateInput) -> dict[str, Any]:
-    plan = given.plan
-    shapes = {**plan.targets, **plan.kept}
-    targets_weights = sum(shape[0] * shape[1] for shape in plan.targets.values())
+def _metrics(bits: dict[str, float], shapes: dict[str, Shape], given: GateInput, stored: StoredCheckpoint) -> dict[str, Any]:
+    plan, num_parameters = given.plan, given.master.num_parameters
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for module in sorted(plan.targets):
+        kinds[module.rpartition(".")[2]].append(module)
     return {
         "bits_per_weight": _mean_bits(plan.targets, bits, shapes),
-        "bits_per_weight_by_kind": {kind: _mean_bits(modules, bits, shapes) for kind, modules in _by_kind(plan.targets).items()},
-        "bits_per_parameter": sum(bits_of(info, name) for name in info.tensors) / given.master.num_parameters,
+        "bits_per_weight_by_kind": {kind: _mean_bits(modules, bits, shapes) for kind, modules in kinds.items()},
+        "bits_per_parameter": sum(bits_of(stored.info, name) for name in stored.info.tensors) / num_parameters,
         "num_quantized_modules": len(plan.targets),
         "num_kept_modules": len(plan.kept),
-        "share_quantized": targets_weights / given.master.num_parameters,
-        "relative_error_max": max(errors.values(), default=None),
-        "relative_error_mean": float(np.mean(list(errors.values()))) if errors else None,
+        "share_quantized": sum(target.shape[0] * target.shape[1] for target in plan.targets.values()) / num_parameters,
     }
 
 
-def _by_kind(modules: Iterable[str]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for module in sorted(modules):
-        kinds[module.rpartition(".")[2]].append(module)
-    return dict(kinds)
-
-
-def _mean_bits(modules: Iterable[str], bits: dict[str, float], shapes: dict[str, Shape]) -> float:
+def _mean_bits(modules: Iterable[str], bits: Mapping[str, float], shapes: Mapping[str, Shape]) -> float | None:
     sizes = {module: shapes[module][0] * shapes[module][1] for module in modules}
-    return sum(bits[module] * size for module, size in sizes.items()) / sum(sizes.values())
+    return sum(bits[module] * size for module, size in sizes.items()) / sum(sizes.values()) if sizes else None

@@ -1,33 +1,57 @@
 """The gate's checks: one literal table, in the order in which they run.
 
-Each is a pure function on headers and a few reads; it returns evidence with a verdict and says every problem it found.
+Names, not functions: the later checks load models with libraries that take seconds to import. Each says every problem it found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from importlib import import_module
+from typing import cast
 
 from quantry_core.errors import QuantryError
-from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict
-from quantry_worker.child.gate.findings import GateInput
-from quantry_worker.child.gate.integrity import check_integrity
-from quantry_worker.child.gate.precision import check_precision
+from quantry_core.gate import GateCheck, required_checks
+from quantry_core.versions import EvidenceDraft
+from quantry_worker.child.gate.findings import GateInput, evidence
 
 Check = Callable[[GateInput], EvidenceDraft]
 
-CHECKS: dict[str, Check] = {
-    "integrity": check_integrity,
-    "precision": check_precision,
+CHECKS: dict[GateCheck, tuple[str, str]] = {
+    GateCheck.FILES: ("quantry_worker.child.gate.files", "check_files"),
+    GateCheck.TENSORS: ("quantry_worker.child.gate.tensors", "check_tensors"),
+    GateCheck.PRECISION: ("quantry_worker.child.gate.precision", "check_precision"),
+    GateCheck.FUSED_GROUPS: ("quantry_worker.child.gate.fused_groups", "check_fused_groups"),
+    GateCheck.SCALES: ("quantry_worker.child.gate.scales", "check_scales"),
+    GateCheck.KV_SCALES: ("quantry_worker.child.gate.kv_scales", "check_kv_scales"),
+    GateCheck.RECONSTRUCTION: ("quantry_worker.child.gate.reconstruction", "check_reconstruction"),
+    GateCheck.READER: ("quantry_worker.child.gate.reader", "check_reader"),
+    GateCheck.ENGINE: ("quantry_worker.child.gate.engine", "check_engine"),
+    GateCheck.QUALITY: ("quantry_worker.child.gate.quality", "check_quality"),
 }
+"""Module and function of each."""
 
 
-def run_gate(given: GateInput) -> list[EvidenceDraft]:
-    """Returns the evidence of every check. A check that cannot even read the checkpoint fails; the rest still runs."""
-    return [_run(name, check, given) for name, check in CHECKS.items()]
+def due_checks(given: GateInput) -> list[GateCheck]:
+    """Returns the checks that a job needs, in their order: those without which nothing is ready, and vLLM where one is at hand."""
+    due = set(required_checks(given.plan.spec.quality))
+    if given.task.checks_with_engine:
+        due.add(GateCheck.ENGINE)
+    return [check for check in CHECKS if check in due]
 
 
-def _run(name: str, check: Check, given: GateInput) -> EvidenceDraft:
+def run_gate(given: GateInput, checks: Iterable[GateCheck]) -> list[EvidenceDraft]:
+    """Returns the evidence of each check. One that cannot even read the checkpoint fails; the rest still runs."""
+    names = list(checks)
+    return [_run(name, given, index, len(names)) for index, name in enumerate(names)]
+
+
+def _run(name: GateCheck, given: GateInput, index: int, num_checks: int) -> EvidenceDraft:
+    given.on_progress(index / num_checks, name)
+    within = replace(given, on_progress=lambda share, detail: given.on_progress((index + share) / num_checks, detail))
+    module, function = CHECKS[name]
+    check = cast(Check, getattr(import_module(module), function))
     try:
-        return check(given)
+        return check(within)
     except QuantryError as error:
-        return EvidenceDraft(kind=EvidenceKind.GATE, name=name, verdict=Verdict.FAIL, metrics={"problems": [error.detail]})
+        return evidence(name, [error.detail], {})

@@ -1,26 +1,55 @@
-"""Loads a checkpoint for evaluation with transformers: in float32 on the CPU, quantized weights dequantized."""
+"""Loads a checkpoint of any format for evaluation with transformers, computing in float32 on the CPU.
+
+Weights are what the checkpoint stores, dequantized. What an engine rounds while it runs is rounded here too where a library
+can: compressed-tensors rounds activations (W8A8, W4A8, FP8, NVFP4, MXFP4) and an fp8 KV cache as the checkpoint's config asks,
+bitsandbytes' int8 rounds activations itself. Formats without such rounding (gptq, GGUF, nf4) have none to leave out.
+"""
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.checkpoints import read_json
+from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint, read_json
+from quantry_core.errors import InvalidInput
+from quantry_core.families import family_of
+from quantry_core.linears import Shape
+from quantry_core.methods import Format
+from quantry_worker.child.formats.gptq import open_gptq
+from quantry_worker.child.formats.integers import WORD_BITS
+from quantry_worker.child.numerics.dequantized import dequantized_tensors, model_of
+from quantry_worker.child.numerics.tensors import TensorReader
+
+OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+GGUF_SUFFIX = ".gguf"
+OTHER_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float64})
 
 
 def load_model(directory: Path) -> Any:
-    """Returns the causal language model in evaluation mode; every weight is float32 in memory."""
-    options: dict[str, Any] = {}
-    if "quantization_config" in read_config(directory):
-        options["quantization_config"] = CompressedTensorsConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
-    )
+    """Returns the causal language model in evaluation mode; raises InvalidInput for a format that nothing here reads."""
+    model = _LOADERS[format_of(directory)](directory)
+    # Some loaders leave a dtype of the checkpoint's or of their own, whatever is asked for: FP4 weights come as bfloat16.
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if tensor.dtype in OTHER_FLOATS:
+            tensor.data = tensor.data.float()
     return model.eval()
+
+
+def format_of(directory: Path) -> Format:
+    """Returns how a checkpoint is stored, by what lies in its folder; raises InvalidInput for a format that nothing here reads."""
+    if any(directory.glob(f"*{GGUF_SUFFIX}")):
+        return Format.GGUF
+    method = (read_config(directory).get("quantization_config") or {}).get("quant_method", Format.SAFETENSORS)
+    if method not in _LOADERS:
+        raise InvalidInput(f"checkpoints in format {method} cannot be evaluated here; those that can are: {', '.join(_LOADERS)}")
+    return Format(method)
 
 
 def vocabulary_size(model: Any) -> int:
@@ -29,6 +58,67 @@ def vocabulary_size(model: Any) -> int:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Returns config.json; raises SourceRefused if it is not there or no JSON object."""
+    """Returns config.json, or what a GGUF file says in its place; raises SourceRefused if there is neither."""
     checkpoint = DirectoryCheckpoint(directory)
-    return read_json(checkpoint, checkpoint.files(), "config.json")
+    files = checkpoint.files()
+    named = [name for name in sorted(files) if name.endswith(GGUF_SUFFIX)]
+    if named and "config.json" not in files:
+        config: dict[str, Any] = AutoConfig.from_pretrained(directory, gguf_file=named[0], **OFFLINE).to_dict()
+        return config
+    return read_json(checkpoint, files, "config.json")
+
+
+def _load_plain(directory: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **OFFLINE)
+
+
+def _load_compressed_tensors(directory: Path) -> Any:
+    # Dequantized now, in place of at each first use. Activations and KV cache are rounded either way.
+    settings = CompressedTensorsConfig(dequantize=True)
+    return AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, use_safetensors=True, quantization_config=settings, **OFFLINE
+    )
+
+
+def _load_bitsandbytes(directory: Path) -> Any:
+    # It says for every matrix product that float32 activations become float16 before they are rounded to int8.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    model = _load_plain(directory)
+    for module in model.modules():
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = torch.float32
+    return model
+
+
+def _load_gptq(directory: Path) -> Any:
+    """Returns the model from weights that our reader dequantized: transformers loads this layout with GPTQModel alone."""
+    checkpoint = DirectoryCheckpoint(directory)
+    info = inspect_checkpoint(checkpoint)
+    quantized = [name.removesuffix(".qweight") for name in info.tensors if name.endswith(".qweight")]
+    bits = int(info.config["quantization_config"]["bits"])
+    shapes = {name: _gptq_shape(info, name, bits) for name in quantized}
+    stored = open_gptq(info, TensorReader(checkpoint, info), shapes)
+    plain = {name for name in info.tensors if name.rpartition(".")[0] not in shapes or name.endswith(".bias")}
+    config = AutoConfig.from_pretrained(directory, **OFFLINE)
+    del config.quantization_config
+    return model_of(config, dequantized_tensors(stored, plain, family_of(info.config).transposed))
+
+
+def _gptq_shape(info: CheckpointInfo, name: str, bits: int) -> Shape:
+    """Returns (out, in) of a module whose integers lie packed along the inputs, transposed."""
+    words, rows = info.tensors[f"{name}.qweight"].shape
+    return rows, words * WORD_BITS // bits
+
+
+def _load_gguf(directory: Path) -> Any:
+    (name,) = sorted(path.name for path in directory.glob(f"*{GGUF_SUFFIX}"))
+    return AutoModelForCausalLM.from_pretrained(directory, gguf_file=name, dtype=torch.float32, **OFFLINE)
+
+
+_LOADERS: dict[str, Callable[[Path], Any]] = {
+    Format.SAFETENSORS: _load_plain,
+    Format.COMPRESSED_TENSORS: _load_compressed_tensors,
+    Format.BITSANDBYTES: _load_bitsandbytes,
+    Format.GPTQ: _load_gptq,
+    Format.GGUF: _load_gguf,
+}

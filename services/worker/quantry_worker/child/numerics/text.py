@@ -1,4 +1,4 @@
-"""Token streams into windows: random ones for calibration, consecutive ones for scoring. Pure functions on arrays.
+"""Token streams into random windows for calibration. Pure functions on arrays.
 
 N is a number of windows, T the tokens of one.
 """
@@ -6,27 +6,67 @@ N is a number of windows, T the tokens of one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
+from quantry_core.families import context_tokens
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TokenStream:
-    """One dataset's text as token ids, shape [num_tokens]."""
+    """One dataset as token ids, shape [num_tokens]: its text, or its rows one after another."""
 
     ref: str
     tokens: Tokens
+    kind: DatasetKind = DatasetKind.TEXT
+    row_tokens: Tokens | None = None
+    """Tokens of each row, shape [num_rows], what stands between rows not counted. None for plain text."""
+    chat_template_sha256: str | None = None
+    """Of the tokenizer's template that rows were written by; None where none was used."""
+
+
+@dataclass(frozen=True)
+class DatasetSampling:
+    """What one dataset was made into, and how much of it was drawn."""
+
+    dataset: str
+    kind: DatasetKind
+    num_tokens: int
+    num_windows: int
+    num_samples: int
+    num_rows: int | None
+    row_tokens_min: int | None
+    row_tokens_mean: float | None
+    row_tokens_max: int | None
+    chat_template_sha256: str | None
+
+
+@dataclass(frozen=True)
+class SamplingReport:
+    """How samples were drawn: enough to draw them again from the same datasets with the same tokenizer."""
+
+    num_samples: int
+    length_tokens: int
+    seed: int | None
+    """None where nothing was drawn: consecutive windows were taken from the beginning."""
+    datasets: tuple[DatasetSampling, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as JSON keeps it, for a recipe or a job's metrics."""
+        return {**asdict(self), "datasets": [asdict(one) for one in self.datasets]}
 
 
 def sample_windows(streams: list[TokenStream], *, num_samples: int, length_tokens: int, seed: int) -> Tokens:
     """Returns calibration samples, shape [num_samples, length_tokens], the same for the same arguments.
+
+    Rows are packed: one after another in their stream, they are cut into windows as text is.
 
     Every stream is cut into consecutive windows; each gives samples in proportion to how many it has, drawn without
     repetition. Raises InvalidInput if a text is shorter than one window or all together have too few.
@@ -48,19 +88,44 @@ def sample_windows(streams: list[TokenStream], *, num_samples: int, length_token
     return samples[generator.permutation(num_samples)]
 
 
-def scoring_windows(stream: TokenStream, *, window_tokens: int, max_windows: int | None) -> Tokens:
-    """Returns the stream cut into consecutive windows without overlap, shape [N, window_tokens]; a shorter tail is left out.
+def calibration_report(streams: list[TokenStream], *, num_samples: int, length_tokens: int, seed: int) -> SamplingReport:
+    """Returns what ``sample_windows`` draws for the same arguments, which it has taken."""
+    quotas = _quotas([len(stream.tokens) // length_tokens for stream in streams], num_samples)
+    return SamplingReport(
+        num_samples=num_samples,
+        length_tokens=length_tokens,
+        seed=seed,
+        datasets=tuple(_sampling(stream, length_tokens, quota) for stream, quota in zip(streams, quotas, strict=True)),
+    )
 
-    Raises InvalidInput if the text is shorter than one window.
-    """
-    return _cut(stream, window_tokens)[:max_windows]
+
+def scoring_report(streams: list[TokenStream], *, window_tokens: int, num_windows: list[int]) -> SamplingReport:
+    """Returns what was scored, ``num_windows`` of each stream from its beginning."""
+    datasets = tuple(_sampling(stream, window_tokens, taken) for stream, taken in zip(streams, num_windows, strict=True))
+    return SamplingReport(num_samples=sum(num_windows), length_tokens=window_tokens, seed=None, datasets=datasets)
 
 
 def check_length(length_tokens: int, config: Mapping[str, Any], *, field: str) -> None:
     """Raises InvalidInput if windows are longer than the context that config.json states; without one nothing is checked."""
-    context_tokens = config.get("max_position_embeddings")
-    if isinstance(context_tokens, int) and length_tokens > context_tokens:
-        raise InvalidInput(f"{field} is {length_tokens}, but the model's context is {context_tokens} tokens")
+    context = context_tokens(config)
+    if context is not None and length_tokens > context:
+        raise InvalidInput(f"{field} is {length_tokens}, but the model's context is {context} tokens")
+
+
+def _sampling(stream: TokenStream, length_tokens: int, num_samples: int) -> DatasetSampling:
+    rows = stream.row_tokens
+    return DatasetSampling(
+        dataset=stream.ref,
+        kind=stream.kind,
+        num_tokens=len(stream.tokens),
+        num_windows=len(stream.tokens) // length_tokens,
+        num_samples=num_samples,
+        num_rows=None if rows is None else len(rows),
+        row_tokens_min=None if rows is None else int(rows.min()),
+        row_tokens_mean=None if rows is None else round(float(rows.mean()), 2),
+        row_tokens_max=None if rows is None else int(rows.max()),
+        chat_template_sha256=stream.chat_template_sha256,
+    )
 
 
 def _cut(stream: TokenStream, length_tokens: int) -> Tokens:

@@ -1,150 +1,236 @@
-"""Evaluates a version on corpora: perplexity, and closeness to a reference version where one is named.
+"""Evaluates a version: figures on corpora and against a reference version, attention maps, odd inputs, tasks, and speed.
 
-Both models compute in float32, whatever they are stored in, and a quantized one is dequantized first: the figures then say
-what quantization did to the weights, not what a kernel's rounding adds. Windows are scored alone (no overlap, no carried
-context). Both models see a batch before the next one is taken, so no logits are kept.
+What can be refused is refused before a model is loaded. Both models compute in float32, whatever they are stored in: the
+figures then say what quantization did, not what a kernel's rounding adds. See numerics/model.py for what is rounded.
 """
 
 from __future__ import annotations
 
+import gc
 import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from quantry_core.errors import InvalidInput
-from quantry_core.jobs import EvaluateSpec, InputRole
+from quantry_core.jobs import EvaluateSpec, InputRole, SpeedSpec
 from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict
+from quantry_worker.child.engine import HOST, SERVED_NAME, EngineFacts, kv_cache_bytes, running_engine, task_engine
+from quantry_worker.child.evaluation import extremes, harness
+from quantry_worker.child.evaluation.attention import compare_attention
+from quantry_worker.child.evaluation.corpora import Corpus, read_corpora, score, scored
+from quantry_worker.child.evaluation.figures import figures
+from quantry_worker.child.evaluation.results import TOKENS, write_results, write_rows, write_tokens
+from quantry_worker.child.evaluation.servability import check_speed
+from quantry_worker.child.evaluation.speed import Server, measure
+from quantry_worker.child.evaluation.verdicts import broken_thresholds, of_attention, of_corpora, verdict
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.inputs import inputs_of, only_input
-from quantry_worker.child.numerics.divergence import DivergenceTally, kl_nats, same_top1
-from quantry_worker.child.numerics.model import load_model, read_config, vocabulary_size
-from quantry_worker.child.numerics.perplexity import NllTally, batch_windows, next_token_log_probs, token_nll
-from quantry_worker.child.numerics.text import Tokens, TokenStream, check_length, scoring_windows
-from quantry_worker.child.numerics.tokenizer import tokenize
+from quantry_worker.child.numerics.model import load_model, read_config
+from quantry_worker.child.numerics.text import check_length
+from quantry_worker.child.numerics.tokenizer import load_tokenizer
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask
 
-MAX_PERPLEXITY_RATIO = 1.02
-"""A version whose perplexity is at most this many times its reference's passes. Without a reference nothing is said."""
-
-LOADING, SCORING = 0.05, 0.15
-"""Share of the work at which each phase begins."""
+LOADING, MEASURING = 0.05, 0.15
+"""Share of the work at which each phase begins. What is measured shares the rest evenly."""
 
 
-@dataclass(frozen=True)
-class Corpus:
-    ref: str
-    windows: Tokens
-    """Shape [num_windows, window_tokens]."""
+@dataclass
+class Evaluation:
+    """A job under way: what was asked, what is loaded, what was found."""
+
+    task: ChildTask
+    spec: EvaluateSpec
+    reporter: Reporter
+    subject: ChildInput
+    reference: ChildInput | None
+    corpora: list[Corpus]
+    tasks: harness.LoadedTasks
+    model: Any = None
+    reference_model: Any = None
+    evidence: list[EvidenceDraft] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, decided: Verdict, metrics: dict[str, Any]) -> None:
+        self.evidence.append(EvidenceDraft(kind=EvidenceKind.EVALUATION, name=name, verdict=decided, metrics=metrics))
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
-    """Returns one evidence per corpus.
+    """Returns one evidence per corpus, then attention, extremes, each task and speed as far as they were asked for.
 
-    Raises InvalidInput for windows or corpora that do not fit the models, Diverged for losses that are not finite.
+    Raises InvalidInput for what does not fit the models or cannot be had on this machine, Diverged for losses that are not finite.
     """
     if not isinstance(task.spec, EvaluateSpec):
         raise TypeError(f"the evaluate recipe got a {task.spec.type} job")
     torch.set_num_threads(task.num_threads)
+    reporter.progress("checking", 0.0)
+    job = prepare(task, task.spec, reporter)
+    steps = _steps(job)
+    for index, (phase, step) in enumerate(steps):
+        begin, end = (MEASURING + (1 - MEASURING) * place / len(steps) for place in (index, index + 1))
+        step(job, _within(reporter, phase, begin, end))
+    about = {
+        "spec": task.spec.model_dump(mode="json"),
+        "compute_dtype": "float32",
+        "toolchain": toolchain("torch", "transformers", "compressed-tensors"),
+    }
+    if job.corpora:
+        job.facts["sampling"] = scored(job.corpora).as_json()
+    write_results(task.artifacts_dir, job.evidence, about | job.facts)
+    corpora = {one.name: one.metrics for one in job.evidence if one.name in {corpus.ref for corpus in job.corpora}}
+    return ChildResult(evidence=job.evidence, metrics={"corpora": corpora, **about, **job.facts})
+
+
+def prepare(task: ChildTask, spec: EvaluateSpec, reporter: Reporter) -> Evaluation:
+    """Returns the job with texts and models read; raises InvalidInput before a model is loaded where something cannot be."""
     subject = only_input(task, InputRole.SUBJECT)
     reference = next(iter(inputs_of(task, InputRole.REFERENCE)), None)
-    reporter.progress("reading corpora", 0.0)
-    corpora = read_corpora(task.spec, subject, reference, inputs_of(task, InputRole.CORPUS))
-    reporter.progress("loading", LOADING, subject.ref)
-    model = load_model(subject.path)
-    reference_model = None
-    if reference is not None:
-        reporter.progress("loading", (LOADING + SCORING) / 2, reference.ref)
-        reference_model = load_model(reference.path)
-    num_windows, num_scored = sum(len(corpus.windows) for corpus in corpora), 0
-    evidence: list[EvidenceDraft] = []
-    for corpus in corpora:
-
-        def on_batch(num_done: int, ref: str = corpus.ref, before: int = num_scored, in_all: int = len(corpus.windows)) -> None:
-            share = (before + num_done) / num_windows
-            reporter.progress("scoring", SCORING + (1 - SCORING) * share, ref, Units(num_done, in_all, "windows"))
-
-        evidence.append(_evidence(corpus, score(model, reference_model, corpus.windows, on_batch)))
-        num_scored += len(corpus.windows)
-    return ChildResult(
-        evidence=evidence,
-        metrics={
-            "corpora": {one.name: one.metrics for one in evidence},
-            "compute_dtype": "float32",
-            "toolchain": toolchain("torch", "transformers", "compressed-tensors"),
-        },
+    versions = [subject] if reference is None else [subject, reference]
+    if spec.speed is not None:
+        job_engine(task, spec.speed, subject)
+    for version in versions if spec.corpora else []:
+        check_length(spec.window_tokens, read_config(version.path), field="window_tokens")
+    corpora = read_corpora(
+        [version.path for version in versions],
+        inputs_of(task, InputRole.CORPUS),
+        window_tokens=spec.window_tokens,
+        stride_tokens=spec.stride_tokens,
+        max_windows=spec.max_windows,
     )
+    tasks = {} if spec.tasks is None else harness.load_tasks(spec.tasks)
+    job = Evaluation(task, spec, reporter, subject, reference, corpora, tasks)
+    if corpora or spec.extremes or tasks:
+        reporter.progress("loading", LOADING, subject.ref)
+        job.model = load_model(subject.path)
+        if reference is not None:
+            reporter.progress("loading", (LOADING + MEASURING) / 2, reference.ref)
+            job.reference_model = load_model(reference.path)
+    return job
 
 
-def read_corpora(spec: EvaluateSpec, subject: ChildInput, reference: ChildInput | None, datasets: list[ChildInput]) -> list[Corpus]:
-    """Returns every corpus in windows of token ids; raises InvalidInput where they do not fit the models."""
-    for version in (subject, reference):
-        if version is not None:
-            check_length(spec.window_tokens, read_config(version.path), field="window_tokens")
-    streams = tokenize(subject.path, datasets)
-    if reference is not None:
-        _check_same_words(subject, reference, streams, tokenize(reference.path, datasets))
-    return [
-        Corpus(stream.ref, scoring_windows(stream, window_tokens=spec.window_tokens, max_windows=spec.max_windows)) for stream in streams
+OnStep = Callable[[float, str, Units | None], None]
+"""Told the share of a step that is done, where it is, and how many of what."""
+
+
+def _steps(job: Evaluation) -> list[tuple[str, Callable[[Evaluation, OnStep], None]]]:
+    """Returns what was asked for, by name; speed last, when the models are out of memory."""
+    asked = [
+        (bool(job.corpora), "scoring", evaluate_corpora),
+        (job.spec.attention, "comparing attention", evaluate_attention),
+        (job.spec.extremes, "trying extremes", evaluate_extremes),
+        (bool(job.tasks), "running tasks", evaluate_tasks),
+        (job.spec.speed is not None, "measuring speed", evaluate_speed),
     ]
+    return [(phase, step) for is_asked, phase, step in asked if is_asked]
 
 
-def score(model: Any, reference_model: Any | None, windows: Tokens, on_batch: Callable[[int], None]) -> dict[str, float | int]:
-    """Returns the metrics of one corpus, windows of shape [N, T]; those against the reference only where there is one."""
-    nll, reference_nll, divergence = NllTally(), NllTally(), DivergenceTally()
-    ids = torch.from_numpy(windows)
-    num_done = 0
-    with torch.inference_mode():
-        for batch in ids.split(batch_windows(ids.shape[1], vocabulary_size(model))):
-            log_q = next_token_log_probs(model, batch)
-            nll.add(token_nll(log_q, batch))
-            if reference_model is not None:
-                log_p = next_token_log_probs(reference_model, batch)
-                reference_nll.add(token_nll(log_p, batch))
-                divergence.add(kl_nats(log_p, log_q), same_top1(log_p, log_q))
-            num_done += len(batch)
-            on_batch(num_done)
-    metrics: dict[str, float | int] = {
-        "perplexity": nll.perplexity,
-        "nll_mean": nll.mean_nats,
-        "num_tokens": nll.num_tokens,
-        "num_windows": len(ids),
-        "window_tokens": ids.shape[1],
-    }
-    if reference_model is not None:
-        metrics["reference_perplexity"] = reference_nll.perplexity
-        metrics["perplexity_ratio"] = nll.perplexity / reference_nll.perplexity
-        metrics.update(divergence.metrics())
-    return metrics
+def evaluate_corpora(job: Evaluation, on_step: OnStep) -> None:
+    """Adds one evidence for each corpus; raises Diverged where losses are not finite."""
+    num_windows, num_before = sum(len(corpus.windows) for corpus in job.corpora), 0
+    thresholds = of_corpora(job.spec.thresholds)
+    for corpus in job.corpora:
+
+        def on_windows(num_done: int, corpus: Corpus = corpus, before: int = num_before) -> None:
+            on_step((before + num_done) / num_windows, corpus.ref, Units(num_done, len(corpus.windows), "windows"))
+
+        scores = score(job.model, job.reference_model, corpus, on_windows)
+        found = figures(scores, seed=job.spec.seed)
+        infinite = sorted(name for name, value in found.items() if value is not None and not math.isfinite(value))
+        if infinite:
+            raise Diverged(f"on {corpus.ref} these are infinite or not a number: {', '.join(infinite)}")
+        write_tokens(job.task.artifacts_dir / TOKENS, corpus.ref, scores)
+        found |= {"window_tokens": job.spec.window_tokens, "stride_tokens": job.spec.stride_tokens, "seed": job.spec.seed}
+        job.add(corpus.ref, verdict(found, thresholds), found | _judged(found, thresholds))
+        num_before += len(corpus.windows)
 
 
-def verdict(metrics: dict[str, float | int]) -> Verdict:
-    """Returns pass or fail by the perplexity ratio; inconclusive where there was no reference to compare with."""
-    if "perplexity_ratio" not in metrics:
-        return Verdict.INCONCLUSIVE
-    return Verdict.PASS if metrics["perplexity_ratio"] <= MAX_PERPLEXITY_RATIO else Verdict.FAIL
+def evaluate_attention(job: Evaluation, on_step: OnStep) -> None:
+    """Adds the comparison of attention maps."""
+    on_step(0.0, "", None)
+    found = compare_attention(job.model, job.reference_model, job.corpora)
+    thresholds = of_attention(job.spec.thresholds)
+    job.add("attention", verdict(found, thresholds), found | _judged(found, thresholds))
 
 
-def _evidence(corpus: Corpus, metrics: dict[str, float | int]) -> EvidenceDraft:
-    infinite = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-    if infinite:
-        raise Diverged(f"on {corpus.ref} these are infinite or not a number: {', '.join(infinite)}")
-    return EvidenceDraft(
-        kind=EvidenceKind.EVALUATION,
-        name=corpus.ref,
-        verdict=verdict(metrics),
-        metrics=metrics | {"max_perplexity_ratio": MAX_PERPLEXITY_RATIO},
-    )
+def evaluate_extremes(job: Evaluation, on_step: OnStep) -> None:
+    """Adds what happened on inputs at the edges."""
+
+    def on_case(index: int, name: str) -> None:
+        on_step(index / len(extremes.EXTREMES), name, Units(index, len(extremes.EXTREMES), "cases"))
+
+    cases = extremes.look_at_extremes(job.model, job.reference_model, load_tokenizer(job.subject.path), on_case)
+    job.add("extremes", extremes.verdict(cases), {"cases": cases})
 
 
-def _check_same_words(subject: ChildInput, reference: ChildInput, ours: list[TokenStream], theirs: list[TokenStream]) -> None:
-    for mine, other in zip(ours, theirs, strict=True):
-        if mine.tokens.shape != other.tokens.shape or (mine.tokens != other.tokens).any():
-            raise InvalidInput(
-                f"{subject.ref} and {reference.ref} cut {mine.ref} into different tokens: "
-                "their perplexities cannot be compared, and no KL can be taken"
-            )
+def evaluate_tasks(job: Evaluation, on_step: OnStep) -> None:
+    """Adds one evidence for each task; with a reference its figures stand beside, with ``reference_`` before their names."""
+    spec = job.spec.tasks
+    if spec is None:
+        return
+    on_step(0.0, job.subject.ref, None)
+    document = harness.run_tasks(job.model, load_tokenizer(job.subject.path), job.tasks, spec, seed=job.spec.seed)
+    theirs: dict[str, Any] | None = None
+    if job.reference is not None:
+        on_step(0.5, job.reference.ref, None)
+        theirs = harness.run_tasks(job.reference_model, load_tokenizer(job.reference.path), job.tasks, spec, seed=job.spec.seed)
+    for name in harness.reported(document, list(job.tasks)):
+        found: dict[str, Any] = dict(harness.task_figures(document, name))
+        if theirs is not None:
+            found |= {f"reference_{metric}": value for metric, value in harness.task_figures(theirs, name).items()}
+        # There is no threshold on a task: its figures have names of their own.
+        job.add(f"task:{name}", Verdict.INCONCLUSIVE, found | harness.task_facts(document, name))
+    for name, samples in document["samples"].items():
+        write_rows(job.task.artifacts_dir, f"tasks/{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.jsonl", samples)
+    job.facts["lm_eval"] = toolchain("lm-eval")["lm-eval"]
+
+
+def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
+    """Adds how fast vLLM serves the version, and how much memory it holds."""
+    spec, config = job.spec.speed, read_config(job.subject.path)
+    if spec is None:
+        return
+    engine = job_engine(job.task, spec, job.subject)
+    job.model = job.reference_model = None
+    gc.collect()
+    on_step(0.0, "starting vLLM", None)
+    length, most = spec.prompt_tokens + spec.output_tokens, max(spec.concurrency)
+    with running_engine(
+        engine,
+        job.subject.path,
+        max_num_seqs=most,
+        max_model_len=length,
+        kv_cache_bytes=kv_cache_bytes(config, most * length),
+        num_threads=job.task.num_threads,
+    ) as running:
+
+        def on_level(index: int) -> None:
+            share = (1 + index) / (1 + len(spec.concurrency))
+            on_step(share, f"{spec.concurrency[index]} at once", Units(index, len(spec.concurrency), "levels"))
+
+        server = Server(HOST, running.port, SERVED_NAME, int(config["vocab_size"]))
+        measured = measure(server, spec, seed=job.spec.seed, on_level=on_level)
+        about = {"engine": "vllm", "engine_version": engine.version, "engine_device": engine.device}
+        memory = {"engine_start_s": running.start_s, "memory_peak_bytes": running.memory.peak_bytes}
+    write_rows(job.task.artifacts_dir, "speed.jsonl", measured.requests)
+    asked = {"prompt_tokens": spec.prompt_tokens, "output_tokens": spec.output_tokens}
+    job.add("speed", Verdict.INCONCLUSIVE, {"levels": measured.levels} | about | memory | asked)
+
+
+def job_engine(task: ChildTask, spec: SpeedSpec, subject: ChildInput) -> EngineFacts:
+    """Returns the vLLM that serves the version; raises InvalidInput if there is none or it cannot."""
+    return check_speed(spec, subject, read_config(subject.path), task_engine(task))
+
+
+def _judged(found: dict[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:
+    return {"thresholds": thresholds, "problems": broken_thresholds(found, thresholds)}
+
+
+def _within(reporter: Reporter, phase: str, begin: float, end: float) -> OnStep:
+    def on_step(share: float, detail: str, units: Units | None) -> None:
+        reporter.progress(phase, begin + (end - begin) * share, detail, units)
+
+    return on_step

@@ -1,7 +1,8 @@
-"""Imports a 16-bit checkpoint as a master: from a folder below an allowed root, or from the Hugging Face hub.
+"""Imports a 16-bit checkpoint as a master: from a folder below an allowed root, from the Hugging Face hub, or from what the
+supervisor fetched out of a bucket or an upload.
 
-Nothing is loaded; headers are read and bytes are copied. The rules are those of quantry_core.checkpoints, applied to the
-copy, so that what was checked is what is kept.
+No model is loaded: headers are read, bytes are copied, and weights are looked through for what is no number. The rules are
+those of quantry_core.checkpoints, applied to the copy, so that what was checked is what is kept.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from importlib import import_module
 from pathlib import Path
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.checkpoints import check_master, inspect_checkpoint
+from quantry_core.checkpoints import CheckpointInfo, check_master, inspect_checkpoint, read_card
 from quantry_core.errors import SourceRefused
-from quantry_core.jobs import ImportSpec
+from quantry_core.jobs import ImportSpec, InputRole
 from quantry_core.methods import Format
-from quantry_core.sources import HubSource, allowing_root, parse_source
+from quantry_core.sources import BucketSource, HubSource, UploadSource, allowing_root, parse_source
 from quantry_core.versions import VersionKind
+from quantry_worker.child.inputs import inputs_of
+from quantry_worker.child.numerics.tensors import TensorReader
+from quantry_worker.child.plan import names_in_words
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
 from quantry_worker.protocol import ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
-COPIED = 0.95
-"""Share of the work that is done when all bytes are copied."""
+COPIED = 0.8
+"""Share of the work that is done when all bytes are copied; the rest is looking through them."""
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
@@ -33,29 +37,46 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
     source = parse_source(task.spec.source)
     recipe = {"source": task.spec.source}
     versions = toolchain()
-    if isinstance(source, HubSource):
-        reporter.progress("downloading", 0.0, task.spec.source)
-        # By name: a folder's import need not wait until the hub's client is imported.
-        recipe["commit"] = import_module("quantry_worker.child.recipes.hub").download(source, task.output_dir)
-        versions = toolchain("huggingface-hub")
-    else:
-        directory = allowed_directory(source, task.import_roots)
-        checkpoint = DirectoryCheckpoint(directory)
-        if checkpoint.root != directory:
-            # A link was put in its place after the look at where it lies.
-            raise SourceRefused(f"{source} changed while it was looked at")
-        # Before the copy too, so that a folder that is no checkpoint is refused without reading it.
-        check_master(inspect_checkpoint(checkpoint))
-        copy_checkpoint(checkpoint, task.output_dir, reporter)
-    reporter.progress("checking", COPIED)
-    info = inspect_checkpoint(DirectoryCheckpoint(task.output_dir))
+    match source:
+        case HubSource():
+            # By name: a folder's import need not wait until the hub's client is imported.
+            hub = import_module("quantry_worker.child.recipes.hub")
+            recipe["commit"] = hub.download(source, task.output_dir, reporter)
+            versions = toolchain("huggingface-hub")
+        case Path():
+            _copy(source, allowed_directory(source, task.import_roots), task.output_dir, reporter)
+        case BucketSource() | UploadSource():
+            directory = _fetched_directory(task).resolve()
+            _copy(directory, directory, task.output_dir, reporter)
+    checkpoint = DirectoryCheckpoint(task.output_dir)
+    info = inspect_checkpoint(checkpoint)
     dtype = check_master(info)
+    check_numbers(TensorReader(checkpoint, info), info, reporter)
     for name in info.files:
         (task.output_dir / name).chmod(FILE_MODE)
     return ChildResult(
-        version=ChildVersion(kind=VersionKind.MASTER, format=Format.SAFETENSORS, dtype=dtype, recipe=recipe, toolchain=versions),
+        version=ChildVersion(
+            kind=VersionKind.MASTER,
+            format=Format.SAFETENSORS,
+            dtype=dtype,
+            recipe=recipe,
+            toolchain=versions,
+            card=read_card(checkpoint),
+        ),
         metrics={"num_parameters": info.num_parameters, "weights_bytes": info.weights_bytes, "num_files": len(info.files)},
     )
+
+
+def check_numbers(reader: TensorReader, info: CheckpointInfo, reporter: Reporter) -> None:
+    """Raises SourceRefused naming the tensors that hold an infinity or NaN: nothing could be fitted to them. Read piece by piece."""
+    broken = []
+    for number, name in enumerate(sorted(info.tensors), start=1):
+        if reader.has_nonfinite(name):
+            broken.append(name)
+        share = COPIED + (1.0 - COPIED) * number / len(info.tensors)
+        reporter.progress("checking", share, name, Units(number, len(info.tensors), "tensors"))
+    if broken:
+        raise SourceRefused(f"these weights hold infinities or NaN: {names_in_words(broken)}; such a model answers nothing of use")
 
 
 def allowed_directory(path: Path, import_roots: Sequence[Path]) -> Path:
@@ -70,6 +91,24 @@ def allowed_directory(path: Path, import_roots: Sequence[Path]) -> Path:
         # Path.resolve raises RuntimeError for links that lead in a circle.
         raise SourceRefused(f"{path} cannot be read on this worker: {error}") from error
     return resolved
+
+
+def _fetched_directory(task: ChildTask) -> Path:
+    """Returns where the supervisor put what a bucket or an upload holds; raises SourceRefused if nothing is there any more."""
+    fetched = inputs_of(task, InputRole.SOURCE)
+    if not fetched or not fetched[0].path.is_dir() or not any(fetched[0].path.iterdir()):
+        raise SourceRefused("nothing is left of what was to be imported; has the upload expired?")
+    return fetched[0].path
+
+
+def _copy(given: Path, directory: Path, output_dir: Path, reporter: Reporter) -> None:
+    checkpoint = DirectoryCheckpoint(directory)
+    if checkpoint.root != directory:
+        # A link was put in its place after the look at where it lies.
+        raise SourceRefused(f"{given} changed while it was looked at")
+    # Before the copy too, so that a folder that is no checkpoint is refused without reading it.
+    check_master(inspect_checkpoint(checkpoint))
+    copy_checkpoint(checkpoint, output_dir, reporter)
 
 
 def copy_checkpoint(checkpoint: DirectoryCheckpoint, output_dir: Path, reporter: Reporter) -> None:

@@ -12,22 +12,25 @@ from typing import Any
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import CheckpointInfo, check_master, inspect_checkpoint
+from quantry_core.gate import required_checks
 from quantry_core.jobs import InputRole, QuantizeSpec
 from quantry_core.versions import EvidenceDraft, Verdict, VersionKind, VersionState
 from quantry_worker.child.backends.table import BackendProgress, QuantizationOrder, QuantizationReport, load_backend
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.gate.findings import GateInput
-from quantry_worker.child.gate.table import run_gate
+from quantry_worker.child.gate.table import due_checks, run_gate
 from quantry_worker.child.inputs import inputs_of, only_input
 from quantry_worker.child.numerics.tensors import TensorReader, nonfinite_tensors
-from quantry_worker.child.numerics.text import Tokens, check_length, sample_windows
+from quantry_worker.child.numerics.text import SamplingReport, Tokens, calibration_report, check_length, sample_windows
 from quantry_worker.child.numerics.tokenizer import tokenize
 from quantry_worker.child.plan import QuantizationPlan, carried_files, names_in_words, plan_quantization, unmatched_patterns
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
-READING, QUANTIZING, GATE = 0.02, 0.1, 0.93
+WEIGHTS = (".safetensors", ".gguf")
+"""How files of weights end."""
+READING, QUANTIZING, GATE = 0.02, 0.1, 0.8
 """Share of the work at which each phase begins."""
 
 
@@ -47,11 +50,12 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
     plan = plan_quantization(task.spec, master)
     for pattern in unmatched_patterns(plan):
         reporter.note(f"ignore: {pattern!r} names no module of {base.ref}")
-    check_length(task.spec.calibration.length_tokens, master.config, field="calibration.length_tokens")
+    if task.spec.calibration is not None:
+        check_length(task.spec.calibration.length_tokens, master.config, field="calibration.length_tokens")
     check_finite(TensorReader(checkpoint, master), master)
 
     reporter.progress("reading calibration text", READING)
-    windows = calibration_windows(task.spec, base, inputs_of(task, InputRole.CALIBRATION))
+    windows, sampling = calibration_windows(task.spec, base, inputs_of(task, InputRole.CALIBRATION))
 
     reporter.progress("quantizing", QUANTIZING, "loading")
     order = QuantizationOrder(
@@ -60,7 +64,7 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
         master_dir=base.path,
         output_dir=task.output_dir,
         windows=windows,
-        seed=task.spec.calibration.seed,
+        seed=0 if task.spec.calibration is None else task.spec.calibration.seed,
         num_threads=task.num_threads,
         on_progress=_within(reporter, "quantizing", QUANTIZING, GATE),
     )
@@ -70,10 +74,17 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
     carry_over(base.path, task.output_dir)
     quantized_s = time.monotonic() - started
 
-    reporter.progress("gate", GATE)
-    evidence = run_gate(GateInput(output_dir=task.output_dir, plan=plan, master=master, master_dir=base.path))
+    given = GateInput(
+        output_dir=task.output_dir,
+        plan=plan,
+        master=master,
+        master_dir=base.path,
+        task=task,
+        on_progress=lambda share, detail: reporter.progress("gate", GATE + (1 - GATE) * share, detail),
+    )
+    evidence = run_gate(given, due_checks(given))
     return ChildResult(
-        version=_version(task.spec, plan, report, evidence),
+        version=_version(plan, report, sampling, evidence),
         evidence=evidence,
         metrics=_metrics(report, windows, master, task.output_dir)
         | {"quantize_s": quantized_s, "gate_s": time.monotonic() - started - quantized_s},
@@ -87,11 +98,21 @@ def check_finite(reader: TensorReader, master: CheckpointInfo) -> None:
         raise Diverged(f"the master holds infinities or NaN in {names_in_words(broken)}: nothing can be fitted to it")
 
 
-def calibration_windows(spec: QuantizeSpec, base: ChildInput, datasets: list[ChildInput]) -> Tokens:
-    """Returns the calibration samples, shape [num_samples, length_tokens]; raises InvalidInput if the text is too short."""
+def calibration_windows(spec: QuantizeSpec, base: ChildInput, datasets: list[ChildInput]) -> tuple[Tokens | None, SamplingReport | None]:
+    """Returns the calibration samples, shape [num_samples, length_tokens], and how they were drawn; None for a method that needs none.
+
+    Raises InvalidInput if the text is too short.
+    """
     calibration = spec.calibration
+    if calibration is None:
+        return None, None
     streams = tokenize(base.path, datasets)
-    return sample_windows(streams, num_samples=calibration.num_samples, length_tokens=calibration.length_tokens, seed=calibration.seed)
+    drawn: dict[str, int] = {
+        "num_samples": calibration.num_samples,
+        "length_tokens": calibration.length_tokens,
+        "seed": calibration.seed,
+    }
+    return sample_windows(streams, **drawn), calibration_report(streams, **drawn)
 
 
 def carry_over(master_dir: Path, output_dir: Path) -> None:
@@ -106,23 +127,34 @@ def carry_over(master_dir: Path, output_dir: Path) -> None:
         (output_dir / name).chmod(FILE_MODE)
 
 
-def _version(spec: QuantizeSpec, plan: QuantizationPlan, report: QuantizationReport, evidence: list[EvidenceDraft]) -> ChildVersion:
-    # A gate that said nothing has not let it pass.
-    has_passed = bool(evidence) and all(one.verdict is Verdict.PASS for one in evidence)
+def _version(
+    plan: QuantizationPlan, report: QuantizationReport, sampling: SamplingReport | None, evidence: list[EvidenceDraft]
+) -> ChildVersion:
+    passed = {one.name for one in evidence if one.verdict is Verdict.PASS}
+    # A check that said nothing has not let it pass; one that need not run must not fail.
+    has_passed = required_checks(plan.spec.quality) <= passed and all(one.verdict is Verdict.PASS for one in evidence)
     return ChildVersion(
         kind=VersionKind.QUANTIZED,
         format=plan.method.format,
         scheme=plan.scheme,
         state=VersionState.READY if has_passed else VersionState.QUARANTINED,
-        recipe=spec.model_dump(mode="json") | {"group_size": plan.group_size, "backend": plan.method.backend, "settings": report.settings},
+        recipe=_recipe(plan, report, sampling),
         toolchain=report.toolchain,
     )
 
 
-def _metrics(report: QuantizationReport, windows: Tokens, master: CheckpointInfo, output_dir: Path) -> dict[str, Any]:
-    weights_bytes = sum(size for name, size in DirectoryCheckpoint(output_dir).files().items() if name.endswith(".safetensors"))
+def _recipe(plan: QuantizationPlan, report: QuantizationReport, sampling: SamplingReport | None) -> dict[str, Any]:
+    """Returns the spec with every default of its method written out, how text was drawn, and what the backend chose itself."""
+    choice = plan.choice
+    resolved = {"scheme": choice.scheme, "group_size": choice.weights.group_size, "options": dict(choice.options)}
+    drawn = {} if sampling is None else {"sampling": sampling.as_json()}
+    return plan.spec.model_dump(mode="json") | resolved | drawn | {"backend": plan.method.backend, "settings": report.settings}
+
+
+def _metrics(report: QuantizationReport, windows: Tokens | None, master: CheckpointInfo, output_dir: Path) -> dict[str, Any]:
+    weights_bytes = sum(size for name, size in DirectoryCheckpoint(output_dir).files().items() if name.endswith(WEIGHTS))
     return report.metrics | {
-        "num_calibration_tokens": int(windows.size),
+        "num_calibration_tokens": 0 if windows is None else int(windows.size),
         "weights_bytes": weights_bytes,
         "weights_ratio": weights_bytes / master.weights_bytes,
     }

@@ -20,6 +20,7 @@ RECIPES: dict[JobType, str] = {
     JobType.IMPORT: "quantry_worker.child.recipes.import_checkpoint",
     JobType.QUANTIZE: "quantry_worker.child.recipes.quantize",
     JobType.EVALUATE: "quantry_worker.child.recipes.evaluate",
+    JobType.RECALIBRATE: "quantry_worker.child.recipes.recalibrate",
 }
 
 

@@ -1,0 +1,1 @@
+"""What every method makes of the example master, and what it costs."""

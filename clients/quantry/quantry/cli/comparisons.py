@@ -1,0 +1,76 @@
+"""``quantry versions compare``: what tells two versions apart, in tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from quantry.cli.context import JsonOption, connect
+from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_table, say
+from quantry_core.comparisons import Comparison, EvidenceDifference, FieldDifference, VerdictDifference
+
+_FIELD_COLUMNS: tuple[Column[FieldDifference], ...] = (
+    ("field", lambda item: item.key),
+    ("left", lambda item: _value(item.left)),
+    ("right", lambda item: _value(item.right)),
+)
+_VERDICT_COLUMNS: tuple[Column[VerdictDifference], ...] = (
+    ("evidence", lambda item: f"{item.kind} {item.name}"),
+    ("left", lambda item: item.left or "-"),
+    ("right", lambda item: item.right or "-"),
+)
+_EVIDENCE_COLUMNS: tuple[Column[EvidenceDifference], ...] = (
+    ("on", lambda item: item.name),
+    ("metric", lambda item: item.metric),
+    ("left", lambda item: _number(item.left)),
+    ("right", lambda item: _number(item.right)),
+    ("difference", lambda item: "-" if item.difference is None else f"{item.difference:+.6g}"),
+)
+
+
+def compare_versions(
+    context: typer.Context,
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="ver_..., name@3, name@alias, or name.")],
+    right: Annotated[str, typer.Argument(metavar="RIGHT", help="What it is compared with; differences are right minus left.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what tells two versions apart: bytes, recipe, and evidence side by side."""
+    with connect(context) as client:
+        comparison = client.versions.compare(left, right)
+    if as_json:
+        emit_json(comparison)
+    else:
+        _print(comparison)
+
+
+def _print(comparison: Comparison) -> None:
+    left, right = comparison.left, comparison.right
+    sign = "-" if comparison.size_difference_bytes < 0 else "+"
+    print_fields(
+        [
+            ("left", f"{left.ref}  {bytes_text(left.size_bytes)}"),
+            ("right", f"{right.ref}  {bytes_text(right.size_bytes)} ({sign}{bytes_text(abs(comparison.size_difference_bytes))})"),
+            ("related", f"left is {comparison.relation}" if comparison.relation in {"ancestor", "descendant"} else comparison.relation),
+            ("shared", f"{bytes_text(comparison.shared_bytes)} of the right one; {comparison.num_equal_files} files are the same"),
+            ("added", ", ".join(file.path for file in comparison.added) or None),
+            ("removed", ", ".join(file.path for file in comparison.removed) or None),
+            ("changed", ", ".join(change.left.path for change in comparison.changed) or None),
+        ]
+    )
+    say("")
+    print_table([*comparison.facts, *comparison.recipe, *comparison.toolchain], _FIELD_COLUMNS, empty="Made the same way.")
+    if comparison.verdicts:
+        say("")
+        print_table(comparison.verdicts, _VERDICT_COLUMNS, empty="")
+    say("")
+    print_table(comparison.evidence, _EVIDENCE_COLUMNS, empty="Nothing was measured of either.")
+
+
+def _value(value: object) -> str:
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

@@ -1,0 +1,33 @@
+"""A lock for each key that somebody holds or waits for, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+
+class KeyLocks:
+    """Threads of this process that name the same key take turns."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._locks: dict[str, tuple[Lock, int]] = {}
+        """Each lock with how many hold it or wait for it."""
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Holds a key while the block runs."""
+        with self._guard:
+            lock, num_users = self._locks.get(key, (Lock(), 0))
+            self._locks[key] = (lock, num_users + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                _, num_users = self._locks[key]
+                if num_users == 1:
+                    del self._locks[key]
+                else:
+                    self._locks[key] = (lock, num_users - 1)

@@ -1,0 +1,41 @@
+"""The gate that every quantized version passes before it is ready: its checks by name, shared by worker and control plane."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from quantry_core.jobs import QualitySpec
+
+
+class GateCheck(StrEnum):
+    """One file each in the worker's ``child/gate``, in the order in which they run."""
+
+    FILES = "files"
+    """Every file is whole; what was not to change is the master's: tokenizer, chat template, config."""
+    TENSORS = "tensors"
+    """Names, shapes and dtypes agree with config.json and quantization_config; what is not quantized is the master's."""
+    PRECISION = "precision"
+    """Effective bits of each module are as asked; ignored modules are 16 bit."""
+    FUSED_GROUPS = "fused-groups"
+    """Modules that engines fuse share one scheme."""
+    SCALES = "scales"
+    """Scales and zero points are finite, fitted, and packed as the layout says."""
+    KV_SCALES = "kv-scales"
+    """Scales of the KV cache were calibrated where they were asked for."""
+    RECONSTRUCTION = "reconstruction"
+    """Dequantized weights are near the master's, row by row and group by group."""
+    READER = "reader"
+    """A reader that did not write it loads it; its logits are finite and near those of the dequantized weights."""
+    ENGINE = "engine"
+    """vLLM loads it and agrees with that reader. Only where a worker has an engine at hand."""
+    QUALITY = "quality"
+    """Quality against the master is within the job's thresholds."""
+
+
+OPTIONAL_CHECKS = frozenset({GateCheck.ENGINE})
+
+
+def required_checks(quality: QualitySpec | None) -> frozenset[GateCheck]:
+    """Returns the checks that must have passed before a version is ready."""
+    left_out = OPTIONAL_CHECKS if quality is not None else OPTIONAL_CHECKS | {GateCheck.QUALITY}
+    return frozenset(GateCheck) - left_out

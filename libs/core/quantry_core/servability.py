@@ -1,0 +1,131 @@
+"""What loads which checkpoint: format and scheme by engine, its version and device. One literal table.
+
+Rows say what was tried with the versions that are pinned, or what the engine's own code says where the device is not at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantry_core.methods import DeviceKind, Format, Scheme
+
+
+class EngineName(StrEnum):
+    VLLM = "vllm"
+    TRANSFORMERS = "transformers"
+    LLAMA_CPP = "llama.cpp"
+
+
+class EngineSupport(BaseModel):
+    """One row: an engine on a device loads these schemes in this format."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: EngineName
+    version: str = Field(description="The version that the row is about.")
+    device: DeviceKind
+    format: Format
+    schemes: frozenset[Scheme | None] = Field(description="None is 16 bit.")
+    note: str = ""
+
+
+VERSIONS: dict[EngineName, str] = {EngineName.VLLM: "0.32", EngineName.TRANSFORMERS: "5.17", EngineName.LLAMA_CPP: "2026.10"}
+"""Of the engines that the table is about."""
+
+_SIXTEEN_BIT: frozenset[Scheme | None] = frozenset({None})
+_COMPRESSED: frozenset[Scheme | None] = frozenset(
+    {
+        Scheme.W2A16,
+        Scheme.W3A16,
+        Scheme.W4A16,
+        Scheme.W8A16,
+        Scheme.W4A8,
+        Scheme.W8A8,
+        Scheme.FP8,
+        Scheme.FP8_DYNAMIC,
+        Scheme.NVFP4,
+        Scheme.NVFP4A16,
+        Scheme.MXFP4,
+        Scheme.MXFP4A16,
+        Scheme.KV_FP8,
+    }
+)
+_BITSANDBYTES: frozenset[Scheme | None] = frozenset({Scheme.NF4, Scheme.INT8})
+_GGUF: frozenset[Scheme | None] = frozenset({Scheme.Q8_0, Scheme.Q5_K_M, Scheme.Q4_K_M})
+
+
+def _row(engine: EngineName, device: DeviceKind, format_: Format, schemes: frozenset[Scheme | None], note: str = "") -> EngineSupport:
+    return EngineSupport(engine=engine, version=VERSIONS[engine], device=device, format=format_, schemes=schemes, note=note)
+
+
+SUPPORT: tuple[EngineSupport, ...] = (
+    _row(EngineName.VLLM, DeviceKind.CPU, Format.SAFETENSORS, _SIXTEEN_BIT),
+    _row(
+        EngineName.VLLM,
+        DeviceKind.CPU,
+        Format.COMPRESSED_TENSORS,
+        frozenset({Scheme.W4A16, Scheme.W8A8, Scheme.FP8, Scheme.FP8_DYNAMIC}),
+        "W4A16 wants sides that are multiples of 32; FP8 runs without a kernel of its own.",
+    ),
+    _row(EngineName.VLLM, DeviceKind.CPU, Format.GPTQ, frozenset({Scheme.W4A16}), "Sides that are multiples of 32."),
+    _row(EngineName.VLLM, DeviceKind.CUDA, Format.SAFETENSORS, _SIXTEEN_BIT),
+    _row(
+        EngineName.VLLM,
+        DeviceKind.CUDA,
+        Format.COMPRESSED_TENSORS,
+        _COMPRESSED - {Scheme.W4A8},
+        "NVFP4 and MXFP4 want Blackwell for 4-bit activations; not run here, told from the engine's code.",
+    ),
+    _row(EngineName.VLLM, DeviceKind.CUDA, Format.GPTQ, frozenset({Scheme.W4A16, Scheme.W8A16}), "Told from the engine's code."),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CPU, Format.SAFETENSORS, _SIXTEEN_BIT),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CPU, Format.COMPRESSED_TENSORS, _COMPRESSED),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CPU, Format.BITSANDBYTES, _BITSANDBYTES, "A base for QLoRA too."),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CUDA, Format.SAFETENSORS, _SIXTEEN_BIT),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CUDA, Format.COMPRESSED_TENSORS, _COMPRESSED),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CUDA, Format.BITSANDBYTES, _BITSANDBYTES, "A base for QLoRA too."),
+    _row(EngineName.TRANSFORMERS, DeviceKind.CUDA, Format.EETQ, frozenset({Scheme.W8A16}), "With the EETQ library."),
+    _row(EngineName.LLAMA_CPP, DeviceKind.CPU, Format.GGUF, _GGUF),
+    _row(EngineName.LLAMA_CPP, DeviceKind.CUDA, Format.GGUF, _GGUF),
+)
+
+
+def loaders(format_: Format, scheme: Scheme | None) -> list[EngineSupport]:
+    """Returns the rows of all that loads such a checkpoint."""
+    return [row for row in SUPPORT if row.format is format_ and scheme in row.schemes]
+
+
+def schemes_of(scheme: str | None, recipe: Mapping[str, Any]) -> set[Scheme | None]:
+    """Returns every scheme that a version's modules have: its own, those of its recipe's overrides, and that of its KV cache.
+
+    One that this release does not know is left out: nothing can be told of it.
+    """
+    overrides = recipe.get("overrides")
+    names = [scheme, *(one.get("scheme") for one in overrides if isinstance(one, dict))] if isinstance(overrides, list) else [scheme]
+    known: set[Scheme | None] = {Scheme(name) for name in names if name in set(Scheme)}
+    if recipe.get("kv_cache") == "fp8":
+        known.add(Scheme.KV_FP8)
+    return known or {None}
+
+
+def not_served(format_: Format, schemes: Iterable[Scheme | None], engine: EngineName, device: DeviceKind | None) -> str | None:
+    """Returns why an engine cannot load such a checkpoint, with what to take instead; None if it can.
+
+    ``device`` None: it is not known where the engine runs, so what any device loads is let pass.
+    """
+    here = [row for row in SUPPORT if row.engine is engine and (device is None or row.device is device)]
+    for scheme in sorted(schemes, key=str):
+        if any(row.format is format_ and scheme in row.schemes for row in here):
+            continue
+        served = sorted({f"{known} ({row.format})" for row in here for known in row.schemes if known is not None})
+        others = sorted({f"{row.engine} on {row.device}" for row in loaders(format_, scheme)})
+        where = "" if device is None else f" on {device}"
+        elsewhere = f"; {', '.join(others)} can" if others else ""
+        return (
+            f"{engine} {VERSIONS[engine]}{where} cannot load {scheme or '16-bit weights'} in format {format_}{elsewhere}. "
+            f"Quantize the master with a scheme that it serves: {', '.join(served) or 'none'}"
+        )
+    return None

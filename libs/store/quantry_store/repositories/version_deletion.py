@@ -1,0 +1,89 @@
+"""Deleting versions, taking it back, and removing for good what was deleted long ago."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.errors import UnknownVersion, VersionProtected
+from quantry_core.jobs import FINAL_STATUSES
+from quantry_core.versions import Version, VersionKind
+from quantry_store.failures import core_errors
+from quantry_store.repositories.versions import VersionRepository
+from quantry_store.tables import AliasRow, JobRow, LineageEdgeRow, ReleaseRow, VersionRow
+
+MASTER_RETENTION_S = 7 * 24 * 3600.0
+"""A deleted master's row stays at least so long, whatever the settings say; a trigger of the third migration holds it too."""
+
+
+class VersionDeletionRepository:
+    def __init__(self, session: AsyncSession, *, versions: VersionRepository) -> None:
+        self._session = session
+        self._versions = versions
+
+    async def hold(self, project_id: str, version_id: str) -> Version:
+        """Returns a version, deleted or not, its row locked until the transaction ends; raises UnknownVersion."""
+        statement = select(VersionRow.id).where(VersionRow.id == version_id, VersionRow.project_id == project_id).with_for_update()
+        if (await self._session.scalars(statement)).one_or_none() is None:
+            raise UnknownVersion(f"there is no version {version_id!r}")
+        return await self._versions.get(project_id, version_id)
+
+    async def check_unused(self, version: Version) -> None:
+        """Raises VersionProtected if an alias points at a version or an unfinished job uses it."""
+        aliases = (await self._session.scalars(select(AliasRow.alias).where(AliasRow.version_id == version.id))).all()
+        if aliases:
+            raise VersionProtected(f"alias {aliases[0]!r} points at {version.ref}; move it first")
+        jobs = await self._session.scalars(
+            select(JobRow.id)
+            .where(
+                JobRow.project_id == version.project_id,
+                JobRow.status.not_in(FINAL_STATUSES),
+                # By its id, or as the output of the job that made it, which one that waits has not been given yet.
+                or_(JobRow.inputs.contains([{"version_id": version.id}]), JobRow.inputs.contains([{"job_id": version.job_id}])),
+            )
+            .limit(1)
+        )
+        job_id = jobs.one_or_none()
+        if job_id is not None:
+            raise VersionProtected(f"job {job_id} still uses {version.ref}; wait for it or cancel it")
+
+    async def mark_deleted(self, version_id: str) -> None:
+        """Hides a version; raises VersionProtected where the triggers refuse: descendants, releases, aliases, jobs."""
+        await self._mark(version_id, func.now())
+
+    async def mark_restored(self, version_id: str) -> None:
+        """Shows a version again; raises VersionProtected if what it was made from is deleted."""
+        await self._mark(version_id, None)
+
+    async def expired(self, retention_s: float) -> list[Version]:
+        """Returns the versions of every project that were deleted so long ago, and from which no other was made, oldest first."""
+        is_parent = exists().where(LineageEdgeRow.parent_version_id == VersionRow.id)
+        master_s = max(retention_s, MASTER_RETENTION_S)
+        statement = (
+            select(VersionRow.project_id, VersionRow.id)
+            .where(
+                or_(
+                    and_(VersionRow.kind == VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=master_s)),
+                    and_(VersionRow.kind != VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=retention_s)),
+                ),
+                ~is_parent,
+                ~exists().where(ReleaseRow.version_id == VersionRow.id),
+            )
+            .order_by(VersionRow.id)
+        )
+        return [await self._versions.get(project_id, version_id) for project_id, version_id in await self._session.execute(statement)]
+
+    async def remove(self, version_id: str) -> None:
+        """Removes a deleted version's row, files, edges, notes and evidence; raises VersionProtected where the triggers refuse."""
+        with core_errors():
+            await self._session.execute(delete_from(VersionRow).where(VersionRow.id == version_id))
+
+    async def _mark(self, version_id: str, deleted_at: object) -> None:
+        # Descendants and releases are the triggers' business, so that SQL by hand meets the same rule.
+        with core_errors():
+            statement = update(VersionRow).where(VersionRow.id == version_id).values(deleted_at=deleted_at)
+            await self._session.execute(statement.execution_options(synchronize_session=False))
+        self._session.expire_all()

@@ -1,0 +1,1 @@
+"""Files that jobs left beside versions and evidence: raw results."""

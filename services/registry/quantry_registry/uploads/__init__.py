@@ -1,0 +1,1 @@
+"""Uploads: files of a checkpoint that a client sends, to be imported."""

@@ -1,0 +1,1 @@
+"""Runs over the whole vault: verification and garbage collection."""

@@ -1,0 +1,107 @@
+"""Runs the child for real, in the ml environment, as the supervisor does; and the inputs it is given."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantry_core.datasets import DATASET_FILES, DatasetKind
+from quantry_core.jobs import InputRole, JobSpec
+from quantry_core.methods import Format
+from quantry_core.versions import EvidenceDraft, VersionKind
+from quantry_worker.protocol import EVENTS_FD_VARIABLE, ChildFailure, ChildInput, ChildResult, ChildTask, parse_event
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+MASTER = EXAMPLES / "bard-6m"
+ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
+ENGINE_PYTHON = ROOT / ".venvs" / "engine-cpu" / "bin" / "python"
+ENGINE_SCRIPT = ROOT / "services" / "engine" / "serve.py"
+TEXT_FILE = DATASET_FILES[DatasetKind.TEXT]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a child ended, and all it said."""
+
+    events: list[Any]
+    status: int
+    seconds: float
+    output_dir: Path
+    artifacts_dir: Path
+    log: str
+
+    @property
+    def result(self) -> ChildResult:
+        assert isinstance(self.events[-1], ChildResult), (self.events[-1:], self.log[-2000:])
+        return self.events[-1]
+
+    @property
+    def failure(self) -> ChildFailure:
+        assert isinstance(self.events[-1], ChildFailure), self.events[-1]
+        return self.events[-1]
+
+    def evidence(self, name: str) -> EvidenceDraft:
+        (found,) = [one for one in self.result.evidence if one.name == name]
+        return found
+
+
+def start(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a child as the supervisor does; returns it and the end of the pipe to read. ``more`` are further fields of its task."""
+    output_dir, artifacts_dir = directory / "output", directory / "artifacts"
+    output_dir.mkdir(parents=True)
+    artifacts_dir.mkdir()
+    task = ChildTask(
+        job_id="job_1",
+        attempt=1,
+        spec=spec,
+        inputs=inputs,
+        output_dir=output_dir,
+        artifacts_dir=artifacts_dir,
+        import_roots=[EXAMPLES, directory.parent],
+        num_threads=2,
+        **more,
+    )
+    task_file = directory / "task.json"
+    task_file.write_text(task.model_dump_json())
+    reader, writer = os.pipe()
+    environment = {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(writer), "HF_HUB_OFFLINE": "1"}
+    with (directory / "log.txt").open("wb") as log:
+        child = subprocess.Popen(
+            [ML_PYTHON, "-m", "quantry_worker.child", task_file],
+            pass_fds=[writer],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+        )
+    os.close(writer)
+    return child, reader
+
+
+def run(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> Ran:
+    """Runs a child to its end."""
+    started = time.monotonic()
+    child, reader = start(directory, spec, inputs, **more)
+    with os.fdopen(reader, "rb") as events:
+        parsed = [parse_event(line) for line in events]
+    status = child.wait(timeout=30)
+    log = (directory / "log.txt").read_text(errors="replace")
+    return Ran(parsed, status, time.monotonic() - started, directory / "output", directory / "artifacts", log)
+
+
+def checkpoint(role: InputRole, path: Path, kind: VersionKind = VersionKind.MASTER, form: Format = Format.SAFETENSORS) -> ChildInput:
+    """Returns a version as an input."""
+    return ChildInput(role=role, id="ver_1", ref="bard@1", kind=kind, format=form, path=path)
+
+
+def text(role: InputRole, directory: Path, name: str, max_bytes: int | None = None) -> ChildInput:
+    """Returns one of the example texts as an input, written below ``directory``."""
+    path = directory / name
+    path.mkdir(parents=True, exist_ok=True)
+    (path / TEXT_FILE).write_bytes((EXAMPLES / "corpora" / f"{name}.txt").read_bytes()[:max_bytes])
+    return ChildInput(role=role, id="dat_1", ref=f"{name}@1", dataset_kind=DatasetKind.TEXT, path=path)
