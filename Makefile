@@ -51,7 +51,7 @@ check: ## ruff, mypy --strict, import-linter and the unit tests
 	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
-	@$(DEV)/pytest -q tests/unit
+	@$(DEV)/pytest -q $(SHARED) tests/unit
 
 format: ## Format the code
 	@$(DEV)/ruff check --fix --quiet .

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from factories.families import GPTQMODEL_PYTHON, ML_PYTHON, Outcome, family_master, quantize_family
+from factories.families import GPTQMODEL_PYTHON, Outcome, family_master, quantize_family
 from quantry_core.jobs import CalibrationSpec, QuantizeSpec
 from quantry_core.methods import Method, method_info
 
@@ -38,8 +38,6 @@ REFUSED = {
     "mixtral": dict.fromkeys((*EXPERTS_LOST, "gptq", "awq"), "the experts of a mixtral model"),
 }
 """By family and method: words of the sentence."""
-
-pytestmark = pytest.mark.skipif(not ML_PYTHON.exists(), reason="the ml environment is not built")
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +75,6 @@ def test_a_family_is_quantized_or_refused(masters: Path, tmp_path: Path, family:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not GPTQMODEL_PYTHON.exists(), reason="the gptqmodel environment is not built")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_quantized_by_gptqmodel_or_refused(masters: Path, tmp_path: Path, family: str) -> None:
     master = family_master(family, masters)

@@ -27,10 +27,7 @@ from factories.families import family_master
 
 GPTQMODEL_PYTHON = ROOT / ".venvs" / "gptqmodel" / "bin" / "python"
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(not GPTQMODEL_PYTHON.exists(), reason="the gptqmodel environment is not built"),
-]
+pytestmark = pytest.mark.long
 
 
 def quantize(directory: Path, master: Path, windows: Path, **spec: Any) -> tuple[Path, dict[str, Any]]:

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from factories.backends import CORPORA, MASTER, ML_PYTHON, SCRIPTS, run_backend, run_python, shortened_master
+from factories.backends import CORPORA, MASTER, SCRIPTS, run_backend, run_python, shortened_master
 
 MODULE = "model.layers.0.self_attn.k_proj"
 PERPLEXITY = SCRIPTS / "perplexity_by_transformers.py"
-
-pytestmark = pytest.mark.skipif(not ML_PYTHON.exists(), reason="the ml environment is not built")
 
 
 def dequantized(tensors: dict[str, Any], module: str, bits: int) -> Any:

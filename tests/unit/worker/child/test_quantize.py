@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 from factories.quantized import TinyCheckpoint, tiny_master, tiny_quantized
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.checkpoints import inspect_checkpoint
 from quantry_core.errors import InvalidInput
 from quantry_core.gate import GateCheck, required_checks
-from quantry_core.jobs import CalibrationSpec, InputRole, QualitySpec, QuantizeSpec
-from quantry_core.methods import Format
+from quantry_core.jobs import CalibrationSpec, InputRole, QualitySpec, QuantizeSpec, chosen
+from quantry_core.methods import Format, GroupSize
 from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict, VersionKind, VersionState
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.gate.findings import GateInput
 from quantry_worker.child.gate.table import run_gate
 from quantry_worker.child.numerics.text import TokenStream
+from quantry_worker.child.plan import plan_quantization
 from quantry_worker.child.recipes import quantize
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.protocol import ChildInput, ChildNote, ChildProgress, ChildResult, ChildTask, parse_event
@@ -190,3 +193,12 @@ def test_a_required_check_that_was_left_out_lets_nothing_pass(
     version = run(tmp_path, []).version
     assert version is not None
     assert version.state is VersionState.QUARANTINED
+
+
+@pytest.mark.parametrize("group_size", [32, "channel"])
+def test_a_recipe_read_back_makes_the_same(tmp_path: Path, group_size: GroupSize) -> None:
+    master = inspect_checkpoint(DirectoryCheckpoint(tiny_master().write(tmp_path / "master")))
+    spec = QuantizeSpec(base="m", method="rtn", scheme="W8A16", group_size=group_size, options={"symmetric": False})
+    recipe = quantize._recipe(plan_quantization(spec, master), QuantizationReport(toolchain={}), None)
+    known = {name: value for name, value in recipe.items() if name in QuantizeSpec.model_fields}
+    assert chosen(QuantizeSpec.model_validate(known)) == chosen(spec)

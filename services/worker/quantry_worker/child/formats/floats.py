@@ -49,8 +49,7 @@ class Fp8:
         return {f"{self.name}.{part}": expected for part, expected in parts.items()}
 
     def levels(self) -> Levels:
-        names = [name for name in self.parts() if name.endswith("_scale")]
-        return Levels({name: self.tensors.floats(name) for name in names})
+        return _scales_among(self.parts(), self.tensors)
 
     def blocks(self, block_weights: int) -> Iterator[Float32]:
         return (self._rows(start, count) for start, count in row_spans(self.shape, block_weights))
@@ -84,8 +83,7 @@ class NvFp4:
         return {f"{self.name}.{part}": expected for part, expected in parts.items()}
 
     def levels(self) -> Levels:
-        names = [name for name in self.parts() if name.endswith("_scale")]
-        return Levels({name: self.tensors.floats(name) for name in names})
+        return _scales_among(self.parts(), self.tensors)
 
     def blocks(self, block_weights: int) -> Iterator[Float32]:
         return (self._rows(start, count) for start, count in row_spans(self.shape, block_weights))
@@ -135,3 +133,7 @@ def _numbers(packed: NDArray[np.int64]) -> Float32:
     """Returns E2M1 numbers [rows, in] of bytes [rows, in / 2]."""
     both = np.stack([packed & 0xF, packed >> 4], axis=-1)
     return E2M1[both].reshape(len(packed), -1)
+
+
+def _scales_among(parts: Mapping[str, Part], tensors: TensorReader) -> Levels:
+    return Levels({name: tensors.floats(name) for name in parts if name.endswith("_scale")})

@@ -13,7 +13,7 @@ from typing import Any
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import CheckpointInfo, check_master, inspect_checkpoint
 from quantry_core.gate import required_checks
-from quantry_core.jobs import InputRole, QuantizeSpec
+from quantry_core.jobs import InputRole, QuantizeSpec, written_out
 from quantry_core.versions import EvidenceDraft, Verdict, VersionKind, VersionState
 from quantry_worker.child.backends.table import BackendProgress, QuantizationOrder, QuantizationReport, load_backend
 from quantry_worker.child.failures import Diverged
@@ -145,10 +145,8 @@ def _version(
 
 def _recipe(plan: QuantizationPlan, report: QuantizationReport, sampling: SamplingReport | None) -> dict[str, Any]:
     """Returns the spec with every default of its method written out, how text was drawn, and what the backend chose itself."""
-    choice = plan.choice
-    resolved = {"scheme": choice.scheme, "group_size": choice.weights.group_size, "options": dict(choice.options)}
     drawn = {} if sampling is None else {"sampling": sampling.as_json()}
-    return plan.spec.model_dump(mode="json") | resolved | drawn | {"backend": plan.method.backend, "settings": report.settings}
+    return written_out(plan.spec).model_dump(mode="json") | drawn | {"backend": plan.method.backend, "settings": report.settings}
 
 
 def _metrics(report: QuantizationReport, windows: Tokens | None, master: CheckpointInfo, output_dir: Path) -> dict[str, Any]:
