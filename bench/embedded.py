@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import psycopg
 from bench.stub import write_stub_python
 from quantry import Client
 from quantry_core.jobs import EvaluateSpec, ImportSpec, JobStatus
+from quantry_local.ports import free_ports
 from quantry_local.postgres import SUPERUSER
 from quantry_local.secret_values import load_secrets
 from quantry_local.stack import Options, Stack
@@ -98,10 +98,7 @@ def _up(stack: Stack, scratch: Path) -> Iterator[Measured]:
 
 def free_port() -> int:
     """Returns a TCP port of the loopback address that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1, besides=set())[0]
 
 
 def no_op() -> EvaluateSpec:

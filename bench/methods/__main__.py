@@ -16,6 +16,7 @@ from bench.embedded import ROOT, Measured, embedded_stack
 from bench.methods.bare import Parity, compare
 from bench.methods.cases import CALIBRATION, CASES, CORPORA, Case
 from bench.report import RESULTS, machine, versions
+from quantry import ApiError
 from quantry_core.jobs import ImportSpec, Job, JobStatus
 
 MODEL = "bard-6m"
@@ -74,7 +75,11 @@ def fill(measured: Measured) -> None:
 
 def run(measured: Measured, case: Case, base: str) -> Made:
     """Returns what a quantize job of this row came to."""
-    job = measured.client.jobs.wait(measured.client.jobs.submit(case.spec(base)).id, JOB_TIMEOUT_S, poll_s=POLL_S)
+    try:
+        submitted = measured.client.jobs.submit(case.spec(base))
+    except ApiError as error:
+        return Made(case.name, "refused", "; ".join(one.message for one in error.errors) or error.detail)
+    job = measured.client.jobs.wait(submitted.id, JOB_TIMEOUT_S, poll_s=POLL_S)
     version_id = job.result.version_id if job.result is not None else None
     if job.result is None or version_id is None:
         return Made(case.name, "refused" if job.reason == "invalid_input" else str(job.status), job.message or "")
@@ -93,7 +98,7 @@ def run(measured: Measured, case: Case, base: str) -> Made:
         None if job.estimate is None else job.estimate.uncorrected.peak_ram_bytes,
         by_corpus(figures, "perplexity"),
         by_corpus(figures, "kl_mean_nats"),
-        None if case.bare is None else compare(measured, case, version),
+        compare(measured, case, version) if case.has_bare else None,
     )
 
 

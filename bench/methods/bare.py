@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.embedded import ROOT, Measured
 from bench.methods.cases import CALIBRATION, CORPORA, LENGTH_TOKENS, NUM_SAMPLES, Case
+from quantry_core.methods import SCHEMES, Method
 from quantry_core.versions import VersionDetail
 
 SCRIPTS = ROOT / "tests" / "integration" / "worker"
@@ -22,7 +23,7 @@ class Parity:
     """How the platform's checkpoint compares with the bare one."""
 
     is_identical: bool
-    """Every tensor of the bare checkpoint is there with the same bytes."""
+    """Every tensor of the bare checkpoint, or every weight that the bare script tuned, is there with the same value."""
     num_tensors: int
     perplexity_ratio: dict[str, float]
     """Platform over bare, by corpus, both by one script that knows nothing of the platform."""
@@ -43,12 +44,23 @@ def compare(measured: Measured, case: Case, version: VersionDetail) -> Parity:
     texts = [str(ROOT / "examples" / "corpora" / f"{name}.txt") for name in CALIBRATION]
     master = measured.scratch / MODEL
     _ml(Path(__file__).parent / "windows.py", str(master), str(windows), str(NUM_SAMPLES), str(LENGTH_TOKENS), *texts)
-    arguments = [str(case.method)] if case.options.get("preset") is None else [str(case.scheme), str(case.options["preset"])]
-    _ml(SCRIPTS / str(case.bare), str(master), str(folder / "bare"), str(windows), *arguments)
+    bare = _bare(case, master, folder, windows)
     measured.client.versions.export(version.id, folder / "platform")
     tests = [str(ROOT / "examples" / "corpora" / f"{name}.txt") for name in CORPORA]
-    found = json.loads(_ml(Path(__file__).parent / "parity.py", str(folder / "platform"), str(folder / "bare"), *tests).splitlines()[-1])
+    told = _ml(Path(__file__).parent / "parity.py", str(master), str(folder / "platform"), str(bare), *tests)
+    found = json.loads(told.splitlines()[-1])
     return Parity(**found)
+
+
+def _bare(case: Case, master: Path, folder: Path, windows: Path) -> Path:
+    """Runs the bare script and returns what it wrote: a checkpoint of llm-compressor, or the weights that AutoRound tuned."""
+    if case.method is Method.AUTOROUND:
+        output = folder / "tuned.npz"
+        settings = (SCHEMES[case.scheme].weight_bits, case.group_size, int(case.options.get("symmetric", True)))
+        _ml(SCRIPTS / "bare_auto_round.py", str(master), str(output), str(windows), *(f"{setting:g}" for setting in settings))
+        return output
+    _ml(SCRIPTS / "bare_llm_compressor.py", str(master), str(folder), str(windows), str(case.method))
+    return folder / str(case.method)
 
 
 def _ml(script: Path, *arguments: str) -> str:

@@ -26,8 +26,8 @@ class Case:
     scheme: Scheme
     group_size: GroupSize | None = None
     options: Mapping[str, OptionValue] = field(default_factory=dict)
-    bare: str | None = None
-    """The script of the same library that the row is compared with."""
+    has_bare: bool = False
+    """The row is compared with a script of the same library that knows nothing of the platform."""
 
     @property
     def name(self) -> str:
@@ -58,8 +58,6 @@ def bits_of(scheme: Scheme) -> float:
     return SCHEMES[scheme].weight_bits
 
 
-LLM_COMPRESSOR, AUTO_ROUND = "bare_llm_compressor.py", "bare_auto_round.py"
-
 CASES: tuple[Case, ...] = (
     Case(Method.RTN, Scheme.W8A16, 128),
     Case(Method.RTN, Scheme.W4A16, 128),
@@ -72,16 +70,16 @@ CASES: tuple[Case, ...] = (
     Case(Method.HQQ, Scheme.W2A16, 32),
     Case(Method.GPTQ, Scheme.W8A16, 128),
     Case(Method.GPTQ, Scheme.W4A16, "channel"),
-    Case(Method.GPTQ, Scheme.W4A16, 128, bare=LLM_COMPRESSOR),
+    Case(Method.GPTQ, Scheme.W4A16, 128, has_bare=True),
     Case(Method.GPTQ, Scheme.W4A16, 64),
     Case(Method.GPTQ, Scheme.W3A16, 64),
     Case(Method.GPTQ, Scheme.W2A16, 64),
     Case(Method.GPTQ, Scheme.W4A8, 128),
     Case(Method.GPTQMODEL, Scheme.W4A16, 128),
     Case(Method.GPTQMODEL, Scheme.W8A16, 128),
-    Case(Method.AWQ, Scheme.W4A16, 128, bare=LLM_COMPRESSOR),
+    Case(Method.AWQ, Scheme.W4A16, 128, has_bare=True),
     Case(Method.AWQ, Scheme.W3A16, 64),
-    Case(Method.AUTOROUND, Scheme.W4A16, 128, {"preset": "light"}, bare=AUTO_ROUND),
+    Case(Method.AUTOROUND, Scheme.W4A16, 128, {"preset": "light"}, has_bare=True),
     Case(Method.AUTOROUND, Scheme.W4A16, 128),
     Case(Method.AUTOROUND, Scheme.W3A16, 64),
     Case(Method.AUTOROUND, Scheme.W2A16, 64),

@@ -7,14 +7,27 @@ down_revision = "0002_engine"
 branch_labels = None
 depends_on = None
 
+ALIASES = """
+alter table alias_history alter column version_id drop not null;
+"""
+
 DATASETS = """
 alter table datasets
     add column kind varchar(32) not null default 'text',
     add column origin varchar(32) not null default 'uploaded',
     add column num_rows bigint,
     add column statistics jsonb not null default '{}',
-    add column derivation jsonb;
+    add column derivation jsonb,
+    add column deleted_at timestamptz,
+    add column removed_at timestamptz,
+    -- The row outlives the bytes: versions that were made with it name it and its digest.
+    add column kept_sha256 text generated always as (case when removed_at is null then sha256 end) stored
+        constraint fk_datasets_kept_sha256 references blobs,
+    drop constraint fk_datasets_sha256,
+    drop constraint uq_datasets_project_id_name_sha256;
 alter table datasets alter column kind drop default, alter column origin drop default, alter column statistics drop default;
+create unique index uq_datasets_kept on datasets (project_id, name, sha256) where removed_at is null;
+create index ix_datasets_kept_sha256 on datasets (kept_sha256);
 """
 
 VERSIONS = """
@@ -45,6 +58,15 @@ create table job_artifacts (
     constraint pk_job_artifacts primary key (job_id, path)
 );
 create index ix_job_artifacts_sha256 on job_artifacts (sha256);
+
+create table artifact_seals (
+    job_id text not null constraint fk_artifact_seals_job_id references jobs,
+    attempt integer not null,
+    project_id text not null constraint fk_artifact_seals_project_id references projects,
+    manifest_digest text not null,
+    created_at timestamptz not null default now(),
+    constraint pk_artifact_seals primary key (job_id, attempt)
+);
 """
 
 UPLOADS = """
@@ -87,7 +109,6 @@ create table vault_runs (
 );
 create index ix_vault_runs_project_id_id on vault_runs (project_id, id);
 create index ix_vault_runs_open on vault_runs (created_at) where finished_at is null;
-create index ix_datasets_sha256 on datasets (sha256);
 """
 
 # What is deleted can be restored until the collection removes its row, which the guards allow no sooner than they say.
@@ -135,7 +156,7 @@ begin
             when exists (select from releases where version_id = old.id) then 'a release serves it'
             when exists (select from aliases where version_id = old.id) then 'an alias points at it'
             when exists (
-                select from jobs where project_id = old.project_id and status not in ('succeeded', 'failed', 'cancelled')
+                select from jobs where project_id = old.project_id and status in ('waiting', 'queued', 'running')
                 and (inputs @> jsonb_build_array(jsonb_build_object('version_id', old.id))
                     or inputs @> jsonb_build_array(jsonb_build_object('job_id', old.job_id)))
             ) then 'an unfinished job uses it'
@@ -143,7 +164,13 @@ begin
         if cause is not null then
             raise exception 'version % cannot be deleted: %', old.id, cause using errcode = 'QT001';
         end if;
-    elsif exists (
+        return new;
+    end if;
+    -- Locked before they are looked at: a parent that is just being deleted is then either deleted here or has a living child there.
+    perform from versions
+        where id in (select parent_version_id from lineage_edges where child_version_id = old.id)
+        order by id for key share;
+    if exists (
         select from lineage_edges join versions parent on parent.id = parent_version_id
         where child_version_id = old.id and parent.deleted_at is not null
     ) then
@@ -173,10 +200,18 @@ create trigger guard_living before insert on releases
     for each row execute function quantry_guard_living_version('version_id');
 """
 
-REFUSE_WITH_DELETED = """
+REFUSE_WHAT_WOULD_CHANGE = """
 do $$ begin
     if exists (select from versions where deleted_at is not null) then
         raise exception 'there are deleted versions that can be restored: they would come back to life below 0003_evidence'
+            using errcode = 'QT001';
+    end if;
+    if exists (select from datasets where deleted_at is not null) then
+        raise exception 'there are deleted datasets: they would come back to life below 0003_evidence, some without their bytes'
+            using errcode = 'QT001';
+    end if;
+    if exists (select from datasets where kind <> 'text') then
+        raise exception 'there are datasets that are not plain text: they would be read as plain text below 0003_evidence'
             using errcode = 'QT001';
     end if;
 end $$
@@ -216,21 +251,27 @@ end $$;
 """
 
 DROP = """
-drop index ix_datasets_sha256;
-drop table vault_runs, upload_files, uploads, job_artifacts, version_notes;
+delete from alias_history where version_id is null;
+alter table alias_history alter column version_id set not null;
+drop table vault_runs, upload_files, uploads, artifact_seals, job_artifacts, version_notes;
 alter table blobs drop column verified_at;
 alter table versions drop column card, drop column deleted_at;
-alter table datasets drop column kind, drop column origin, drop column num_rows, drop column statistics, drop column derivation;
+drop index uq_datasets_kept;
+alter table datasets
+    drop column kind, drop column origin, drop column num_rows, drop column statistics, drop column derivation,
+    drop column deleted_at, drop column kept_sha256, drop column removed_at,
+    add constraint fk_datasets_sha256 foreign key (sha256) references blobs,
+    add constraint uq_datasets_project_id_name_sha256 unique (project_id, name, sha256);
 """
 
 
 def upgrade() -> None:
-    for statements in (DATASETS, VERSIONS, ARTIFACTS, UPLOADS, VAULT, GUARDS):
+    for statements in (ALIASES, DATASETS, VERSIONS, ARTIFACTS, UPLOADS, VAULT, GUARDS):
         _run(statements)
 
 
 def downgrade() -> None:
-    for statements in (REFUSE_WITH_DELETED, GUARDS_BEFORE, DROP):
+    for statements in (REFUSE_WHAT_WOULD_CHANGE, GUARDS_BEFORE, DROP):
         _run(statements)
 
 

@@ -210,6 +210,9 @@ def test_delete_and_list(store: MinioStore, bucket: str) -> None:
     store.delete(bucket, "job_1/1/config.json")
     store.delete(bucket, "job_1/1/config.json")
     assert list(store.list(bucket, "job_1/1/")) == []
+    for _ in range(2):
+        store.delete_once(bucket, "job_2/1/x/y.json")
+    assert list(store.list(bucket, "")) == ["job_1/10/config.json"]
     assert list(store.list(bucket, "nothing/")) == []
 
 

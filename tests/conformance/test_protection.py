@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -77,7 +78,7 @@ def test_versioning_is_turned_on(store: MinioStore, bucket: str) -> None:
     vault.protect(RETENTION_S)
     assert (vault.protection, vault.retention_s) == (Protection(versioning=True, object_lock=False), None)
     stored = vault.put_stream(io.BytesIO(b"bytes"))
-    vault.remove(stored.sha256)
+    assert vault.remove(stored.sha256, begin_by_s=time.monotonic() + 10)
     assert not vault.contains(stored.sha256, stored.size_bytes)
     [(key, version_id)] = versions(store, bucket, "sha256/")
     assert store._client.get_object(bucket, key, version_id=version_id).data == b"bytes"

@@ -153,11 +153,11 @@ def test_staging_is_removed_one_attempt_at_a_time(store: MinioStore, staging: St
 
 
 def test_only_old_leftovers_are_swept(store: MinioStore, vault: Vault) -> None:
-    store.put_stream(vault.bucket, f"{INCOMING_PREFIX}018bcfe5680070008000000000000000", io.BytesIO(b"of 2023"))
+    store.put_stream(vault.bucket, f"{INCOMING_PREFIX}018bcfe5680070008000000000000000", io.BytesIO(b"begun in 2023, there since now"))
     store.put_stream(vault.bucket, f"{INCOMING_PREFIX}not-a-uuid", io.BytesIO(b"somebody's"))
     vault.put_stream(io.BytesIO(b"kept"))
-    made_at = 0x018BCFE56800 / 1000
-    assert vault.sweep_incoming(7200, now_unix_s=made_at + 7199) == 0
-    assert vault.sweep_incoming(7200, now_unix_s=made_at + 7201) == 1
-    assert vault.sweep_incoming(7200, now_unix_s=time.time()) == 0
+    now_s = time.time()
+    assert vault.sweep_incoming(7200, now_unix_s=now_s + 7000) == 0
+    assert vault.sweep_incoming(7200, now_unix_s=now_s + 7400) == 1
+    assert vault.sweep_incoming(7200, now_unix_s=now_s + 7400) == 0
     assert list(store.list(vault.bucket, INCOMING_PREFIX)) == [f"{INCOMING_PREFIX}not-a-uuid"]

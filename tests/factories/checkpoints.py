@@ -39,11 +39,14 @@ def safetensors_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> byt
 
 
 def master_contents(**changes: bytes | None) -> dict[str, bytes]:
-    """Returns the files of a tiny good master. A change replaces a file (dots written as __), or removes it where None."""
+    """Returns the files of a tiny good master, large enough for groups of 128.
+
+    A change replaces a file (dots written as __), or removes it where None.
+    """
     contents = {
         "config.json": json.dumps(CONFIG).encode(),
         "tokenizer.json": b"{}",
-        "model.safetensors": safetensors_bytes({"a.weight": ("F16", (4, 4)), "norm.weight": ("F32", (4,))}),
+        "model.safetensors": safetensors_bytes({"a.weight": ("F16", (32, 128)), "norm.weight": ("F32", (4,))}),
     }
     for name, content in changes.items():
         path = name.replace("__", ".")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from quantry.client import Client
+from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
 from quantry_core.jobs import EventKind, ImportSpec, Job, JobEvent, JobReason, JobResult, JobStatus, JobType
 from quantry_core.methods import Format
 from quantry_core.pipelines import PipelineDetail, pipeline_status
@@ -25,6 +26,8 @@ OTHER_JOB_ID = "job_0197f0a0000070008000000000000002"
 PIPELINE_ID = "pip_0197f0a0000070008000000000000001"
 MASTER_ID = "ver_0197f0a0000070008000000000000001"
 QUANTIZED_ID = "ver_0197f0a0000070008000000000000002"
+DATASET_ID = "dat_0197f0a0000070008000000000000001"
+DATASET_BYTES = b'{"text": "one"}\n' * 3
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -192,6 +195,34 @@ def version(files: dict[str, bytes]) -> VersionDetail:
         edges=[],
         evidence=[],
     )
+
+
+def dataset(**changes: Any) -> Dataset:
+    """Returns an uploaded dataset of three rows, DATASET_BYTES."""
+    values: dict[str, Any] = {
+        "id": DATASET_ID,
+        "project_id": "prj_1",
+        "name": "plays",
+        "number": 1,
+        "kind": DatasetKind.ROWS,
+        "origin": DatasetOrigin.UPLOADED,
+        "sha256": hashlib.sha256(DATASET_BYTES).hexdigest(),
+        "size_bytes": len(DATASET_BYTES),
+        "statistics": DatasetStatistics(
+            num_characters=12345,
+            num_lines=3,
+            non_ascii_share=0.0125,
+            num_rows=3,
+            row_characters_min=1,
+            row_characters_mean=4115.0,
+            row_characters_max=9999,
+            row_characters_p50=4000,
+            row_characters_p95=9990,
+            num_duplicate_rows=2,
+        ),
+        "created_at": NOW,
+    }
+    return Dataset.model_validate(values | changes)
 
 
 def lineage() -> Lineage:

@@ -13,7 +13,7 @@ from typing import Any
 from factories.child_runs import ENGINE_SCRIPT, MASTER, ROOT
 from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.jobs import QuantizeSpec
-from quantry_core.versions import EvidenceDraft, Verdict
+from quantry_core.versions import EvidenceDraft
 
 SCRIPT = Path(__file__).with_name("gate_in_ml.py")
 
@@ -28,8 +28,8 @@ class Gated:
 
     @property
     def problems(self) -> dict[str, list[str]]:
-        """The problems of every check that did not pass."""
-        return {name: one.metrics["problems"] for name, one in self.evidence.items() if one.verdict is not Verdict.PASS}
+        """The problems of every check that found any."""
+        return {name: one.metrics["problems"] for name, one in self.evidence.items() if one.metrics["problems"]}
 
 
 def gated(
@@ -40,10 +40,12 @@ def gated(
     environment: str = "ml",
     engine_pythons: Mapping[str, Path] | None = None,
     master: Path = MASTER,
+    script: Path = SCRIPT,
 ) -> dict[str, Gated]:
     """Makes (or only gates) ``folder/<name>`` for every spec in one process of the environment; returns what was said by name.
 
     Calibration and quality are on the beginnings of two example texts. ``engine_pythons``: by name, where an engine is asked too.
+    ``script`` stands in for the one that runs the recipe or the gate as they are.
     """
     for role in ("calibration", "test"):
         (folder / role).mkdir(parents=True, exist_ok=True)
@@ -66,8 +68,8 @@ def gated(
     (folder / "requests.json").write_text(json.dumps(requests))
     python = ROOT / ".venvs" / environment / "bin" / "python"
     ended = subprocess.run(
-        [python, SCRIPT, folder / "requests.json", folder / "answers.json"],
-        env={"PATH": os.defpath, "HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        [python, script, folder / "requests.json", folder / "answers.json"],
+        env={"PATH": os.defpath, "HOME": str(folder), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         # GPTQModel writes its logs where it is started.

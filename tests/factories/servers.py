@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quantry_local.account import Account
+from quantry_local.ports import free_ports
 
 READY_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
@@ -41,9 +41,7 @@ class Server(Protocol):
 
 def free_port() -> int:
     """Returns a port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1, besides=set())[0]
 
 
 @contextmanager

@@ -75,6 +75,7 @@ GATE_PASSED = [
 GATE_FAILED = GATE_PASSED[0].model_copy(update={"verdict": Verdict.FAIL})
 
 BUILT_IN = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.BUILT_IN, DatasetStatistics())
+UPLOADED = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.UPLOADED, DatasetStatistics())
 
 
 def even_draw() -> float:
@@ -228,7 +229,7 @@ class Platform:
 
     async def dataset(self, name: str = "tales", content: str = "once upon a time") -> Dataset:
         async with self.database.begin() as uow:
-            return (await uow.datasets.add(self.project_id, name, blob(content)))[0]
+            return (await uow.datasets.add(self.project_id, name, blob(content), UPLOADED))[0]
 
     async def job(self, job_id: str) -> Job:
         async with self.database.begin() as uow:

@@ -1,15 +1,14 @@
-"""Files of versions and datasets onto a local disk: streamed, resumed where the connection breaks, digest checked, renamed last."""
+"""Files of versions, datasets and jobs onto a local disk: streamed, resumed where the connection breaks, digest checked, renamed last."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from quantry.errors import DownloadDamaged, ExportRefused, ServerUnreachable
-from quantry.transport import Transport, path_part
+from quantry.transport import Progress, Transport, path_part
 from quantry_core.cards import CARD_MARK
 from quantry_core.versions import ManifestFile
 
@@ -19,9 +18,6 @@ _MAX_BREAKS = 5
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 _READ_BYTES = 1024**2
-
-Progress = Callable[[int], None]
-"""Told the number of bytes that arrived since the last call."""
 
 
 def download_file(transport: Transport, version_id: str, file: ManifestFile, directory: Path, progress: Progress) -> Path:

@@ -50,6 +50,10 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+Progress = Callable[[int], object]
+"""Told how many bytes were sent or arrived since the last call; negative where some must be sent or fetched once more."""
+
+
 class Transport:
     """Sends requests; one per client. ``sleep`` is injected so that tests wait for nothing."""
 

@@ -25,9 +25,31 @@ class KeyLocks:
             with lock:
                 yield
         finally:
-            with self._guard:
-                _, num_users = self._locks[key]
-                if num_users == 1:
-                    del self._locks[key]
-                else:
-                    self._locks[key] = (lock, num_users - 1)
+            self._leave(key)
+
+    @contextmanager
+    def hold_if_free(self, key: str) -> Iterator[bool]:
+        """Holds a key while the block runs and yields True; yields False at once where somebody holds it or waits for it."""
+        with self._guard:
+            is_free = key not in self._locks
+            if is_free:
+                lock = Lock()
+                self._locks[key] = (lock, 1)
+                # Taken before anybody else can find it.
+                lock.acquire()
+        if not is_free:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+            self._leave(key)
+
+    def _leave(self, key: str) -> None:
+        with self._guard:
+            lock, num_users = self._locks[key]
+            if num_users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, num_users - 1)

@@ -30,7 +30,7 @@ from quantry_blobs.clock import StoreClock
 from quantry_blobs.errors import DigestMismatch, OtherBytes, StoreRefused, StoreUnavailable, UnknownBlob
 from quantry_blobs.protection import Protection, find_protection, retain
 from quantry_blobs.settings import BlobSettings
-from quantry_blobs.stores import Entry, Stored
+from quantry_blobs.stores import REMOVAL_TIMEOUT_S, Entry, Stored
 from quantry_core.errors import QuantryError, TooLarge
 
 CHUNK_BYTES = 1024**2
@@ -50,19 +50,21 @@ class MinioStore:
         self._endpoint = settings.endpoint
         self._part_bytes = settings.part_bytes
         self._num_parallel_parts = settings.num_parallel_parts
-        self._pool = StorePool(
-            timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
-            # One connection for every part of a few transfers at once; more are opened and dropped again.
+        # One connection for every part of a few transfers at once; more are opened and dropped again.
+        self._pool = _pool(
+            urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s),
+            urllib3.Retry(total=settings.num_retries, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
             maxsize=4 * settings.num_parallel_parts,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-            retries=urllib3.Retry(total=settings.num_retries, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         )
-        self._client = connect(settings, self._pool, StoreClock(now_unix_s))
+        self._impatient_pool = _pool(urllib3.Timeout(connect=REMOVAL_TIMEOUT_S, read=REMOVAL_TIMEOUT_S), urllib3.Retry(0), maxsize=1)
+        clock = StoreClock(now_unix_s)
+        self._client = connect(settings, self._pool, clock)
+        self._impatient_client = connect(settings, self._impatient_pool, clock)
 
     def close(self) -> None:
         """Drops the connections."""
         self._pool.clear()
+        self._impatient_pool.clear()
 
     def ensure_bucket(self, bucket: str) -> None:
         with self._errors(bucket):
@@ -137,11 +139,10 @@ class MinioStore:
             self._put(to_bucket, to_key, _checked(parts, expected), {})
 
     def delete(self, bucket: str, key: str) -> None:
-        try:
-            with self._errors(f"{bucket}/{key}"):
-                self._client.remove_object(bucket, key)
-        except UnknownBlob:
-            return
+        self._remove(self._client, bucket, key)
+
+    def delete_once(self, bucket: str, key: str) -> None:
+        self._remove(self._impatient_client, bucket, key)
 
     def list(self, bucket: str, prefix: str) -> Iterator[str]:
         for entry in self.entries(bucket, prefix):
@@ -161,6 +162,10 @@ class MinioStore:
                 digest.update(part)
                 num_bytes += len(part)
         return Stored(num_bytes, digest.hexdigest())
+
+    def _remove(self, client: Minio, bucket: str, key: str) -> None:
+        with suppress(UnknownBlob), self._errors(f"{bucket}/{key}"):
+            client.remove_object(bucket, key)
 
     def _size(self, bucket: str, key: str) -> int:
         size_bytes = self.stat(bucket, key)
@@ -279,6 +284,12 @@ class MinioStore:
                 f"the object store at {self._endpoint} refuses {what} ({error.code}: {error.message}); check QUANTRY_S3_* and the buckets"
             )
         return StoreUnavailable(f"the object store at {self._endpoint} cannot serve {what} now ({error.code}: {error.message})")
+
+
+def _pool(timeout: urllib3.Timeout, retries: urllib3.Retry, *, maxsize: int) -> StorePool:
+    """Returns connections to the server, of which ``maxsize`` are kept."""
+    ca_certs = os.environ.get("SSL_CERT_FILE") or certifi.where()
+    return StorePool(timeout=timeout, maxsize=maxsize, cert_reqs="CERT_REQUIRED", ca_certs=ca_certs, retries=retries)
 
 
 def _checked(parts: Iterator[bytes], expected: Stored) -> Iterator[bytes]:

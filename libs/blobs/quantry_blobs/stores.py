@@ -9,6 +9,9 @@ from typing import BinaryIO, Protocol
 
 from quantry_blobs.protection import Protection
 
+REMOVAL_TIMEOUT_S = 10.0
+"""For how long ``delete_once`` waits for a connection and for the answer, each."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -83,6 +86,10 @@ class ObjectStore(Protocol):
 
     def delete(self, bucket: str, key: str) -> None:
         """Removes an object; one that is not there is fine."""
+        ...
+
+    def delete_once(self, bucket: str, key: str) -> None:
+        """Removes an object as ``delete`` does, with one request that is not tried again and waits REMOVAL_TIMEOUT_S at most."""
         ...
 
     def list(self, bucket: str, prefix: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from uuid import UUID
 
 from quantry_blobs.errors import DigestMismatch, OtherBytes, StoreUnavailable, UnknownBlob
@@ -67,6 +67,15 @@ class Staging:
         return len(keys)
 
 
+class SetAside(NamedTuple):
+    """What became of a blob that was to be taken out of its key."""
+
+    found: str | None
+    """What was wrong with it in the end; None where it is right, and was left where it is."""
+    kept_at: str | None
+    """The key where the object is kept now, below ``damaged/``; None where there was none to move."""
+
+
 class Vault:
     """The content-addressed bucket. Its key of a blob is ``sha256/<digest>``; only the registry writes it, never over a key.
 
@@ -82,6 +91,8 @@ class Vault:
         self._max_copy_bytes = max_copy_bytes
         # rclone's S3 server replaces an object by delete and rename: two writers of one key at once can lose it.
         self._keys = KeyLocks()
+        self._coming_in: set[str] = set()
+        """Keys under ``incoming/`` that a stream of this process has not got its own key from yet."""
         self.protection = UNPROTECTED
         self.retention_s: float | None = None
 
@@ -145,19 +156,21 @@ class Vault:
         first = self._differs(sha256, size_bytes)
         return None if first is None else self._differs(sha256, size_bytes)
 
-    def set_aside(self, sha256: str) -> str | None:
+    def set_aside(self, sha256: str, size_bytes: int) -> SetAside:
         """Moves a damaged blob out of its key, so that nobody is served it and the right bytes can take the key again.
 
-        Returns the key where it is kept now, below ``damaged/``; None if there is no object.
+        It is looked at once more: the right bytes may have come since. While this lasts nobody of this process writes the key;
+        that no other process takes the damaged object for a blob is the caller's business, who holds the blob's row.
         """
         key, kept = blob_key(sha256), f"{DAMAGED_PREFIX}{sha256}/{uuid7().hex}"
         with self._keys.hold(sha256):
-            size_bytes = self._store.stat(self.bucket, key)
-            if size_bytes is None:
-                return None
-            self._copy(key, kept, size_bytes)
+            found = self.check(sha256, size_bytes)
+            lying_bytes = None if found is None else self._store.stat(self.bucket, key)
+            if lying_bytes is None:
+                return SetAside(found, None)
+            self._copy(key, kept, lying_bytes)
             self._store.delete(self.bucket, key)
-        return kept
+        return SetAside(found, kept)
 
     def blobs(self) -> Iterator[tuple[str, Entry]]:
         """Yields the digest and the object of everything that lies under the key of a digest, known to the database or not."""
@@ -166,21 +179,30 @@ class Vault:
             if len(digest) == NUM_DIGEST_CHARS:
                 yield digest, entry
 
-    def remove(self, sha256: str) -> None:
-        """Removes a blob. Only for whoever has made sure that nobody refers to it, nor can until this returns."""
-        with self._keys.hold(sha256):
-            self._store.delete(self.bucket, blob_key(sha256))
+    def remove(self, sha256: str, begin_by_s: float) -> bool:
+        """Removes a blob with one request; returns False, and removes nothing, where this process is just using its key, or
+        where ``time.monotonic()`` is past ``begin_by_s`` before the request could begin.
+
+        Only for whoever has made sure that nobody refers to it, nor can until this returns: which is what ``begin_by_s`` and
+        the request's own limit (REMOVAL_TIMEOUT_S, without a second try) are for. Raises StoreUnavailable.
+        """
+        with self._keys.hold_if_free(sha256) as is_held:
+            if not is_held or time.monotonic() > begin_by_s:
+                return False
+            self._store.delete_once(self.bucket, blob_key(sha256))
+        return True
 
     def leftovers(self, older_than_s: float, now_unix_s: float | None = None) -> list[str]:
-        """Returns the keys that a process left under ``incoming/`` when it died. The age is read from the key: it is a UUIDv7."""
-        now_ms = (time.time() if now_unix_s is None else now_unix_s) * 1000
-        found = []
-        for key in self._store.list(self.bucket, INCOMING_PREFIX):
-            # Nothing of ours has a key without an age, and nothing of others is ours to remove.
-            created_ms = _created_ms(key.removeprefix(INCOMING_PREFIX))
-            if created_ms is not None and now_ms - created_ms > older_than_s * 1000:
-                found.append(key)
-        return found
+        """Returns the keys that a process left under ``incoming/`` when it died: written so long ago, by the store's clock, and
+        of no stream of this process. Others' processes are told from dead ones by that time alone.
+        """
+        longest_ago_s = (time.time() if now_unix_s is None else now_unix_s) - older_than_s
+        return [
+            entry.key
+            for entry in self._store.entries(self.bucket, INCOMING_PREFIX)
+            # Nothing of ours has a key that is no UUID, and nothing of others is ours to remove.
+            if entry.modified_unix_s < longest_ago_s and entry.key not in self._coming_in and _is_incoming(entry.key)
+        ]
 
     def sweep_incoming(self, older_than_s: float, now_unix_s: float | None = None) -> int:
         """Removes what a process left under ``incoming/`` when it died; returns the number of objects."""
@@ -192,12 +214,14 @@ class Vault:
     @contextmanager
     def _incoming(self) -> Iterator[str]:
         key = f"{INCOMING_PREFIX}{uuid7().hex}"
+        self._coming_in.add(key)
         try:
             yield key
         finally:
             # If the store is away now, the sweep removes it later; the first error is the one to tell.
             with suppress(StoreUnavailable):
                 self._store.delete(self.bucket, key)
+            self._coming_in.discard(key)
 
     def _settle(self, incoming: str, stored: Stored) -> None:
         """Gives hashed bytes their key, unless it is taken already: by the same bytes, or something is badly wrong."""
@@ -284,9 +308,10 @@ def _stream(chunks: Iterator[bytes]) -> BinaryIO:
     return io.BufferedReader(_ChunkReader(chunks), STREAM_BYTES)
 
 
-def _created_ms(uuid7_hex: str) -> int | None:
-    """Returns the Unix time in milliseconds that a UUIDv7 begins with; None if this is no UUID."""
+def _is_incoming(key: str) -> bool:
+    """Tells whether a key under ``incoming/`` is one that the vault gave."""
     try:
-        return UUID(hex=uuid7_hex).int >> 80
+        UUID(hex=key.removeprefix(INCOMING_PREFIX))
     except ValueError:
-        return None
+        return False
+    return True

@@ -21,12 +21,12 @@ class Alias(BaseModel):
 
 
 class AliasChange(BaseModel):
-    """One move of an alias: with all of them, what it was at any time is known."""
+    """One move of an alias, or its deletion: with all of them, what it was at any time is known."""
 
     model_config = ConfigDict(frozen=True)
 
     alias: Name
-    version_id: str
+    version_id: str | None = Field(description="Where it points from then on; None where it was deleted.")
     previous_version_id: str | None
     key_id: str | None = Field(description="Who moved it; None where the platform itself did.")
     created_at: datetime

@@ -7,31 +7,20 @@ Fields of the front matter: https://huggingface.co/docs/hub/model-cards
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from quantry_core.comparisons import newest_evidence, numbers
+from quantry_core.evidence_tables import checks, evidence_tables
 from quantry_core.methods import SCHEMES, Format, Scheme
 from quantry_core.servability import EngineName, loaders
 from quantry_core.sources import HubSource, parse_source
-from quantry_core.versions import EdgeRole, Evidence, EvidenceKind, VersionDetail, VersionKind
+from quantry_core.versions import EdgeRole, VersionDetail, VersionKind
 
 LIBRARY_NAMES = {Format.GGUF: "gguf"}
 """Which library loads a format; transformers where it is not here."""
 
 CARD_MARK = "This card is no part of the manifest."
 """Stands in every card that is generated here, and in no other."""
-
-_COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("perplexity", "perplexity", 4),
-    ("reference_perplexity", "of the master", 4),
-    ("perplexity_ratio", "ratio", 4),
-    ("nll_increase_nats", "change in log-loss (nats)", 5),
-    ("kl_mean_nats", "mean KL (nats)", 5),
-    ("kl_p99_nats", "KL, 99th percentile", 4),
-    ("top1_agreement", "same top token", 4),
-)
-"""Metric, heading, digits. A column that no corpus has a number for is left out."""
 
 
 def model_card(version: VersionDetail, master: VersionDetail | None, dataset_names: Mapping[str, str]) -> str:
@@ -72,7 +61,7 @@ def _body(version: VersionDetail, master: VersionDetail | None, dataset_names: M
         yield f"A {version.kind} of {version.dtype or version.scheme or version.format}, as it was imported.\n"
     yield from _scheme_section(version, master)
     yield from _calibration_section(version, dataset_names)
-    yield from _evaluation_section(version, master)
+    yield from _evidence_sections(version)
     yield from _gate_section(version)
     yield from _serving_section(version)
     yield from _recipe_section(version)
@@ -109,40 +98,30 @@ def _calibration_section(version: VersionDetail, dataset_names: Mapping[str, str
     yield f"| seed | {_cell(calibration.get('seed'))} |\n"
 
 
-def _evaluation_section(version: VersionDetail, master: VersionDetail | None) -> Iterable[str]:
-    measured = _of_kind(version, EvidenceKind.EVALUATION)
-    if not measured:
-        return
-    alone = {} if master is None else {one.name: numbers(one.metrics) for one in _of_kind(master, EvidenceKind.EVALUATION)}
-    rows = {one.name: _with_master(numbers(one.metrics), alone.get(one.name, {})) for one in measured}
-    columns = [column for column in _COLUMNS if any(column[0] in row for row in rows.values())]
-    yield "## Evaluation\n"
-    if columns:
-        yield f"| corpus | {' | '.join(heading for _, heading, _ in columns)} | verdict |"
-        yield "|---" * (len(columns) + 2) + "|"
-    for one in measured if columns else ():
-        cells = [f"{rows[one.name][metric]:.{digits}f}" if metric in rows[one.name] else "" for metric, _, digits in columns]
-        yield f"| {_cell(one.name)} | {' | '.join(cells)} | {one.verdict} |"
-    yield "\nWith every metric of an evaluation: `quantry versions show`.\n"
-
-
-def _with_master(ours: dict[str, float], masters: Mapping[str, float]) -> dict[str, float]:
-    """Returns a corpus's metrics, with the master's own perplexity where the evaluation was of this version alone."""
-    reference = ours.get("reference_perplexity", masters.get("perplexity"))
-    if reference is None or reference <= 0 or "perplexity" not in ours:
-        return ours
-    return {"reference_perplexity": reference, "perplexity_ratio": ours["perplexity"] / reference} | ours
+def _evidence_sections(version: VersionDetail) -> Iterable[str]:
+    for table in evidence_tables(version):
+        yield f"## {_cell(table.title)}\n"
+        has_bounds = any(row.asked for row in table.rows)
+        headings = ["figure", *table.columns, *(["asked for"] if has_bounds else []), "what it is"]
+        yield f"| {' | '.join(map(_cell, headings))} |"
+        yield "|---" * len(headings) + "|"
+        for row in table.rows:
+            cells = [row.name, *row.cells, *([row.asked] if has_bounds else []), row.words]
+            yield f"| {' | '.join(map(_cell, cells))} |"
+        yield ""
+        if table.problems:
+            yield "\n".join(f"- {_code(problem)}" for problem in table.problems) + "\n"
 
 
 def _gate_section(version: VersionDetail) -> Iterable[str]:
-    checks = _of_kind(version, EvidenceKind.GATE)
-    if not checks:
+    made = checks(version)
+    if not made:
         return
     yield "## Checks\n"
-    yield "Every quantized version passes these before it is ready.\n"
-    yield "| check | verdict |\n|---|---|"
-    for check in checks:
-        yield f"| {_cell(check.name)} | {check.verdict} |"
+    yield "Every quantized version passes these before it is ready; inconclusive is what has no data here.\n"
+    yield "| check | verdict | found |\n|---|---|---|"
+    for check in made:
+        yield f"| {_cell(check.name)} | {check.verdict} | {_cell(check.found)} |"
     yield ""
 
 
@@ -240,17 +219,16 @@ def _scheme(version: VersionDetail) -> Scheme | None:
     return Scheme(version.scheme) if version.scheme in set(Scheme) else None
 
 
-def _of_kind(version: VersionDetail, kind: EvidenceKind) -> Sequence[Evidence]:
-    return [one for one in newest_evidence(version).values() if one.kind is kind]
-
-
 def _scalar(value: object) -> str:
     return json.dumps(value, ensure_ascii=True)
 
 
 def _cell(value: object) -> str:
     """Returns a value as one cell of a Markdown table."""
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    text = str(value)
+    for mark in ("\\", "|", "[", "`"):
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.replace("<", "&lt;").splitlines())
 
 
 def _code(text: str) -> str:

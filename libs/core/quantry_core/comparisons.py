@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Set
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantry_core.versions import Evidence, EvidenceKind, Lineage, ManifestFile, Verdict, Version, VersionDetail
+from quantry_core.figure_words import SETTINGS, in_order, needs_reference
+from quantry_core.measurements import EvidenceKey, flattened, newest_evidence, numbers, parts
+from quantry_core.versions import EvidenceKind, ManifestFile, Verdict, Version, VersionDetail
 
 
 class Relation(StrEnum):
@@ -47,7 +49,8 @@ class EvidenceDifference(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: EvidenceKind
-    name: str
+    name: str = Field(description="The check or corpus, and which part of it: ``quality: plays.test@1``.")
+    against: str | None = Field(description="What both were measured against, name@number; None for what is of each version alone.")
     metric: str
     left: float | None
     right: float | None
@@ -61,6 +64,7 @@ class VerdictDifference(BaseModel):
 
     kind: EvidenceKind
     name: str
+    against: str | None = Field(description="What it was judged against, name@number; None where evidence names none.")
     left: Verdict | None
     right: Verdict | None
 
@@ -105,34 +109,27 @@ def compare(left: VersionDetail, right: VersionDetail, relation: Relation) -> Co
         facts=differences(_facts(left), _facts(right)),
         recipe=differences(left.recipe, right.recipe),
         toolchain=differences(left.toolchain, right.toolchain),
-        verdicts=_verdicts(newest_evidence(left), newest_evidence(right)),
-        evidence=_evidence(newest_evidence(left), newest_evidence(right)),
+        verdicts=_verdicts(left, right),
+        evidence=_evidence(left, right),
     )
 
 
-def relation_of(left: Lineage, right: Lineage) -> Relation:
-    """Returns what the version of one lineage is to that of the other."""
+class Descent(NamedTuple):
+    """A version, and the ids of the versions that it was made from, however far back."""
+
+    version_id: str
+    ancestors: Set[str]
+
+
+def relation_of(left: Descent, right: Descent) -> Relation:
+    """Returns what one version is to the other."""
     if left.version_id == right.version_id:
         return Relation.SAME
-    above_left, above_right = ancestors(left), ancestors(right)
-    if left.version_id in above_right:
+    if left.version_id in right.ancestors:
         return Relation.ANCESTOR
-    if right.version_id in above_left:
+    if right.version_id in left.ancestors:
         return Relation.DESCENDANT
-    return Relation.SIBLINGS if above_left & above_right else Relation.UNRELATED
-
-
-def ancestors(lineage: Lineage) -> set[str]:
-    """Returns the ids of the versions that a lineage's version was made from, however far back."""
-    versions = {node.id for node in lineage.nodes if node.noun == "version"}
-    found: set[str] = set()
-    pending = [lineage.version_id]
-    while pending:
-        child = pending.pop()
-        parents = {link.parent_id for link in lineage.links if link.child_id == child} & versions - found
-        found |= parents
-        pending.extend(parents)
-    return found
+    return Relation.SIBLINGS if left.ancestors & right.ancestors else Relation.UNRELATED
 
 
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[FieldDifference]:
@@ -142,50 +139,56 @@ def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Field
     return [FieldDifference(key=key, left=ours.get(key), right=theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)]
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields every leaf of nested mappings under its dotted path."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def newest_evidence(version: VersionDetail) -> dict[tuple[EvidenceKind, str], Evidence]:
-    """Returns the newest evidence of each check and corpus: what was measured again counts as it was measured last."""
-    return {(one.kind, one.name): one for one in sorted(version.evidence, key=lambda one: one.created_at)}
-
-
-Newest = Mapping[tuple[EvidenceKind, str], Evidence]
-
-
-def _verdicts(ours: Newest, theirs: Newest) -> list[VerdictDifference]:
+def _verdicts(left: VersionDetail, right: VersionDetail) -> list[VerdictDifference]:
+    ours, theirs = newest_evidence(left), newest_evidence(right)
     return [
         VerdictDifference(
-            kind=kind,
-            name=name,
-            left=ours[kind, name].verdict if (kind, name) in ours else None,
-            right=theirs[kind, name].verdict if (kind, name) in theirs else None,
+            kind=key.kind,
+            name=key.name,
+            against=None if key.reference is None else key.reference.ref,
+            left=ours[key].verdict if key in ours else None,
+            right=theirs[key].verdict if key in theirs else None,
         )
-        for kind, name in sorted(ours.keys() | theirs.keys())
+        for key in sorted(ours.keys() | theirs.keys(), key=_place)
     ]
 
 
-def _evidence(ours: Newest, theirs: Newest) -> list[EvidenceDifference]:
+def _evidence(left: VersionDetail, right: VersionDetail) -> list[EvidenceDifference]:
+    ours, theirs = _measured(left), _measured(right)
     rows = []
-    for kind, name in sorted(ours.keys() | theirs.keys()):
-        left = numbers(ours[kind, name].metrics) if (kind, name) in ours else {}
-        right = numbers(theirs[kind, name].metrics) if (kind, name) in theirs else {}
-        for metric in sorted(left.keys() | right.keys()):
-            one, other = left.get(metric), right.get(metric)
-            difference = None if one is None or other is None else other - one
-            rows.append(EvidenceDifference(kind=kind, name=name, metric=metric, left=one, right=other, difference=difference))
+    for key in sorted(ours.keys() | theirs.keys(), key=_place):
+        mine, other = ours.get(key, {}), theirs.get(key, {})
+        against = None if key.reference is None else key.reference.ref
+        for metric in in_order(mine.keys() | other.keys()):
+            one, two = mine.get(metric), other.get(metric)
+            difference = None if one is None or two is None else two - one
+            rows.append(
+                EvidenceDifference(kind=key.kind, name=key.name, against=against, metric=metric, left=one, right=two, difference=difference)
+            )
     return rows
 
 
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers among metrics, nested ones under dotted paths."""
-    return {key: value for key, value in flattened(metrics) if isinstance(value, int | float) and not isinstance(value, bool)}
+def _measured(version: VersionDetail) -> dict[EvidenceKey, dict[str, float]]:
+    """Returns the newest numbers by what they were measured on and against.
+
+    What says something of the version alone, such as its perplexity, stands under no reference, whatever it was measured beside:
+    so it can be compared with the same of a version that was measured alone. Settings stand beside both.
+    """
+    found: dict[EvidenceKey, dict[str, float]] = {}
+    for key, evidence in sorted(newest_evidence(version).items(), key=lambda item: item[1].created_at):
+        for part, given in parts(evidence).items():
+            measured = EvidenceKey(key.kind, key.name if part == key.name else f"{key.name}: {part}", key.reference)
+            values = numbers(given)
+            alone = {name: value for name, value in values.items() if key.reference is None or not needs_reference(name)}
+            if alone.keys() - SETTINGS.keys():
+                found[measured._replace(reference=None)] = alone
+            if key.reference is not None:
+                found[measured] = {name: value for name, value in values.items() if needs_reference(name) or name in SETTINGS}
+    return found
+
+
+def _place(key: EvidenceKey) -> tuple[str, str, str]:
+    return key.kind, key.name, "" if key.reference is None else key.reference.ref
 
 
 def _facts(version: Version) -> dict[str, Any]:

@@ -84,6 +84,8 @@ class Dataset(BaseModel):
     statistics: DatasetStatistics = DatasetStatistics()
     derivation: dict[str, Any] | None = Field(default=None, description="What a derived dataset was made from, and how.")
     created_at: datetime
+    deleted_at: datetime | None = Field(default=None, description="Since then only its id finds it, and its bytes are given to nobody.")
+    removed_at: datetime | None = Field(default=None, description="Since then it cannot be restored: the vault may have freed its bytes.")
 
     @property
     def ref(self) -> str:

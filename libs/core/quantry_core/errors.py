@@ -185,6 +185,11 @@ class VersionProtected(Conflict):
     title = "This version cannot be deleted or changed"
 
 
+class DatasetProtected(Conflict):
+    slug = "dataset-protected"
+    title = "This dataset cannot be deleted or restored"
+
+
 class UnreadableJob(Conflict):
     """A job whose stored record this release cannot read. It is not shown, and it ends as failed once it would be worked on."""
 

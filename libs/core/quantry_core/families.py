@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantry_core.gguf_schemes import block_weights
 from quantry_core.linears import Shaped
 from quantry_core.methods import Format, Method, MethodChoice, NumberType, Scheme
 
@@ -29,8 +30,6 @@ FUSED_MODULES: dict[str, tuple[str, ...]] = {
 """Modules, by their last names, that vLLM joins into one matrix product, and its name for that: all of them quantized alike, or none."""
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 """What config.json calls the context, by family."""
-GGUF_BLOCKS: dict[Scheme, int] = {Scheme.Q8_0: 32, Scheme.Q5_K_M: 256, Scheme.Q4_K_M: 256}
-"""Weights of one block of most of a GGUF file's matrices."""
 _EXPERT = re.compile(r"(?P<layer>.*\.experts)\.\d+\.")
 _ROUTER = re.compile(r".*\.(gate|router|router\.layer|router\.classifier|shared_expert_gate)$")
 
@@ -170,7 +169,7 @@ def blocks_refusal(scheme: Scheme, kept: Collection[str], tensors: Mapping[str, 
     """
     if inner := sorted(set(kept) - {OUTPUT_LAYER}):
         return f"a GGUF scheme decides itself how each tensor is stored; it cannot keep {_first(inner)} at 16 bit"
-    block, small = GGUF_BLOCKS[scheme], GGUF_BLOCKS[Scheme.Q8_0]
+    block, small = block_weights(scheme), block_weights(Scheme.Q8_0)
     columns = {name.removesuffix(".weight"): tensor.shape[-1] for name, tensor in tensors.items() if len(tensor.shape) > 1}
     uneven = [f"{name} ({size})" for name, size in sorted(columns.items()) if size % block]
     if not uneven:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from quantry_core.jobs import QualitySpec
+from quantry_core.methods import Format
+from quantry_core.versions import Verdict
 
 
 class GateCheck(StrEnum):
@@ -33,9 +35,20 @@ class GateCheck(StrEnum):
 
 
 OPTIONAL_CHECKS = frozenset({GateCheck.ENGINE})
+UNREADABLE_FORMATS = frozenset({Format.EETQ})
+"""Formats whose weights their own kernels alone read: there is nothing to compare with the master, weight by weight."""
 
 
 def required_checks(quality: QualitySpec | None) -> frozenset[GateCheck]:
-    """Returns the checks that must have passed before a version is ready."""
+    """Returns the checks that must have been made, and let it pass, before a version is ready."""
     left_out = OPTIONAL_CHECKS if quality is not None else OPTIONAL_CHECKS | {GateCheck.QUALITY}
     return frozenset(GateCheck) - left_out
+
+
+def lets_pass(check: str, verdict: Verdict, form: Format) -> bool:
+    """Tells whether a check does not stand in the way of a version in a format: it passed, or it is one that has no data there.
+
+    Those are optional checks, and ``reconstruction`` where the format's weights cannot be read.
+    """
+    without_data = OPTIONAL_CHECKS | {GateCheck.RECONSTRUCTION} if form in UNREADABLE_FORMATS else OPTIONAL_CHECKS
+    return verdict is Verdict.PASS or (verdict is Verdict.INCONCLUSIVE and check in without_data)

@@ -45,6 +45,11 @@ class TensorType(NamedTuple):
     block_elements: int
     block_bytes: int
 
+    @property
+    def bits(self) -> float:
+        """Of one element, its share of scales counted."""
+        return self.block_bytes * 8 / self.block_elements
+
 
 TENSOR_TYPES: dict[int, TensorType] = {
     0: TensorType("F32", 1, 4),

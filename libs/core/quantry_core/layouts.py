@@ -33,11 +33,9 @@ Parts = dict[str, StoredPart]
 """By the part's name after the module's, such as ``weight_packed``."""
 
 
-def num_groups(shape: Shape, weights: Weights) -> int:
-    """Returns how many scales one row of a module has."""
-    if weights.granularity is Granularity.GROUP and weights.group_size is not None:
-        return ceil(shape[1] / weights.group_size)
-    return 1
+def num_groups(in_features: int, group_size: int | None) -> int:
+    """Returns how many scales one row of a module has; without a group size, one."""
+    return 1 if group_size is None else ceil(in_features / group_size)
 
 
 def stored_parts(shape: Shape, weights: Weights, format_: Format, dtype: str, *, double_quantization: bool = True) -> Parts:
@@ -60,7 +58,7 @@ def stored_parts(shape: Shape, weights: Weights, format_: Format, dtype: str, *,
 
 def _compressed_tensors(shape: Shape, weights: Weights, dtype: str) -> Parts:
     rows, columns = shape
-    groups = num_groups(shape, weights)
+    groups = num_groups(columns, weights.group_size)
     match weights.scheme:
         case Scheme.FP8 | Scheme.FP8_DYNAMIC:
             scale = (1,) if weights.granularity is Granularity.TENSOR else (rows, 1)
@@ -87,7 +85,7 @@ def _compressed_tensors(shape: Shape, weights: Weights, dtype: str) -> Parts:
 
 def _packed_integers(shape: Shape, weights: Weights, dtype: str) -> Parts:
     rows, columns = shape
-    bits, groups = round(weights.bits), num_groups(shape, weights)
+    bits, groups = round(weights.bits), num_groups(columns, weights.group_size)
     parts = {
         "weight_packed": StoredPart("I32", (rows, ceil(columns * bits / WORD_BITS))),
         "weight_scale": StoredPart(dtype, (rows, groups)),
@@ -100,7 +98,7 @@ def _packed_integers(shape: Shape, weights: Weights, dtype: str) -> Parts:
 
 def _gptq(shape: Shape, weights: Weights) -> Parts:
     rows, columns = shape
-    bits, groups = round(weights.bits), num_groups(shape, weights)
+    bits, groups = round(weights.bits), num_groups(columns, weights.group_size)
     return {
         "qweight": StoredPart("I32", (ceil(columns * bits / WORD_BITS), rows)),
         "qzeros": StoredPart("I32", (groups, ceil(rows * bits / WORD_BITS))),

@@ -17,6 +17,7 @@ GAP_X = 28
 GAP_Y = 64
 MARGIN = 24
 MAX_LABEL_CHARS = 26
+MORE = "more was made from it than is shown"
 
 _FILLS = {"ready": "#d9f2e3", "quarantined": "#fbd9d7", "archived": "#e6e6e6"}
 _STROKES = {"ready": "#1f7a4d", "quarantined": "#b3261e", "archived": "#6b6b6b"}
@@ -54,6 +55,8 @@ def lineage_svg(lineage: Lineage) -> str:
         lines.append(_edge(places[link.parent_id], places[link.child_id], link.role))
     for layer in layers:
         lines += [_box(node, places[node.id], is_current=node.id == lineage.version_id) for node in layer]
+    if lineage.has_more:
+        lines.append(f'<text x="{MARGIN}" y="{height - MARGIN / 3:g}" fill="{_INK}" font-size="11">{MORE}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -75,6 +78,8 @@ def lineage_mermaid(lineage: Lineage) -> str:
     for state, fill in _FILLS.items():
         lines.append(f"    classDef {state} fill:{fill},stroke:{_STROKES[state]}")
     lines.append(f"    classDef dataset fill:{_DATASET_FILL},stroke:{_DATASET_STROKE}")
+    if lineage.has_more:
+        lines.append(f'    more["{MORE}"]')
     if lineage.version_id in names:
         lines.append(f"    style {names[lineage.version_id]} stroke-width:4px")
     return "\n".join(lines) + "\n"
@@ -165,7 +170,8 @@ def _cut(label: str) -> str:
 
 def _in_words(lineage: Lineage, nodes: dict[str, LineageNode]) -> str:
     made = [f"{nodes[link.child_id].label} from {nodes[link.parent_id].label} ({link.role})" for link in _sorted_links(lineage)]
-    return "; ".join(made) or "made from nothing here, and nothing was made from it"
+    words = "; ".join(made) or "made from nothing here, and nothing was made from it"
+    return f"{words}; {MORE}" if lineage.has_more else words
 
 
 def _sorted_links(lineage: Lineage) -> list[LineageLink]:

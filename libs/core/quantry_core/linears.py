@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from quantry_core.expressions import expression
 from quantry_core.methods import EXPRESSION_PREFIX
 
 Shape = tuple[int, int]
@@ -55,5 +55,5 @@ def is_named(module: str, patterns: Iterable[str]) -> bool:
 
 def _matches(pattern: str, module: str) -> bool:
     if pattern.startswith(EXPRESSION_PREFIX):
-        return re.match(pattern.removeprefix(EXPRESSION_PREFIX), module) is not None
+        return expression(pattern.removeprefix(EXPRESSION_PREFIX)).matches(module)
     return pattern == module or fnmatchcase(module, pattern)

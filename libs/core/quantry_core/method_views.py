@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from quantry_core.methods import METHODS, SCHEMES, MethodInfo, SchemeInfo
+from quantry_core.methods import METHODS, SCHEMES, CostClass, DeviceKind, MethodInfo, SchemeInfo
 from quantry_core.servability import EngineSupport, loaders
 
 
@@ -15,6 +15,8 @@ class SchemeView(BaseModel):
 
     info: SchemeInfo
     needs_calibration: bool
+    cost: CostClass
+    devices: tuple[DeviceKind, ...]
     loaded_by: list[EngineSupport]
 
 
@@ -30,7 +32,13 @@ class MethodView(BaseModel):
 def method_view(info: MethodInfo) -> MethodView:
     """Returns a row of the table as it is shown."""
     schemes = [
-        SchemeView(info=SCHEMES[scheme], needs_calibration=info.needs_calibration(scheme), loaded_by=loaders(info.format, scheme))
+        SchemeView(
+            info=SCHEMES[scheme],
+            needs_calibration=info.needs_calibration(scheme),
+            cost=info.cost(scheme),
+            devices=info.devices(scheme),
+            loaded_by=loaders(info.format, scheme),
+        )
         for scheme in info.schemes
     ]
     return MethodView(info=info, schemes=schemes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,20 +55,6 @@ METRICS: dict[str, MetricInfo] = {
         ),
     )
 }
-"""Metrics that thresholds may be set on."""
+"""Metrics of text and of attention maps; thresholds.py has those of everything else."""
 ATTENTION_METRICS = frozenset(name for name in METRICS if name.startswith("attention_"))
 """Measured on attention maps, where they are asked for; all others on each corpus."""
-
-
-def check_thresholds(thresholds: Mapping[str, float]) -> None:
-    """Raises ValueError naming a metric that there is not, or a bound that is no finite number."""
-    for name, bound in thresholds.items():
-        if name not in METRICS:
-            raise ValueError(f"there is no metric {name!r} to set a threshold on; there are: {', '.join(METRICS)}")
-        if not math.isfinite(bound):
-            raise ValueError(f"the threshold of {name} is {bound}; a finite number is needed")
-
-
-def is_within(name: str, value: float, bound: float) -> bool:
-    """Tells whether a metric keeps its threshold. NaN keeps none."""
-    return value <= bound if METRICS[name].better is Better.LOWER else value >= bound

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from quantry_core.ids import is_any_id
 
 MAX_NAME_CHARS = 64
+MAX_NUMBER_DIGITS = 9
 MAX_PATH_CHARS = 255
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -53,8 +54,23 @@ def check_file_path(path: str) -> str:
     return path
 
 
+def is_number(selector: str) -> bool:
+    """Tells whether what follows the @ is a version number. Numbers win over aliases, so no alias may look like one."""
+    return selector.isascii() and selector.isdigit() and len(selector) <= MAX_NUMBER_DIGITS
+
+
+def check_alias(alias: str) -> str:
+    """Returns ``alias`` unchanged if it can name an alias; raises BadName saying why not."""
+    if is_number(check_name(alias)):
+        raise BadName(f"an alias cannot be a number, which already means a version: {alias!r}")
+    return alias
+
+
 Name = Annotated[str, AfterValidator(check_name)]
 """A name chosen by a person: 1 to 64 of ``a-z 0-9 . _ -``."""
+
+AliasName = Annotated[str, AfterValidator(check_alias)]
+"""A name that is not a number."""
 
 FilePath = Annotated[str, AfterValidator(check_file_path)]
 """A relative path of a file inside a checkpoint."""

@@ -59,16 +59,21 @@ class CollectRequest(BaseModel):
 
 
 class DamagedBlob(BaseModel):
-    """Bytes that are not what they were sealed as, and what is made of them."""
+    """Bytes that are not what they were sealed as, and what is made of them. Other projects' things are counted, not named."""
 
     model_config = ConfigDict(frozen=True)
 
     sha256: str
     size_bytes: int
     found: str = Field(description="missing, or what was read instead.")
+    kept_at: str | None = Field(
+        default=None, description="The key in the vault's bucket where the object lies now; None where it is missing."
+    )
     versions: list[str] = Field(default_factory=list, description="name@number of each version, masters marked so.")
     datasets: list[str] = Field(default_factory=list)
     artifacts: list[str] = Field(default_factory=list, description="job_.../path")
+    num_elsewhere: int = Field(default=0, description="Versions, datasets and artifacts of other projects that have these bytes too.")
+    num_masters_elsewhere: int = Field(default=0, description="The masters among them.")
 
 
 class VerifyReport(BaseModel):
@@ -76,7 +81,15 @@ class VerifyReport(BaseModel):
 
     num_blobs: int = 0
     num_bytes: int = 0
-    damaged: list[DamagedBlob] = Field(default_factory=list)
+    num_damaged: int = Field(default=0, description="Damaged or missing blobs, whoever has them.")
+    damaged: list[DamagedBlob] = Field(default_factory=list, description="Those that the project that asked has something of.")
+    num_masters_elsewhere: int = Field(
+        default=0, description="How often a damaged blob was found to be part of a master of another project."
+    )
+    ready_again: list[str] = Field(
+        default_factory=list,
+        description="name@number of this project's versions that a verification had quarantined, and that are whole again.",
+    )
     cursor: str = Field(default="", description="The last digest that was looked at: a run that is taken over goes on there.")
 
 
@@ -85,13 +98,14 @@ class CollectReport(BaseModel):
 
     dry_run: bool = True
     num_versions: int = Field(default=0, description="Deleted versions whose time to be restored is over.")
+    num_datasets: int = Field(default=0, description="Deleted datasets whose time to be restored is over.")
     num_blobs: int = Field(default=0, description="Blobs that nothing refers to.")
     num_orphans: int = Field(default=0, description="Objects of the vault that no row knows.")
     num_incoming: int = Field(default=0, description="What never got its key.")
     num_staged_attempts: int = Field(default=0, description="Attempts that no longer hold their job.")
     num_bytes: int = Field(default=0, description="Of blobs and orphans.")
-    versions: list[str] = Field(default_factory=list, description="name@number, at most 100.")
-    digests: list[str] = Field(default_factory=list, description="At most 100.")
+    versions: list[str] = Field(default_factory=list, description="name@number of those of the project that asked, at most 100.")
+    datasets: list[str] = Field(default_factory=list, description="name@number of those of the project that asked, at most 100.")
 
 
 class VaultStore(BaseModel):

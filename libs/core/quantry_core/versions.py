@@ -219,13 +219,14 @@ class LineageLink(BaseModel):
 
 
 class Lineage(BaseModel):
-    """Every ancestor and descendant of a version, the version itself included."""
+    """Every ancestor of a version and as many descendants as fit, the version itself included."""
 
     model_config = ConfigDict(frozen=True)
 
     version_id: str
     nodes: list[LineageNode]
     links: list[LineageLink]
+    has_more: bool = Field(default=False, description="More was made from the version than is shown: the nearest, and of those the newest.")
 
 
 class SealRequest(BaseModel):

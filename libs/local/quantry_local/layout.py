@@ -38,6 +38,8 @@ IMPORT_BUCKETS, IMPORT_S3_PREFIX = "QUANTRY_IMPORT_BUCKETS", "QUANTRY_IMPORT_S3_
 HUB_TOKEN = "QUANTRY_HF_TOKEN"
 """Of the caller's environment: where imports may come from beside folders, and with which keys. A token under the hub's own name is not
 taken: it was not given to this platform."""
+DATASETS_CACHE = "QUANTRY_DATASETS_CACHE"
+"""Of the caller's environment: where the worker finds documents of evaluation tasks."""
 
 ENGINE_DEVICE = "cpu"
 """The environment engine-cpu holds vLLM's CPU build."""
@@ -233,8 +235,9 @@ class Layout:
         return {"QUANTRY_IMPORT_ROOTS": os.pathsep.join(str(root) for root in self.import_roots), **given}
 
     def _import_secrets(self) -> dict[str, str]:
-        """The caller's keys for other places; of all services the worker alone gets them."""
-        return {name: value for name, value in self.inherited.items() if name == HUB_TOKEN or name.startswith(IMPORT_S3_PREFIX)}
+        """The caller's keys for other places, and its documents of tasks; of all services the worker alone gets them."""
+        wanted = {HUB_TOKEN, DATASETS_CACHE}
+        return {name: value for name, value in self.inherited.items() if name in wanted or name.startswith(IMPORT_S3_PREFIX)}
 
     def _blobs(self) -> dict[str, str]:
         return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from contextlib import ExitStack
+from itertools import islice
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from quantry_core.ports import LISTENING_PORTS
 from quantry_local.errors import StackError
 
 HOST = "127.0.0.1"
@@ -50,13 +52,12 @@ def choose_ports(remembered: Ports | None, gateway_port: int | None) -> Ports:
 
 
 def free_ports(count: int, *, besides: set[int]) -> list[int]:
-    """Returns ``count`` different ports that nobody listens on."""
-    ports: list[int] = []
-    with ExitStack() as held:  # all are held until the last is known, so that none is handed out twice
-        while len(ports) < count:
-            port: int = held.enter_context(socket.create_server((HOST, 0))).getsockname()[1]
-            if port not in besides:
-                ports.append(port)
+    """Returns ``count`` different ports that nobody listens on; raises StackError if there are not so many."""
+    candidates = [port for port in LISTENING_PORTS if port not in besides]
+    random.shuffle(candidates)
+    ports = list(islice(filter(is_free, candidates), count))
+    if len(ports) < count:
+        raise StackError(f"there are no {count} free ports from {LISTENING_PORTS.start} to {LISTENING_PORTS.stop - 1}")
     return ports
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from quantry_core.errors import InvalidName
-from quantry_core.names import check_name
+from quantry_core.names import check_name, is_number
 
-MAX_NUMBER_DIGITS = 9
 MAX_LISTED = 10
 MAX_INTEGER = 2**31 - 1
 """Largest value of a Postgres integer column; a caller's number beyond it names nothing."""
@@ -39,11 +38,6 @@ def parse_ref(ref: str) -> NameRef:
     if is_number(selector):
         return NameRef(name, int(selector), None)
     return NameRef(name, None, require_name(selector))
-
-
-def is_number(selector: str) -> bool:
-    """Tells whether what follows the @ is a version number. Numbers win over aliases, so no alias may look like one."""
-    return selector.isascii() and selector.isdigit() and len(selector) <= MAX_NUMBER_DIGITS
 
 
 def fits_integer(number: int) -> bool:

@@ -16,6 +16,7 @@ from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.blobs import BlobRepository
 from quantry_store.repositories.claims import ClaimRepository
 from quantry_store.repositories.counts import CountRepository
+from quantry_store.repositories.dataset_deletion import DatasetDeletionRepository
 from quantry_store.repositories.datasets import DatasetRepository
 from quantry_store.repositories.deployments import DeploymentRepository
 from quantry_store.repositories.estimates import EstimateRepository
@@ -49,9 +50,10 @@ from quantry_store.repositories.workers import WorkerRepository
 class UnitOfWork:
     """The repositories of one transaction. Made by ``Database.begin``; neither it nor its repositories ever commit.
 
-    Locks are taken in one order, so that no two transactions wait for each other: schedule, pipeline, job, project, rollout,
-    deployment, model, version, and the route revision last of all. Whoever looks for work skips what is locked; whoever
-    needs several jobs takes them by id.
+    Locks are taken in one order, so that no two transactions wait for each other: schedule, pipeline, job, upload, project,
+    rollout, deployment, model, version, dataset, blob, and the route revision last of all. Whoever looks for work skips what is
+    locked; whoever needs several rows of a kind takes them by id. A version or dataset is kept from deletion (key share) at any
+    time: whoever locks one to delete or restore it locks nothing before it in this order afterwards.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -78,6 +80,7 @@ class UnitOfWork:
         self.seals = SealRepository(session)
         self.artifacts = ArtifactRepository(session, blobs=self.blobs)
         self.datasets = DatasetRepository(session, blobs=self.blobs)
+        self.dataset_deletions = DatasetDeletionRepository(session, datasets=self.datasets)
         self.models = ModelRepository(session)
         self.evidence = EvidenceRepository(session)
         self.versions = VersionRepository(session, models=self.models, evidence=self.evidence)

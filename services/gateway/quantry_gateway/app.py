@@ -19,7 +19,7 @@ from quantry_gateway.data_plane import DataPlane
 from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.openai_errors import OpenAIError
-from quantry_gateway.paths import PathRefused, Plane, plane_of
+from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
 from quantry_gateway.replicas import ReplicaCaller
 from quantry_gateway.routes import RouteWatcher
 from quantry_gateway.settings import GatewaySettings
@@ -79,14 +79,14 @@ class Gateway:
                     services,
                     service="api",
                     url=settings.api_url,
-                    head_timeout_s=settings.gateway_head_timeout_s,
+                    head_timeout_s=lambda _request: settings.gateway_head_timeout_s,
                     retry_after_s=settings.gateway_retry_after_s,
                 ),
                 Plane.REGISTRY: ControlPlane(
                     services,
                     service="registry",
                     url=settings.registry_url,
-                    head_timeout_s=settings.gateway_registry_head_timeout_s,
+                    head_timeout_s=self._registry_head_timeout_s,
                     retry_after_s=settings.gateway_retry_after_s,
                 ),
             }
@@ -133,6 +133,11 @@ class Gateway:
                 await self._refuse(request, answer, NotFound(hint))
             case plane:
                 await self._planes[plane].answer(request, answer)
+
+    def _registry_head_timeout_s(self, request: Request) -> float:
+        if takes_long(request.method, request.raw_path):
+            return self._settings.gateway_registry_head_timeout_s
+        return self._settings.gateway_head_timeout_s
 
     async def _refuse(self, request: Request, answer: Answer, error: QuantryError) -> None:
         retry_after_s = self._settings.gateway_retry_after_s if error.status == 503 else None

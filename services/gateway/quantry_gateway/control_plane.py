@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import aiohttp
@@ -21,9 +21,11 @@ _log = structlog.get_logger(__name__)
 
 
 class ControlPlane:
-    """Passes requests on to one service, named for people."""
+    """Passes requests on to one service, named for people. ``head_timeout_s`` tells how long a request may wait for its answer."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, service: str, url: str, head_timeout_s: float, retry_after_s: int) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, service: str, url: str, head_timeout_s: Callable[[Request], float], retry_after_s: int
+    ) -> None:
         self._session = session
         self._head_timeout_s = head_timeout_s
         self._service = service
@@ -60,12 +62,13 @@ class ControlPlane:
 
         What follows may take its time: long polls and event streams begin at once and go on.
         """
-        async with asyncio.timeout(self._head_timeout_s) as patience:
+        timeout_s = self._head_timeout_s(request)
+        async with asyncio.timeout(timeout_s) as patience:
             return await self._session.request(
                 request.method,
                 _target(self._url, request),
                 headers=forwarded_request_headers(request.headers, client=request.client, scheme=request.scheme, request_id=request.id),
-                data=body or None if isinstance(body, bytes) else _timed(body, patience, self._head_timeout_s),
+                data=body or None if isinstance(body, bytes) else _timed(body, patience, timeout_s),
                 allow_redirects=False,
             )
 

@@ -56,6 +56,24 @@ def plane_of(raw_path: bytes) -> Plane:
             return Plane.NOWHERE
 
 
+def takes_long(method: str, raw_path: bytes) -> bool:
+    """Tells whether the registry reads or writes files before it answers: seals, derivations, and the sending of files and datasets.
+
+    Raises PathRefused as ``plane_of`` does.
+    """
+    match method, _plain_segments(raw_path):
+        case "POST", [b"api", b"v1", b"seals", *_]:
+            return True
+        case "POST", [b"api", b"v1", b"datasets", _, b"derive"]:
+            return True
+        case "PUT", [b"api", b"v1", b"datasets", _]:
+            return True
+        case "PUT", [b"api", b"v1", b"uploads", _, b"files", *_]:
+            return True
+        case _:
+            return False
+
+
 def _plain_segments(raw_path: bytes) -> list[bytes]:
     if _RAW_PATH.fullmatch(raw_path) is None:
         raise PathRefused("a path begins with / and holds only the characters that RFC 3986 allows")

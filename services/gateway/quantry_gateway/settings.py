@@ -28,7 +28,9 @@ class GatewaySettings(BaseSettings):
         default=120.0, gt=0, description="A service that has a whole request and begins no answer by then has hung."
     )
     gateway_registry_head_timeout_s: float = Field(
-        default=3600.0, gt=0, description="The same for the registry, which reads every byte before it answers a seal or a derivation."
+        default=3600.0,
+        gt=0,
+        description="The same where the registry goes over every byte: seals, derivations, files, datasets.",
     )
     gateway_service_connections: int = Field(default=512, ge=1, description="Connections to one service at a time, streams included.")
     gateway_idle_timeout_s: float = Field(default=600.0, gt=0, description="A replica that sends nothing for so long has hung.")

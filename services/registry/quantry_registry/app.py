@@ -12,7 +12,9 @@ from fastapi import FastAPI
 from quantry_http.app import create_app
 from quantry_registry.artifacts.endpoints import router as artifacts_router
 from quantry_registry.datasets.built_in import BUILT_INS, BuiltIn, run_seeding
+from quantry_registry.datasets.deletion import router as dataset_deletion_router
 from quantry_registry.datasets.endpoints import router as datasets_router
+from quantry_registry.disk_full import install_disk_full_handler
 from quantry_registry.models.endpoints import router as models_router
 from quantry_registry.models.endpoints import usage_router
 from quantry_registry.parts import Parts
@@ -28,7 +30,8 @@ from quantry_store.database import Database
 API_PREFIX = "/api/v1"
 OPENAPI_URL = f"{API_PREFIX}/registry/openapi.json"
 MAX_BLOB_THREADS = 32
-"""Blocking calls to the object store at once. Downloads must not wait for seals, which hold a thread for long."""
+"""Blocking calls to the object store at once, but for uploads, which have threads of their own. Downloads must not wait for
+seals, which hold a thread for long."""
 
 
 def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BUILT_INS) -> FastAPI:
@@ -62,12 +65,14 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
         lifespan=lifespan,
     )
     app.state.parts = parts
+    install_disk_full_handler(app)
     routers = (
         models_router,
         usage_router,
         versions_router,
         deletion_router,
         datasets_router,
+        dataset_deletion_router,
         uploads_router,
         seals_router,
         artifacts_router,

@@ -13,6 +13,7 @@ from quantry_blobs.settings import BlobSettings
 from quantry_blobs.stores import ObjectStore
 from quantry_blobs.vault import Staging, Vault
 from quantry_registry.settings import RegistrySettings
+from quantry_registry.uploads.slots import UploadSlots
 
 _log = structlog.get_logger(__name__)
 
@@ -25,12 +26,13 @@ HEALTH_PREFIX = "health/"
 
 @dataclass(frozen=True)
 class Parts:
-    """Settings, and the two buckets."""
+    """Settings, the two buckets, and how much is done at once."""
 
     settings: RegistrySettings
     store: ObjectStore
     vault: Vault
     staging: Staging
+    upload_slots: UploadSlots
     seal_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SEALS_AT_ONCE))
 
     async def ensure_buckets(self) -> None:
@@ -59,7 +61,13 @@ class Parts:
 def make_parts(settings: RegistrySettings, blob_settings: BlobSettings, store: ObjectStore) -> Parts:
     """Returns the parts over a store, with the buckets that ``blob_settings`` names."""
     vault = Vault(store, blob_settings.vault_bucket)
-    return Parts(settings=settings, store=store, vault=vault, staging=Staging(store, blob_settings.staging_bucket))
+    return Parts(
+        settings=settings,
+        store=store,
+        vault=vault,
+        staging=Staging(store, blob_settings.staging_bucket),
+        upload_slots=UploadSlots(settings.max_uploads_at_once),
+    )
 
 
 async def parts_of(request: Request) -> Parts:

@@ -15,14 +15,23 @@ class RegistrySettings(BaseSettings):
     registry_port: int = Field(ge=1, le=65535, description="TCP port to listen on.")
     max_dataset_bytes: int = Field(default=1024**3, ge=1, description="The longest text a dataset may have, in bytes.")
     max_upload_file_bytes: int = Field(default=64 * 1024**3, ge=1, description="The longest file of an upload, in bytes.")
+    max_uploads_at_once: int = Field(
+        default=16, ge=1, description="Files that are sent at the same time; more are asked to come later. Each holds some parts in memory."
+    )
+    upload_idle_s: float = Field(default=60.0, gt=0, description="Seconds; a file of which nothing comes for so long is given up.")
     upload_lifetime_s: float = Field(default=24 * 3600.0, gt=0, description="Seconds until an upload that was not imported is removed.")
     registry_sweep_interval_s: float = Field(default=60.0, gt=0, description="Seconds between two sweeps of the buckets.")
     registry_seed_interval_s: float = Field(default=2.0, gt=0, description="Seconds between looks for projects without built-in datasets.")
     incoming_max_age_s: float = Field(
-        default=7200.0, gt=0, description="Seconds; what lies in the vault's incoming for longer was left by a process that died."
+        default=24 * 3600.0,
+        gt=0,
+        description="Seconds; what lies in the vault's incoming for longer was left by a process that died. Longer than any upload takes: "
+        "some servers date an object by the beginning of its upload.",
     )
     deleted_retention_s: float = Field(
-        default=30 * 24 * 3600.0, ge=0, description="Seconds for which a deleted version can be restored; a master at least 7 days."
+        default=30 * 24 * 3600.0,
+        ge=0,
+        description="Seconds for which a deleted version or dataset can be restored; a master at least 7 days.",
     )
     collect_age_s: float = Field(
         default=24 * 3600.0, ge=0, description="Seconds; younger bytes are not collected though nothing refers to them."

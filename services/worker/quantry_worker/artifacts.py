@@ -59,7 +59,8 @@ class Artifacts:
         self._control = control
 
     def pull(self, inputs: list[LeasedInput], directory: Path, guard: Guard) -> Pulled:
-        """Brings every input into a folder ``<role>-<index>`` of its own; raises DigestMismatch, Unavailable or Stopped."""
+        """Brings every input into a folder ``<role>-<index>`` of its own; raises DiskFull, DigestMismatch, Unavailable or Stopped."""
+        self._cache.check_room(file for leased in inputs for file in leased.files)
 
         def fetch(file: ManifestFile, to: Path) -> None:
             _patiently(guard, lambda: self._vault.fetch(file, to))

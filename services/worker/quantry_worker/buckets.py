@@ -48,8 +48,7 @@ class ImportBuckets:
     def fetch(self, source: BucketSource, directory: Path, guard: Guard) -> ChildInput:
         """Brings what lies under a prefix into ``directory`` and returns it as the import's source.
 
-        Raises SourceRefused for a bucket that is not allowed, files no checkpoint may have, or too little disk; Unavailable,
-        Stopped.
+        Raises SourceRefused for a bucket that is not allowed or files no checkpoint may have, DiskFull, Unavailable or Stopped.
         """
         check_bucket(source.bucket, self._allowed)
         try:

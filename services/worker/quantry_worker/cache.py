@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from quantry_core.versions import ManifestFile
+from quantry_worker.disk import check_room
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,11 @@ class BlobCache:
             incoming.unlink(missing_ok=True)
         self._evict()
         return False
+
+    def check_room(self, files: Iterable[ManifestFile]) -> None:
+        """Raises DiskFull unless the disk has room for those files that are not here yet."""
+        missing = {file.sha256: file.size_bytes for file in files if not (self._entries / file.sha256).exists()}
+        check_room(self._incoming, sum(missing.values()))
 
     def clear_incoming(self) -> None:
         """Removes what a killed worker left half-pulled. Only while no slot is running."""

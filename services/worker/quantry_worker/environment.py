@@ -25,8 +25,13 @@ PASSED_THROUGH = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "QUANTRY_STATE_DIR",
+    "KERNELS_CACHE",
 )
-"""Taken from the worker's own environment where they are set: the way to the model hub, and the stack the process belongs to."""
+"""Taken from the worker's own environment where they are set: the way to the model hub, the stack the process belongs to, and where
+compiled kernels lie that a child, which is offline, cannot fetch."""
+
+HUGGINGFACE_FOLDER = "huggingface"
+"""Of an attempt: the HF_HOME of its child."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -55,7 +60,7 @@ def child_environment(
         "HOME": str(directory),
         "LANG": "C.UTF-8",
         "TMPDIR": str(directory / "tmp"),
-        "HF_HOME": str(directory / "huggingface"),
+        "HF_HOME": str(directory / HUGGINGFACE_FOLDER),
         "OMP_NUM_THREADS": str(num_threads),
         "CUDA_VISIBLE_DEVICES": "" if device is None else device.id,
         # Log lines arrive when they are written, not when a buffer is full.

@@ -6,12 +6,13 @@ import signal
 from dataclasses import dataclass
 
 from quantry_core.execution import FinishRequest, Outcome
+from quantry_core.gate import lets_pass
 from quantry_core.jobs import REASONS, JobReason, JobStatus
-from quantry_core.versions import EvidenceKind, Verdict, VersionState
+from quantry_core.versions import EvidenceDraft, EvidenceKind, VersionState
 from quantry_worker.child_process import ChildExit
 from quantry_worker.guard import StopReason
 from quantry_worker.lines import clean_text
-from quantry_worker.protocol import ChildFailure, ChildResult
+from quantry_worker.protocol import ChildFailure, ChildVersion
 
 MAX_MESSAGE_CHARS = 4000
 MAX_TAIL_CHARS = 2500
@@ -47,13 +48,13 @@ def ending_of(child: ChildExit) -> Ending:
         presence = "without" if child.result is None else "after"
         return _internal(f"the child process ended with exit status {child.return_code} {presence} a result", child)
     if child.result.version is not None and child.result.version.state is not VersionState.READY:
-        return Ending(Outcome.FAILED, JobReason.GATE_FAILED, _gate_sentence(child.result))
+        return Ending(Outcome.FAILED, JobReason.GATE_FAILED, _gate_sentence(child.result.evidence, child.result.version))
     return Ending(Outcome.SUCCEEDED, JobReason.COMPLETED)
 
 
-def _gate_sentence(result: ChildResult) -> str:
-    """Returns which checks a result did not pass, each with the first thing it found."""
-    failed = [one for one in result.evidence if one.kind is EvidenceKind.GATE and one.verdict is not Verdict.PASS]
+def _gate_sentence(evidence: list[EvidenceDraft], version: ChildVersion) -> str:
+    """Returns which checks a version did not pass, each with the first thing it found."""
+    failed = [one for one in evidence if one.kind is EvidenceKind.GATE and not lets_pass(one.name, one.verdict, version.format)]
     found = [f"{one.name}: {next(iter(one.metrics.get('problems') or []), one.verdict)}" for one in failed]
     return f"the result did not pass its gate and is kept as quarantined: {'; '.join(found) or 'not every check was made'}"
 

@@ -50,6 +50,10 @@ class WorkerSettings(BaseSettings):
     gate_with_engine: bool = Field(
         default=False, description="The gate has vLLM load every version that it serves; takes about a minute each on a CPU."
     )
+    datasets_cache: Path | None = Field(
+        default=None,
+        description="Folder laid out as HF_HOME is, with documents of tasks of lm-evaluation-harness. Read only; nothing is fetched.",
+    )
     import_roots: Annotated[list[Path], NoDecode] = Field(
         default=[], description="Absolute folders below which an import may read, separated as in PATH."
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -18,8 +19,9 @@ from quantry_worker.artifacts import Artifacts
 from quantry_worker.buckets import ImportBuckets, bucket_of
 from quantry_worker.child_process import ChildCommand, ChildExit, run_child
 from quantry_worker.control import Control
+from quantry_worker.datasets_cache import lend_datasets
 from quantry_worker.disk import full_disk_words
-from quantry_worker.environment import child_environment
+from quantry_worker.environment import HUGGINGFACE_FOLDER, child_environment
 from quantry_worker.events import EventBuffer
 from quantry_worker.finishing import deliver
 from quantry_worker.guard import Bounds, Guard, Stopped, StopReason, worker_clock
@@ -38,6 +40,10 @@ DRAINING_GRACE_S = 1.5
 """Seconds between SIGTERM and SIGKILL for a child when the worker shuts down: all of that must fit into 8 s."""
 MEMORY_GRACE_S = 1.0
 """The same for a child that is beyond its memory: it may go on taking more, from its neighbours."""
+
+
+class BadInput(Exception):
+    """What the job names was refused: another attempt would meet the same."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,8 @@ class Supervisor:
         """Returns how the attempt ends; None if it may not say so any more."""
         try:
             with self._work_dir.attempt(lease.job.id, lease.attempt) as dirs:
-                task = self._load(lease, dirs, guard, events)
+                with _refusing_input():
+                    task = self._load(lease, dirs, guard, events)
                 child = self._process(task, self._device_of(lease), dirs, guard, events)
                 return self._apply(lease, child, dirs, guard, events)
         except Stopped as stopped:
@@ -121,8 +128,8 @@ class Supervisor:
             ending = ending_of_stop(StopReason.STALE)
         except Unavailable as error:
             ending = Ending(Outcome.LOST, JobReason.WORKER_LOST, f"a part of the platform stayed away: {error.detail}")
-        except SourceRefused as error:
-            ending = Ending(Outcome.FAILED, JobReason.INVALID_INPUT, error.detail)
+        except BadInput as error:
+            ending = Ending(Outcome.FAILED, JobReason.INVALID_INPUT, str(error))
         except QuantryError as error:
             log.error("attempt failed", job_id=lease.job.id, attempt=lease.attempt, error=error.detail)
             ending = Ending(Outcome.FAILED, JobReason.INTERNAL, error.detail)
@@ -142,6 +149,9 @@ class Supervisor:
         if (bucket := bucket_of(lease.job.spec)) is not None:
             fetched = run_guarded(guard, lambda: self._buckets.fetch(bucket, dirs.inputs / InputRole.SOURCE, guard))
             inputs = [*inputs, fetched]
+        # Evaluations and gates try tasks; an import has nothing to do with them.
+        if self._settings.datasets_cache is not None and not isinstance(lease.job.spec, ImportSpec):
+            lend_datasets(self._settings.datasets_cache, dirs.root / HUGGINGFACE_FOLDER)
         return ChildTask(
             job_id=lease.job.id,
             attempt=lease.attempt,
@@ -216,10 +226,21 @@ class Supervisor:
             update["peak_vram_bytes"] = child.result.peak_vram_bytes
             if child.result.version is not None:
                 events.note("storing the version's files")
-                files = run_guarded(guard, lambda: self._artifacts.push(job_id, attempt, dirs.output, guard))
+                # Files that cannot be a version are the user's where they were brought here, and a backend's fault where it wrote them.
+                with _refusing_input() if isinstance(lease.job.spec, ImportSpec) else nullcontext():
+                    files = run_guarded(guard, lambda: self._artifacts.push(job_id, attempt, dirs.output, guard))
                 update["version"] = _draft(lease, child.result.version, files)
             update["artifacts"] = run_guarded(guard, lambda: self._artifacts.push_artifacts(job_id, attempt, dirs.artifacts, guard))
         return ending.request(lease.attempt).model_copy(update=update)
+
+
+@contextmanager
+def _refusing_input() -> Iterator[None]:
+    """Within the block a refusal of files is one of what the user named."""
+    try:
+        yield
+    except SourceRefused as error:
+        raise BadInput(error.detail) from error
 
 
 def bounds_of(limits: JobLimits, slot_bytes: int | None) -> Bounds:

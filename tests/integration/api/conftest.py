@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from factories.checkpoints import master_contents, write_checkpoint
-from factories.store import BUILT_IN, blob
+from factories.store import BUILT_IN, UPLOADED, blob
 from quantry_api.app import build_app
 from quantry_api.bootstrap import bootstrap
 from quantry_api.settings import ApiSettings
@@ -107,7 +107,7 @@ class Api:
         content = name.encode()
         file = ManifestFile(path="text.txt", size_bytes=len(content), sha256=sha256(content).hexdigest())
         async with self.database.begin() as uow:
-            return (await uow.datasets.add(self.project_id, name, file))[0].id
+            return (await uow.datasets.add(self.project_id, name, file, UPLOADED))[0].id
 
     async def dataset(self, ref: str) -> Dataset:
         """Returns what a reference to a dataset means now."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from hashlib import sha256
 from io import BytesIO
+from threading import Event
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from factories.checkpoints import CONFIG, master_contents, safetensors_bytes, write_checkpoint
+from factories.store import quantized_draft
 from quantry_api.settings import ApiSettings
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
 from quantry_core.estimates import CheckpointFacts
-from quantry_core.jobs import JobSubmission, parse_queues
+from quantry_core.gate import required_checks
+from quantry_core.jobs import JobSubmission, QuantizeSpec, Resource, parse_queues, written_out
 from quantry_core.keys import Role
+from quantry_core.methods import DeviceKind
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.transactions import record_seal
 
@@ -34,7 +39,7 @@ SHAPES = {
 
 def contents() -> dict[str, bytes]:
     """Returns a master of one layer."""
-    config = CONFIG | {"hidden_size": HIDDEN, "vocab_size": VOCABULARY, "num_attention_heads": 2}
+    config = CONFIG | {"max_position_embeddings": 2048, "hidden_size": HIDDEN, "vocab_size": VOCABULARY, "num_attention_heads": 2}
     weights = safetensors_bytes({name: ("F16", shape) for name, shape in SHAPES.items()})
     return master_contents(config__json=json.dumps(config).encode(), model__safetensors=weights)
 
@@ -159,11 +164,11 @@ async def test_facts_of_one_submission_are_used_for_the_next(api: Api) -> None:
     estimator = api.app.state.api.estimator
     first = JobSubmission.model_validate({"spec": {"type": "import", "model": "bard", "source": str(source)}})
     imported = await estimator.preflight(api.project_id, first)
-    assert isinstance(imported.output_facts, CheckpointFacts)
+    assert isinstance(imported.output.facts, CheckpointFacts)
     second = JobSubmission.model_validate({"spec": quantize(base="output:fetch")})
-    quantized = await estimator.preflight(api.project_id, second, outputs={"fetch": imported.output_facts})
+    quantized = await estimator.preflight(api.project_id, second, outputs={"fetch": imported.output})
     assert quantized.placement.queue == "cpu"
-    assert quantized.placement.estimate.result_bytes == quantized.output_facts.weights_bytes
+    assert quantized.placement.estimate.result_bytes == quantized.output.facts.weights_bytes
 
 
 @pytest.mark.parametrize(
@@ -176,8 +181,13 @@ async def test_facts_of_one_submission_are_used_for_the_next(api: Api) -> None:
         (quantize(base="output:job_" + "0" * 32), 404, "unknown-job"),
         (quantize(method="magic"), 422, "unknown-method"),
         (quantize(method="eetq", calibration=None), 422, "invalid-input"),
-        # Its rows are no whole blocks of 256, as only its headers tell.
+        # The rest of these only its headers tell: its rows are no whole blocks of 256, ...
         (quantize(method="gguf", calibration=None), 422, "invalid-input"),
+        (quantize(keep_16bit=["*.dwon_proj"]), 422, "invalid-input"),
+        (quantize(overrides=[{"modules": ["*.q_proj"], "scheme": "W8A16"}]), 422, "invalid-input"),
+        (quantize(overrides=[{"modules": ["re:(?:[a-z0-9_.]+)+!"], "scheme": "W8A16"}]), 422, "invalid-input"),
+        (quantize(ignore=["*"]), 422, "invalid-input"),
+        (quantize(calibration={"datasets": ["shakespeare"], "length_tokens": 4096}), 422, "invalid-input"),
         ({"type": "evaluate", "version": "nobody", "corpora": ["shakespeare"]}, 404, "unknown-model"),
         ({"type": "deploy", "deployment": "bard", "version": "nobody"}, 404, "unknown-model"),
         ({"type": "import", "model": "bard", "source": "/etc"}, 422, "source-refused"),
@@ -192,6 +202,135 @@ async def test_what_is_not_there_is_refused_as_at_submission(
     submitted = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": spec})
     assert (estimated.status_code, slug(estimated)) == (status, problem)
     assert (submitted.status_code, slug(submitted)) == (status, problem)
+
+
+async def test_a_pattern_that_names_no_module_is_told_with_its_field_and_what_is_near(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    body = {"spec": quantize(overrides=[{"modules": ["*.dwon_proj"], "scheme": "W8A16"}])}
+    refused = (await api[Role.OPERATOR].post("/api/v1/jobs", json=body)).json()
+    assert [problem["field"] for problem in refused["errors"]] == ["spec.overrides.0.modules"]
+    assert "'*.dwon_proj' names no module of this model; near it are model.layers.0.mlp.down_proj" in refused["detail"]
+
+
+async def make_quantized(api: Api, **changes: Any) -> str:
+    """Quantizes the master as a worker reports it; returns the version's id."""
+    spec = quantize(quality=None, **changes)
+    await api.submit(**spec)
+    lease = await api.claim()
+    assert lease is not None
+    recipe = written_out(QuantizeSpec.model_validate(spec)).model_dump(mode="json")
+    draft = quantized_draft(recipe=recipe)
+    request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=draft.files)
+    async with api.database.begin() as uow:
+        await record_seal(uow, request, dtype=None)
+    evidence = [{"kind": "gate", "name": check, "verdict": "pass"} for check in sorted(required_checks(None))]
+    body = {"outcome": "succeeded", "reason": "completed", "version": draft.model_dump(mode="json"), "evidence": evidence}
+    finished = await api.execute(lease, "finish", **body)
+    assert finished.status_code == 200, finished.text
+    return str(finished.json()["result"]["version_id"])
+
+
+async def test_a_recalibration_is_estimated_and_checked_as_its_recipe(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    serving = await make_quantized(api)
+    again = {"type": "recalibrate", "serving": serving, "datasets": ["shakespeare"], "corpora": ["shakespeare"]}
+    alone, found = await estimate(api, quantize(quality=None)), await estimate(api, again)
+    assert (found["key"], found["queue"], found["notes"]) == ("recalibrate/gptq/cpu", "cpu", [])
+    assert found["result_bytes"] == alone["result_bytes"]
+    assert found["peak_ram_bytes"] >= alone["peak_ram_bytes"]
+    assert found["minutes"] > alone["minutes"]
+    job = await api.submit(**again)
+    assert job["estimate"]["peak_ram_bytes"] == found["peak_ram_bytes"]
+
+
+async def test_a_recipe_that_cannot_be_repeated_is_refused_at_once(
+    api: Api, api_blobs: BlobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    # As if a release before this one had taken a pattern that names nothing.
+    with monkeypatch.context() as earlier:
+        earlier.setattr("quantry_api.estimates.estimator.check_quantizable", lambda *_: None)
+        serving = await make_quantized(api, keep_16bit=["*.dwon_proj"])
+    again = {"type": "recalibrate", "serving": serving, "datasets": ["shakespeare"], "corpora": ["shakespeare"]}
+    refused = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": again})
+    assert (refused.status_code, slug(refused)) == (422, "invalid-input"), refused.text
+    assert "cannot be repeated: keep_16bit: '*.dwon_proj' names no module" in refused.json()["detail"]
+    assert refused.json()["errors"][0]["field"] == "spec.serving"
+
+
+async def test_others_are_served_while_a_model_is_looked_at(api: Api, api_blobs: BlobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset()
+    begun, go_on = Event(), Event()
+
+    def slowly(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("quantry_api.estimates.estimator.check_quantizable", slowly)
+    slow = asyncio.create_task(estimate(api, quantize()))
+    assert await asyncio.to_thread(begun.wait, 30)
+    assert (await estimate(api, {"type": "evaluate", "version": "bard", "corpora": ["shakespeare"]}))["queue"] == "cpu"
+    go_on.set()
+    assert (await slow)["queue"] == "cpu"
+
+
+class TestAnEngineOnACpu:
+    """Where deployments run vLLM on a CPU."""
+
+    @pytest.fixture
+    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
+        return api_settings.model_copy(update={"engine_device": DeviceKind.CPU})
+
+    @pytest.mark.parametrize(
+        ("shrink", "words"),
+        [
+            ({"method": "gguf", "scheme": "Q8_0", "calibration": None}, "cannot load Q8_0 in format gguf"),
+            ({"method": "bitsandbytes", "calibration": None}, "cannot load NF4 in format bitsandbytes"),
+            ({"method": "gptq", "overrides": [{"modules": ["*.up_proj"], "scheme": "W2A16"}]}, "cannot load W2A16"),
+        ],
+    )
+    async def test_what_it_cannot_load_is_refused_before_a_pipeline_makes_it(
+        self, api: Api, api_blobs: BlobSettings, shrink: dict[str, Any], words: str
+    ) -> None:
+        await make_master(api, api_blobs)
+        await api.make_dataset()
+        deploy = {"type": "deploy", "deployment": "bard", "version": "output:shrink"}
+        steps = {"shrink": {"spec": quantize(**shrink)}, "serve": {"spec": deploy}}
+        refused = await api[Role.OPERATOR].post("/api/v1/pipelines", json={"name": "serve", "steps": steps})
+        assert (refused.status_code, slug(refused)) == (422, "not-servable"), refused.text
+        assert words in refused.json()["detail"]
+        assert refused.json()["errors"][0]["field"] == "steps.serve.spec.version"
+        # Of a job that was submitted before, its spec says the same.
+        job = await api.submit(**quantize(**shrink))
+        late = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": deploy | {"version": f"output:{job['id']}"}})
+        assert (late.status_code, slug(late)) == (422, "not-servable"), late.text
+        steps["shrink"] = {"spec": quantize()}
+        made = await api[Role.OPERATOR].post("/api/v1/pipelines", json={"name": "serve", "steps": steps})
+        assert made.status_code == 201, made.text
+
+
+class TestOnGpus:
+    """Where jobs go to GPUs unless they say otherwise, what leaves one idle goes to a CPU."""
+
+    @pytest.fixture
+    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
+        return api_settings.model_copy(update={"default_resource": Resource.GPU})
+
+    async def test_what_runs_on_cpus_alone_holds_no_gpu(self, api: Api, api_blobs: BlobSettings) -> None:
+        await make_master(api, api_blobs)
+        await api.make_dataset()
+        assert (await estimate(api, quantize()))["queue"] == "gpu"
+        rounded = quantize(method="rtn", calibration=None)
+        found = await estimate(api, rounded)
+        assert (found["queue"], found["key"], found["peak_vram_bytes"]) == ("cpu", "quantize/rtn/cpu", None)
+        assert (await api.submit(**rounded))["queue"] == "cpu"
+        refused = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": rounded, "queue": "gpu"})
+        assert (refused.status_code, slug(refused)) == (422, "invalid-input")
+        assert "scheme W4A16 of method rtn runs on cpu only" in refused.json()["detail"]
 
 
 async def test_the_hub_is_not_asked(api: Api) -> None:

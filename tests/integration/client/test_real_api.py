@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from factories.servers import free_port
+from factories.store import UPLOADED
 from quantry import ApiError, Client, read_pipeline
 from quantry.cli import main as command
 from quantry_api.bootstrap import bootstrap
@@ -86,7 +87,7 @@ def admin_key(database_url: str) -> str:
                     BUILT_IN_QUALITY_CORPUS,
                 ):
                     file = ManifestFile(path="text.txt", size_bytes=len(name), sha256=sha256(name.encode()).hexdigest())
-                    await uow.datasets.add(made["project_id"], name, file)
+                    await uow.datasets.add(made["project_id"], name, file, UPLOADED)
             return made["admin_key"]
         finally:
             await database.close()

@@ -234,7 +234,7 @@ async def test_a_service_that_begins_no_answer_is_given_up(stack: AsyncExitStack
             yield b"x"
 
     async def echo(request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("/seals"):
+        if request.path.endswith(("/seals", "/models")):
             await asyncio.sleep(0.6)
         return web.Response(body=await request.read())
 
@@ -258,6 +258,9 @@ async def test_a_service_that_begins_no_answer_is_given_up(stack: AsyncExitStack
     # A seal reads every byte before it answers: longer than any answer of the api may take.
     async with http.post(f"{url}/api/v1/seals", data=b"files") as answer:
         assert (answer.status, await answer.read()) == (200, b"files")
+    # Nothing else that the registry does takes so long: it has hung.
+    async with asyncio.timeout(5), http.get(f"{url}/api/v1/models") as answer:
+        assert answer.status == 503
 
 
 async def test_a_service_with_all_its_connections_taken_is_away_and_the_other_is_not(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -14,13 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from factories.gateway import StartEngines, chat_event, hang, refusing_url, route, snapshot, until, until_any
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from factories.servers import free_port
 
 
 async def test_a_stop_ends_streams_with_an_error_within_three_seconds(

@@ -59,6 +59,18 @@ async def test_lineage_reaches_the_master_and_the_text(registry: Registry, tmp_p
     assert master.id in {link["parent_id"] for link in lineage["links"]}
 
 
+async def test_what_was_made_with_a_deleted_text_still_names_it(registry: Registry, tmp_path: Path) -> None:
+    await registry.import_master(tmp_path)
+    quantized = await quantize(registry, tmp_path)
+    async with registry.client(Role.OPERATOR) as client:
+        words = (await client.get("/api/v1/datasets/words")).json()
+        assert (await client.delete(f"/api/v1/datasets/{words['id']}")).status_code == 204
+        assert (await client.get("/api/v1/versions/bard@2/card")).status_code == 200
+        nodes = (await client.get(f"/api/v1/versions/{quantized.id}/lineage")).json()["nodes"]
+        assert (await client.get(f"/api/v1/datasets/{words['id']}")).json()["sha256"] == words["sha256"]
+    assert [(node["label"], node["state"]) for node in nodes if node["noun"] == "dataset"] == [("words@1", "deleted")]
+
+
 async def test_what_has_descendants_is_not_deleted_and_what_is_deleted_comes_back(registry: Registry, tmp_path: Path) -> None:
     master = await registry.import_master(tmp_path)
     quantized = await quantize(registry, tmp_path)
@@ -114,6 +126,23 @@ async def test_an_alias_moves_and_remembers(registry: Registry, tmp_path: Path) 
         history = (await client.get(f"{url}/history")).json()["data"]
     assert [(change["version_id"], change["previous_version_id"]) for change in history] == [(second.id, first.id), (first.id, None)]
     assert {change["key_id"] for change in history} == {registry.identities[Role.OPERATOR].key_id}
+
+
+async def test_a_deleted_alias_lets_its_version_be_deleted_and_is_remembered(registry: Registry, tmp_path: Path) -> None:
+    master = await registry.import_master(tmp_path)
+    url = "/api/v1/models/bard/aliases/production"
+    async with registry.client(Role.OPERATOR) as client:
+        moved = (await client.put(url, json={"version_id": master.id})).json()
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 409
+        async with registry.client(Role.VIEWER) as viewer:
+            assert (await viewer.delete(url)).status_code == 403
+        assert (await client.delete(url)).status_code == 204
+        for method in ("GET", "DELETE"):
+            assert (await client.request(method, url)).status_code == 404
+        assert (await client.get(url, params={"at": moved["updated_at"]})).json() == moved
+        deletion, _ = (await client.get(f"{url}/history")).json()["data"]
+        assert (deletion["version_id"], deletion["previous_version_id"]) == (None, master.id)
+        assert (await client.delete(f"/api/v1/versions/{master.id}")).status_code == 204
 
 
 BAD_ALIASES: list[tuple[str, dict[str, str], int]] = [
@@ -193,6 +222,8 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/datasets",
         "/api/v1/datasets/{ref}",
         "/api/v1/datasets/{name}",
+        "/api/v1/datasets/{dataset_id}",
+        "/api/v1/datasets/{dataset_id}/restore",
         "/api/v1/seals",
         "/api/v1/seals/artifacts",
         "/api/v1/jobs/{job_id}/artifacts",

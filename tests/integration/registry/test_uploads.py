@@ -18,7 +18,8 @@ from quantry_core.jobs import ImportSpec, InputRole, Job, JobSubmission
 from quantry_core.keys import Role
 from quantry_core.uploads import Upload
 from quantry_registry.sweeps import sweep_uploads
-from quantry_store.transactions import cancel_job, submit_job
+from quantry_store.repositories.uploads import RESERVED_S
+from quantry_store.transactions import cancel_job, retry_job, submit_job
 
 CONTENT = b"0123456789" * 300_000
 
@@ -159,6 +160,45 @@ async def test_an_upload_lives_until_its_import_is_over(registry: Registry, data
     assert await sweep_uploads(registry.database) == 1
     async with registry.client(Role.OPERATOR) as client:
         assert (await client.get(f"/api/v1/uploads/{upload.id}")).status_code == 404
+
+
+def seconds_left(database_url: str, upload: Upload) -> float:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        row = connection.execute("select extract(epoch from expires_at - now()) from uploads where id = %s", [upload.id]).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def leave(database_url: str, upload: Upload, seconds: float) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("update uploads set expires_at = now() + make_interval(secs => %s) where id = %s", [seconds, upload.id])
+
+
+async def test_each_file_that_arrives_keeps_the_upload_for_the_next_one(registry: Registry, database_url: str) -> None:
+    upload = await new_upload(registry, {})
+    leave(database_url, upload, 60)
+    async with registry.client(Role.OPERATOR) as client:
+        assert (await client.put(f"/api/v1/uploads/{upload.id}/files/config.json", content=b"{}")).status_code == 200
+    lifetime_s = registry.parts.settings.upload_lifetime_s
+    assert lifetime_s - 60 < seconds_left(database_url, upload) <= lifetime_s
+
+
+async def test_an_import_that_is_tried_again_keeps_its_upload(registry: Registry, database_url: str) -> None:
+    upload = await new_upload(registry, master_contents())
+    operator = registry.identities[Role.OPERATOR]
+    job = await submit(registry, upload)
+    async with registry.database.begin() as uow:
+        await cancel_job(uow, operator, job.id)
+    leave(database_url, upload, 60)
+    async with registry.database.begin() as uow:
+        again = await retry_job(uow, operator, job.id)
+    assert RESERVED_S - 60 < seconds_left(database_url, upload) <= RESERVED_S
+    async with registry.database.begin() as uow:
+        await cancel_job(uow, operator, again.id)
+    expire(database_url, upload)
+    with pytest.raises(SourceRefused, match="may have expired"):
+        async with registry.database.begin() as uow:
+            await retry_job(uow, operator, again.id)
 
 
 async def test_while_an_import_needs_it_nothing_of_an_upload_changes(registry: Registry) -> None:

@@ -22,7 +22,7 @@ from factories.store import (
     quantized_draft,
     succeeded,
 )
-from quantry_core.errors import InvalidInput, QuantryError, SealRefused, StaleAttempt
+from quantry_core.errors import InvalidInput, NotFound, QuantryError, SealRefused, StaleAttempt
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.fingerprints import fingerprint
 from quantry_core.jobs import Estimate, EstimateFigures, EvaluateSpec, Job, JobReason, JobStatus
@@ -33,13 +33,14 @@ from quantry_core.versions import (
     EvidenceKind,
     LineageEdge,
     ManifestFile,
+    SealRequest,
     Verdict,
     VersionDraft,
     VersionKind,
     VersionState,
     manifest_digest,
 )
-from quantry_store.transactions import cancel_job, finish_attempt
+from quantry_store.transactions import cancel_job, finish_attempt, record_artifact_seal
 
 PERPLEXITY = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.PASS, metrics={"perplexity": 9.5})
 
@@ -219,6 +220,43 @@ async def test_seal_of_another_job_is_no_seal(platform: Platform) -> None:
     await platform.seal(one, master_draft().files)
     with pytest.raises(SealRefused, match="has sealed no files"):
         await finish_as_it_is(platform, other, **succeeded(master_draft()))
+
+
+async def seal_artifacts(platform: Platform, job: Job, files: list[ManifestFile]) -> None:
+    async with platform.database.begin() as uow:
+        await record_artifact_seal(uow, SealRequest(job_id=job.id, attempt=job.attempt, files=files))
+
+
+def artifact(path: str = "results.json", content: str = "[1]") -> ManifestFile:
+    return ManifestFile(path=path, size_bytes=blob(content).size_bytes, sha256=blob(content).sha256)
+
+
+async def test_attempt_leaves_the_artifacts_it_sealed_and_no_others(platform: Platform, stranger: Platform) -> None:
+    theirs = await stranger.dataset("secret", "of another project")
+    await platform.submit(import_spec())
+    await platform.submit(import_spec())
+    one, job = await platform.claim(), await platform.claim()
+    await seal_artifacts(platform, one, [artifact()])
+    await platform.seal(job, master_draft().files)
+    with pytest.raises(SealRefused, match="attempt 1 has sealed no artifacts"):
+        await finish_as_it_is(platform, job, **succeeded(master_draft(), artifacts=[artifact()]))
+    await seal_artifacts(platform, job, [artifact(content="[0]")])
+    await seal_artifacts(platform, job, [artifact()])
+    stolen = ManifestFile(path="results.json", size_bytes=theirs.size_bytes, sha256=theirs.sha256)
+    wrong = ([stolen], [artifact("results.exe")], [artifact(), artifact("more.json")], [artifact(content="[0]")])
+    for files in wrong:
+        with pytest.raises(SealRefused, match="not the ones that attempt 1 sealed last"):
+            await finish_as_it_is(platform, job, **succeeded(master_draft(), artifacts=files))
+    with pytest.raises(InvalidInput, match=r"results\.json is named 2 times"):
+        await finish_as_it_is(platform, job, **succeeded(master_draft(), artifacts=[artifact(), artifact()]))
+    await nothing_is_written(platform, job)
+    await finish_as_it_is(platform, job, **succeeded(master_draft(), artifacts=[artifact()]))
+    async with platform.database.begin() as uow:
+        assert await uow.artifacts.list(platform.project_id, job.id) == [artifact()]
+        assert await uow.artifacts.file(platform.project_id, job.id, "results.json") == artifact()
+        for project_id, path in ((platform.project_id, "other.json"), (stranger.project_id, "results.json")):
+            with pytest.raises(NotFound):
+                await uow.artifacts.file(project_id, job.id, path)
 
 
 async def test_vault_knows_one_size_of_a_digest(platform: Platform) -> None:

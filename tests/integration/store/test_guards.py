@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -11,8 +11,11 @@ import pytest
 from psycopg.sql import SQL, Composed, Identifier
 
 from factories.store import Platform, blob, import_spec
+from quantry_core.errors import VersionProtected
 from quantry_core.jobs import EvaluateSpec
+from quantry_core.versions import Version
 from quantry_store.failures import PROTECTED_SQLSTATE
+from quantry_store.transactions import delete_version, restore_version
 
 
 async def refused(platform: Platform, statement: str | Composed, *parameters: object) -> str:
@@ -119,6 +122,41 @@ async def test_a_deletion_waits_for_a_child_that_is_being_written(platform: Plat
         await asyncio.sleep(0.3)
         assert not deleting.done()
     assert "other versions were made from it" in await deleting
+
+
+@pytest.mark.parametrize("first", ["restore", "delete"])
+async def test_a_child_comes_back_while_its_parent_is_being_deleted(platform: Platform, first: str) -> None:
+    master = await platform.master()
+    quantized = await platform.quantized(master, await platform.dataset())
+    delete = "update versions set deleted_at = now() where id = %s"
+    restore = "update versions set deleted_at = null where id = %s"
+    await platform.sql(delete, quantized.id)
+    moves = [(restore, quantized.id, "restore that first"), (delete, master.id, "other versions were made from it")]
+    (one, one_id, _), (other, other_id, words) = moves if first == "restore" else moves[::-1]
+    async with await psycopg.AsyncConnection.connect(platform.url.replace("+psycopg", "")) as connection:
+        await connection.execute(one, (one_id,))
+        waiting = asyncio.create_task(refused(platform, other, other_id))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    assert words in await waiting
+
+
+async def test_restored_and_deleted_at_once_no_child_is_without_its_parent(platform: Platform) -> None:
+    master = await platform.master()
+    quantized = await platform.quantized(master, await platform.dataset())
+
+    async def change(what: Callable[..., Awaitable[Version]], version: Version) -> None:
+        async with platform.database.begin() as uow:
+            await what(uow, version.id, who=platform.admin)
+
+    for _ in range(8):
+        await change(delete_version, quantized)
+        done = await asyncio.gather(change(restore_version, quantized), change(delete_version, master), return_exceptions=True)
+        [refusal] = [error for error in done if error is not None]
+        assert isinstance(refusal, VersionProtected)
+        if done[0] is not None:
+            await change(restore_version, master)
+            await change(restore_version, quantized)
 
 
 async def test_master_cannot_be_changed(platform: Platform) -> None:

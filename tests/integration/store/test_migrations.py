@@ -122,6 +122,11 @@ async def test_the_newest_step_goes_down_to_what_was_before_and_keeps_the_data(e
         migrate.downgrade(settings, BEFORE)
     assert migrate.current_revision(settings) == HEAD
     execute(settings, "update versions set deleted_at = null")
+    execute(settings, "update datasets set kind = 'chat' where name = 'tales'")
+    with pytest.raises(DatabaseError, match="datasets that are not plain text"):
+        migrate.downgrade(settings, BEFORE)
+    assert migrate.current_revision(settings) == HEAD
+    execute(settings, "update datasets set kind = 'text'")
     migrate.downgrade(settings, BEFORE)
     assert schema(settings) == before
     migrate.upgrade(settings)

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from factories.releases import bard_pipeline, pipeline_of, release, retry, say_hello, step, submit_steps
-from factories.store import GATE_PASSED, Platform, import_spec, master_draft, quantize_spec, quantized_draft, succeeded
-from quantry_core.errors import Conflict, InvalidInput, UnknownDataset, UnknownPipeline
+from factories.store import GATE_PASSED, Platform, blob, import_spec, master_draft, quantize_spec, quantized_draft, succeeded
+from quantry_core.errors import Conflict, InvalidInput, SourceRefused, UnknownDataset, UnknownPipeline
 from quantry_core.execution import Outcome
-from quantry_core.jobs import DeploySpec, EvaluateSpec, Job, JobReason, JobStatus, WaitingOn, parse_selector
+from quantry_core.jobs import DeploySpec, EvaluateSpec, ImportSpec, Job, JobReason, JobStatus, WaitingOn, parse_selector
 from quantry_core.pipelines import PipelineDetail, PipelineSubmission
-from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict
+from quantry_core.uploads import Upload
+from quantry_core.versions import EvidenceDraft, EvidenceKind, ManifestFile, Verdict
 from quantry_store.transactions import cancel_pipeline, retry_pipeline
 
 MEASURED = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.PASS, metrics={"perplexity": 7.0})
@@ -230,3 +231,37 @@ async def test_steps_whose_work_was_done_before_succeed_at_once(platform: Platfo
     assert (shrink.status, serve.status, serve.waiting_on) == (JobStatus.SUCCEEDED, JobStatus.WAITING, WaitingOn.ROLLOUT)
     assert serve.inputs[0].version_id == quantized.id
     assert [(job.id, job.status) for job in await release(platform)] == [(serve.id, JobStatus.QUEUED)]
+
+
+async def upload_of(platform: Platform) -> Upload:
+    file = ManifestFile(path="config.json", sha256=blob("{}").sha256, size_bytes=2)
+    async with platform.database.begin() as uow:
+        upload = await uow.uploads.create(platform.admin, lifetime_s=60)
+        await uow.uploads.put(upload, file, lifetime_s=60)
+    return upload
+
+
+async def test_pipelines_that_import_the_same_uploads_never_wait_for_each_other_crosswise(platform: Platform) -> None:
+    one, two = await upload_of(platform), await upload_of(platform)
+
+    def importing(*uploads: Upload) -> PipelineSubmission:
+        steps = {f"step-{number}": step(ImportSpec(model="bard", source=upload.source)) for number, upload in enumerate(uploads)}
+        return PipelineSubmission.model_validate({"name": "both", "steps": steps})
+
+    for _ in range(8):
+        both = await asyncio.gather(submit_steps(platform, importing(one, two)), submit_steps(platform, importing(two, one)))
+        await asyncio.gather(*(cancel(platform, pipeline) for pipeline in both))
+        retried = await asyncio.gather(*(again(platform, pipeline) for pipeline in both))
+        await asyncio.gather(*(cancel(platform, pipeline) for pipeline in retried))
+
+
+async def test_a_step_whose_upload_is_gone_is_named(platform: Platform) -> None:
+    upload = await upload_of(platform)
+    steps = {"fetch": step(import_spec()), "sent": step(ImportSpec(model="sent", source=upload.source))}
+    submission = PipelineSubmission.model_validate({"name": "both", "steps": steps})
+    pipeline = await cancel(platform, await submit_steps(platform, submission))
+    await platform.sql("delete from uploads")
+    with pytest.raises(SourceRefused, match="step 'sent': there is no upload"):
+        await submit_steps(platform, submission)
+    with pytest.raises(SourceRefused, match="step 'sent': there is no upload"):
+        await again(platform, pipeline)

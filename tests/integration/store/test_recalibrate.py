@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from factories.releases import say_hello
 from factories.store import GATE_PASSED, Platform, quantize_spec, quantized_draft, succeeded
 from quantry_core.errors import InvalidInput, NotFound, UnknownDeployment
 from quantry_core.execution import Outcome
 from quantry_core.jobs import DeploySpec, InputRole, Job, JobReason, JobStatus, QuantizeSpec, RecalibrateSpec, written_out
-from quantry_core.recalibration import COMPARISON_PREFIX
+from quantry_core.recalibration import COMPARISON_PREFIX, settings_of
 from quantry_core.versions import EdgeRole, EvidenceDraft, EvidenceKind, Verdict, Version, VersionKind, VersionState
 
 
@@ -129,6 +131,57 @@ async def test_a_rollout_that_is_refused_undoes_nothing_else(platform: Platform)
     assert done.result is not None
     assert done.result.metrics["alias"] == "candidate"
     assert "rollout" in done.result.metrics["rollout_refused"]
+
+
+async def test_what_serves_by_now_is_looked_at_again(platform: Platform) -> None:
+    version = await serving(platform)
+    await platform.promoted(version)
+    job = await running(platform, deployment="chat", rollout=True)
+    other = await platform.made(await platform.running(quantize_spec("bard@1", "news", group_size=128)), quantized_draft(content="other"))
+    await platform.promoted(other)
+    done = await platform.finish(job, **succeeded(quantized_draft(content="again"), evidence=[*GATE_PASSED, comparison("tales")]))
+    assert done.result is not None
+    told = f"chat serves {other.ref} by now, and it was compared with {version.ref}"
+    assert done.result.metrics == {"is_no_worse": True, "nothing_moved": told}
+
+
+async def test_the_serving_version_once_more_moves_nothing(platform: Platform) -> None:
+    version = await serving(platform)
+    job = await running(platform, serving=version.ref)
+    done = await platform.finish(job, **succeeded(quantized_draft(), evidence=[*GATE_PASSED, comparison("tales")]))
+    assert done.result is not None
+    assert "to the byte" in done.result.metrics["nothing_moved"]
+
+
+async def test_an_alias_cannot_be_a_number() -> None:
+    with pytest.raises(ValidationError, match="an alias cannot be a number"):
+        again(serving="bard@1", alias="2")
+
+
+async def test_a_comparison_that_was_made_is_not_made_again(platform: Platform) -> None:
+    version = await serving(platform)
+    job = await running(platform, serving=version.ref)
+    assert isinstance(job.spec, RecalibrateSpec)
+    first = comparison("tales@1")
+    asked = {"against_version_id": version.id, **settings_of(job.spec)}
+    first = first.model_copy(update={"metrics": first.metrics | asked})
+    draft = quantized_draft(content="again", recipe=job.spec.recipe.model_dump(mode="json") if job.spec.recipe else {})
+    made = await platform.finish(job, **succeeded(draft, evidence=[*GATE_PASSED, first]))
+    assert made.result is not None
+    await say_hello(platform)
+    second = await platform.submit(again(serving=version.ref))
+    assert second.status is JobStatus.SUCCEEDED
+    assert second.result is not None and second.result.reused
+    assert second.result.version_id == made.result.version_id
+    assert "nothing new" in (second.message or "")
+    # Another question is asked, and so answered.
+    assert (await platform.submit(again(serving=version.ref, margin_nats=0.5))).status is JobStatus.QUEUED
+    assert (await platform.submit(again(serving=version.ref, corpora=["news"]))).status is JobStatus.QUEUED
+    async with platform.database.begin() as uow:
+        candidate = await uow.versions.get(platform.project_id, made.result.version_id or "")
+    # What was compared serves now: the same text can make nothing else.
+    await platform.promoted(candidate)
+    assert (await platform.submit(again(deployment="chat"))).status is JobStatus.SUCCEEDED
 
 
 async def test_what_has_no_recipe_to_repeat_is_refused(platform: Platform) -> None:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from factories.store import Platform, blob, import_spec, quantize_spec
+from factories.statements import loaded_rows
+from factories.store import UPLOADED, Platform, blob, import_spec, quantize_spec
 from quantry_core.datasets import (
     Dataset,
     DatasetKind,
@@ -27,8 +28,10 @@ from quantry_core.errors import (
     VersionProtected,
 )
 from quantry_core.jobs import EvaluateSpec
-from quantry_core.versions import EdgeRole, VersionKind
+from quantry_core.versions import EdgeRole, ManifestFile, Version, VersionKind
 from quantry_store.repositories.datasets import DatasetDraft
+from quantry_store.repositories.version_search import VersionQuery
+from quantry_store.tables import JobArtifactRow, LineageEdgeRow, VersionFileRow
 from quantry_store.transactions import cancel_job, delete_version
 
 
@@ -62,13 +65,13 @@ async def test_versions_and_models_are_listed(platform: Platform) -> None:
     quantized = await platform.quantized(master, tales)
     other = await platform.master("other")
     async with platform.database.begin() as uow:
-        everything = await uow.versions.list(platform.project_id)
-        of_bard = await uow.versions.list(platform.project_id, "bard", None, 1)
+        everything = await uow.version_search.page(platform.project_id)
+        of_bard = await uow.version_search.page(platform.project_id, VersionQuery(model="bard"), limit=1)
         models = await uow.models.list(platform.project_id)
         with pytest.raises(UnknownModel):
-            await uow.versions.list(platform.project_id, "bart")
-    assert everything.data == [other, quantized, master]
-    assert (of_bard.data, of_bard.has_more) == ([quantized], True)
+            await uow.version_search.page(platform.project_id, VersionQuery(model="bart"))
+    assert [version.id for version in everything.data] == [other.id, quantized.id, master.id]
+    assert ([version.id for version in of_bard.data], of_bard.has_more) == ([quantized.id], True)
     assert [(model.name, model.num_versions, model.latest_version_id) for model in models.data] == [
         ("other", 1, other.id),
         ("bard", 2, quantized.id),
@@ -83,6 +86,53 @@ async def test_files_are_found_by_path(platform: Platform) -> None:
         for path in ("missing.json", "../model.safetensors", "model\x00"):
             with pytest.raises(NotFound):
                 await uow.versions.file(platform.project_id, master.id, path)
+
+
+async def test_one_file_is_found_without_the_others(platform: Platform) -> None:
+    master = await platform.master()
+    job = await platform.running(import_spec("other"))
+    artifacts = [ManifestFile(path=f"{n}.json", size_bytes=1, sha256=blob(str(n)).sha256) for n in range(3)]
+    async with platform.database.begin() as uow:
+        await uow.blobs.add({file.sha256: file.size_bytes for file in artifacts})
+        await uow.artifacts.add(job, artifacts)
+    async with platform.database.begin() as uow:
+        with loaded_rows(VersionFileRow) as of_version, loaded_rows(JobArtifactRow) as of_job:
+            await uow.versions.file(platform.project_id, master.id, "config.json")
+            await uow.artifacts.file(platform.project_id, job.id, "1.json")
+    assert (len(of_version), len(of_job)) == (1, 1)
+
+
+async def test_a_lineage_has_the_nearest_and_newest_descendants_and_says_that_there_are_more(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    made = [await platform.quantized(master, tales, f"number {number}") for number in range(4)]
+
+    async def shown(of: Version) -> tuple[list[str], bool]:
+        async with platform.database.begin() as uow:
+            lineage = await uow.versions.lineage(platform.project_id, of.id)
+        assert {link.child_id for link in lineage.links} <= {node.id for node in lineage.nodes}
+        return [node.id for node in lineage.nodes if node.noun == "version"], lineage.has_more
+
+    assert await shown(master) == ([master.id, *(version.id for version in made)], False)
+    monkeypatch.setattr("quantry_store.repositories.lineage.MAX_DESCENDANTS", 4)
+    assert await shown(master) == ([master.id, *(version.id for version in made)], False)
+    monkeypatch.setattr("quantry_store.repositories.lineage.MAX_DESCENDANTS", 2)
+    assert await shown(master) == ([master.id, made[2].id, made[3].id], True)
+    assert await shown(made[0]) == ([master.id, made[0].id], False)
+
+
+async def test_ancestors_are_found_without_what_was_made_from_them(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    first, second = [await platform.quantized(master, tales, content) for content in ("one", "two")]
+    async with platform.database.begin() as uow:
+        with loaded_rows(LineageEdgeRow) as loaded:
+            assert await uow.versions.ancestors(platform.project_id, master.id) == set()
+            assert await uow.versions.ancestors(platform.project_id, first.id) == {master.id}
+            assert await uow.versions.ancestors(platform.project_id, second.id) == {master.id}
+        with pytest.raises(UnknownVersion):
+            await uow.versions.ancestors("prj_other", first.id)
+    assert loaded == []
 
 
 async def test_lineage_shows_ancestors_and_descendants(platform: Platform) -> None:
@@ -204,6 +254,32 @@ async def test_alias_moves_and_remembers(platform: Platform) -> None:
     assert [action for action in await platform.actions() if action == "alias.move"] == ["alias.move"] * 2
 
 
+async def test_a_deleted_alias_protects_nothing_and_its_past_stays_known(platform: Platform) -> None:
+    master, tales = await platform.master(), await platform.dataset()
+    quantized = await platform.quantized(master, tales)
+    names = (platform.project_id, "bard", "production")
+    async with platform.database.begin() as uow:
+        moved = await uow.aliases.move(*names, quantized.id, platform.admin)
+    with pytest.raises(VersionProtected, match="alias 'production' points at"):
+        await delete(platform, quantized.id)
+    async with platform.database.begin() as uow:
+        await uow.aliases.delete(*names, platform.admin)
+    await delete(platform, quantized.id)
+    async with platform.database.begin() as uow:
+        assert await uow.aliases.list(platform.project_id, "bard") == []
+        deletion, move = await uow.aliases.history(*names)
+        assert (deletion.version_id, deletion.previous_version_id, deletion.key_id) == (None, quantized.id, platform.admin.key_id)
+        assert (move.version_id, await uow.aliases.at(*names, moved.updated_at)) == (quantized.id, moved)
+        with pytest.raises(NotFound, match="it was deleted at"):
+            await uow.aliases.at(*names, deletion.created_at)
+        with pytest.raises(NotFound, match="there are no aliases yet"):
+            await uow.aliases.delete(*names, platform.admin)
+        again = await uow.aliases.move(*names, master.id, platform.admin)
+        assert await uow.aliases.get(*names) == again
+        assert [change.previous_version_id for change in await uow.aliases.history(*names)] == [None, quantized.id, None]
+    assert [action for action in await platform.actions() if action.startswith("alias.")] == ["alias.move", "alias.delete", "alias.move"]
+
+
 async def test_alias_refusals(platform: Platform) -> None:
     master, tales = await platform.master(), await platform.dataset()
     other, broken = await platform.master("other"), await platform.quarantined(master, tales)
@@ -238,7 +314,7 @@ async def test_datasets_are_numbered_by_content(platform: Platform) -> None:
         assert await uow.datasets.resolve(platform.project_id, first.id) == first
         assert (await uow.datasets.list(platform.project_id, limit=3)).data == [same_bytes, second, first]
         with pytest.raises(InvalidName):
-            await uow.datasets.add(platform.project_id, "no/name", blob("x"))
+            await uow.datasets.add(platform.project_id, "no/name", blob("x"), UPLOADED)
         with pytest.raises(UnknownDataset):
             await uow.datasets.get(platform.project_id, "dat_\x00")
 
@@ -282,7 +358,7 @@ async def test_projects_do_not_see_each_other(platform: Platform, stranger: Plat
         for page in (
             await uow.jobs.list(theirs),
             await uow.models.list(theirs),
-            await uow.versions.list(theirs),
+            await uow.version_search.page(theirs),
             await uow.deployments.list(theirs),
             await uow.rollouts.list(theirs, await uow.deployments.get(platform.project_id, "chat")),
         ):

@@ -111,6 +111,7 @@ def test_strided_figures_attention_and_extremes_agree_with_an_independent_comput
         "longest-context": 1024,
     }
     assert all(case["is_finite"] and 0 < case["kl_mean_nats"] < 1 for case in cases.values())
+    assert {(one.metrics["against"], one.metrics["against_version_id"]) for one in ran.result.evidence} == {("bard@1", "ver_1")}
     check_artifacts(ran)
 
 
@@ -163,13 +164,18 @@ def test_tasks_run_without_a_network_and_what_needs_one_says_so(tmp_path: Path, 
     assert word.metrics["reference_acc"] > 0.45
     assert word.metrics["acc_stderr"] == pytest.approx((word.metrics["acc"] * (1 - word.metrics["acc"]) / 39) ** 0.5)
     assert (word.metrics["num_documents"], word.metrics["num_fewshot"], word.metrics["task_version"]) == (40, 2, 1.0)
-    samples = [json.loads(line) for line in (ran.artifacts_dir / "tasks" / "quantry_next_word.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (ran.artifacts_dir / "tasks.jsonl").read_text().splitlines()]
+    assert len(rows) == 80
+    samples = [row for row in rows if row["task"] == "quantry_next_word"]
     assert len(samples) == 40
     assert sum(sample["acc"] for sample in samples) / 40 == pytest.approx(word.metrics["acc"])
     # Two examples stand before each question.
     assert samples[0]["arguments"][0][0].count("\n\n") >= 2
 
-    for name, words in (("hellaswag", "task hellaswag cannot be loaded: .* not on this machine"), ("no-such", "has no task 'no-such'")):
+    for name, words in (
+        ("hellaswag", "task hellaswag cannot be loaded: .* not in this worker's QUANTRY_DATASETS_CACHE"),
+        ("no-such", "has no task 'no-such'"),
+    ):
         refused = evaluate(tmp_path / name, coarse, spec_of(tasks=TasksSpec(names=[name])))
         assert refused.failure.reason is JobReason.INVALID_INPUT
         assert "quantry_next_word" in refused.failure.message

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from factories.child_runs import ENGINE_PYTHON, MASTER
+from factories.fake_vllm import write_fake_vllm
 from factories.families import family_master
 from factories.gated import gated
 from quantry_core.jobs import CalibrationSpec, ModuleOverride, QuantizeSpec
+from quantry_core.versions import Verdict
 
+WRONG_READER = Path(__file__).with_name("gate_with_other_zero_points.py")
 TEXT = CalibrationSpec(datasets=["text"], num_samples=16, length_tokens=128)
 
 
@@ -41,10 +47,13 @@ LONGER = {
     "gptq W4A8": spec("gptq", scheme="W4A8", calibration=TEXT),
     "gptq with KV scales": spec("gptq", kv_cache="fp8", calibration=TEXT),
     "awq": spec("awq", calibration=TEXT, options={"num_grid": 4}),
+    "awq with KV scales": spec("awq", kv_cache="fp8", calibration=TEXT, options={"num_grid": 4}),
     "awq W3A16 with zero points": spec("awq", scheme="W3A16", calibration=TEXT, options={"num_grid": 4, "symmetric": False}),
     "smoothquant": spec("smoothquant", calibration=TEXT),
     "fp8 static": spec("fp8", scheme="FP8", calibration=TEXT),
     "nvfp4": spec("nvfp4", scheme="NVFP4", calibration=TEXT),
+    "nvfp4 with KV scales": spec("nvfp4", scheme="NVFP4", kv_cache="fp8", calibration=TEXT),
+    "nvfp4a16 with KV scales": spec("nvfp4", kv_cache="fp8", calibration=TEXT),
     "mxfp4a16": spec("mxfp4"),
     "kv-cache": spec("kv-cache", calibration=TEXT),
     "hqq W2A16": spec("hqq", scheme="W2A16"),
@@ -91,8 +100,37 @@ def test_llama_cpp_finds_another_tokenizer_in_a_gguf_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-def test_the_gptq_layout_passes(tmp_path: Path) -> None:
-    check_all_ready(tmp_path, {"gptqmodel": spec("gptqmodel", calibration=TEXT)}, environment="gptqmodel")
+def test_the_gptq_layout_passes_and_zero_points_packed_otherwise_do_not(tmp_path: Path) -> None:
+    """GPTQModel itself is the reader, so not even a checkpoint that our own reader takes for a good one gets through."""
+    specs = {
+        name: spec("gptqmodel", group_size=64, calibration=TEXT, options={"symmetric": False}) for name in ("good", "shifted", "columns")
+    }
+    good = gated(tmp_path, {"good": specs["good"]}, make=True, environment="gptqmodel")["good"]
+    assert (good.state, good.problems) == ("ready", {})
+    assert good.evidence["reader"].metrics["kl_dequantized_nats"] < 1e-6
+    for name, respell in (("shifted", one_more), ("columns", along_the_groups)):
+        shutil.copytree(good.output_dir, tmp_path / name)
+        weights = tmp_path / name / "model.safetensors"
+        tensors = load_file(weights)
+        zeros = {tensor: respell(packed) for tensor, packed in tensors.items() if tensor.endswith(".qzeros")}
+        save_file(tensors | zeros, weights, metadata={"format": "pt"})
+    said = gated(tmp_path, {"columns": specs["columns"]}, make=False, environment="gptqmodel")["columns"]
+    assert any("nats from the master's" in problem for problem in said.problems["reader"])
+    said = gated(tmp_path, {"shifted": specs["shifted"]}, make=False, environment="gptqmodel", script=WRONG_READER)["shifted"]
+    assert list(said.problems) == ["reader"]
+    assert any("nats from those of its dequantized weights" in problem for problem in said.problems["reader"])
+
+
+def one_more(packed: Any) -> Any:
+    """As the second version of the layout stores zero points, under the first one's name: eight in a word, none at its highest level."""
+    return (packed.astype("<u4") + np.uint32(0x11111111)).view("<i4")
+
+
+def along_the_groups(packed: Any) -> Any:
+    """Packed along the groups in place of the outputs, then given the shape that was expected."""
+    nibbles = packed.astype("<u4")[:, :, None] >> np.arange(0, 32, 4, dtype=np.uint32) & 15
+    mixed = nibbles.reshape(len(packed), -1).T.reshape(len(packed), -1, 8)
+    return (mixed << np.arange(0, 32, 4, dtype=np.uint32)).sum(axis=2, dtype=np.uint32).view("<i4")
 
 
 @pytest.mark.long
@@ -111,10 +149,21 @@ def test_experts_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_vllm_agrees_with_the_reader_and_what_it_cannot_serve_passes_as_such(tmp_path: Path) -> None:
+def test_vllm_agrees_with_the_reader_and_what_it_cannot_serve_is_no_pass_and_no_failure(tmp_path: Path) -> None:
     specs = {"W4A16": spec("rtn"), "FP8": spec("fp8"), "nf4": spec("bitsandbytes")}
     said = gated(tmp_path, specs, make=True, engine_pythons=dict.fromkeys(specs, ENGINE_PYTHON))
     assert {name: one.problems for name, one in said.items() if one.problems} == {}
     assert said["W4A16"].evidence["engine"].metrics["num_greedy_tokens"] == 16
     assert said["W4A16"].evidence["engine"].metrics["logprob_error_mean_nats"] > 0
-    assert "cannot load NF4" in said["nf4"].evidence["engine"].metrics["not_served"]
+    assert said["W4A16"].evidence["engine"].verdict is Verdict.PASS
+    not_asked = said["nf4"].evidence["engine"]
+    assert (said["nf4"].state, not_asked.verdict) == ("ready", Verdict.INCONCLUSIVE)
+    assert "cannot load NF4" in not_asked.metrics["not_served"]
+
+
+def test_a_vllm_for_gpus_is_not_asked_where_the_job_sees_none(tmp_path: Path) -> None:
+    for_gpus = write_fake_vllm(tmp_path / "engine", "vllm")
+    said = gated(tmp_path, {"made": spec("rtn")}, make=True, engine_pythons={"made": for_gpus})["made"]
+    not_asked = said.evidence["engine"]
+    assert (said.state, said.problems, not_asked.verdict) == ("ready", {}, Verdict.INCONCLUSIVE)
+    assert not_asked.metrics["not_served"] == "the vLLM 9.9.9 of this worker was built for CUDA, and a job of this queue sees no GPU"

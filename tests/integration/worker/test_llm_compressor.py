@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from factories.backends import estimated_bytes
 from quantry_blobs.directory import DirectoryCheckpoint
@@ -211,6 +212,21 @@ def test_what_is_not_quantized_is_bit_for_bit_the_masters(quick: dict[str, Quant
         # The embedding, two norms in each of six layers, the last norm; and the module that "mixed" keeps.
         assert len(plain) == (15 if name == "mixed" else 14), name
         assert [tensor for tensor in plain if not ours.is_same_as(tensor, theirs)] == []
+
+
+def test_a_copy_of_an_output_layer_that_its_family_ties_is_not_written(tmp_path: Path) -> None:
+    """Some families tie it where config.json says nothing of it, and old checkpoints store it nevertheless."""
+    master = tmp_path / "master"
+    shutil.copytree(MASTER, master)
+    config = json.loads((MASTER / "config.json").read_text()) | {"model_type": "cohere"}
+    del config["tie_word_embeddings"]
+    (master / "config.json").write_text(json.dumps(config))
+    tensors = load_file(MASTER / "model.safetensors")
+    copied = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}
+    save_file(copied, master / "model.safetensors", metadata={"format": "pt"})
+    made = quantize_all(tmp_path, {"rtn": ALL["rtn"]}, tmp_path, master)["rtn"]
+    assert "lm_head.weight" not in made.info.tensors
+    assert made.stated["ignore"] == ["lm_head"]
 
 
 def test_mixed_precision_states_each_group_by_its_modules_names(quick: dict[str, Quantized]) -> None:

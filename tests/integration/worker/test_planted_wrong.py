@@ -54,13 +54,16 @@ def full_precision(directory: Path) -> None:
     edit(directory, change)
 
 
-def with_kv_scales(k_scale: float, v_scale: float) -> Callable[[Path], None]:
+def with_kv_scales(k_scale: float, v_scale: float, default_in_layer: int | None = None) -> Callable[[Path], None]:
+    """As ``kv-cache`` writes them; the values of ``default_in_layer`` were left out of the calibration."""
+
     def change(tensors: Tensors, config: dict[str, Any]) -> None:
         tensors.clear()
         tensors.update(load_file(MASTER / "model.safetensors"))
         for layer in range(NUM_LAYERS):
             for kind, value in (("k_scale", k_scale), ("v_scale", v_scale)):
-                tensors[f"model.layers.{layer}.self_attn.{kind}"] = np.array([value], dtype=np.float16)
+                is_left_out = layer == default_in_layer and kind == "v_scale"
+                tensors[f"model.layers.{layer}.self_attn.{kind}"] = np.array([1.0 if is_left_out else value], dtype=np.float16)
         stated = config["quantization_config"]
         stated |= {"config_groups": {}, "format": "dense"}
         stated["kv_cache_scheme"] = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
@@ -122,7 +125,12 @@ Planted = tuple[QuantizeSpec, Callable[[Path], None], dict[str, str]]
 
 PLANTED: dict[str, Planted] = {
     "full precision": (SPEC, full_precision, {"precision": "takes 16.00 bits a weight, asked for were 4"}),
-    "kv scales of 1.0": (KV_SPEC, with_kv_scales(1.0, 1.0), {"kv-scales": "every k_scale is 1.0, so none was calibrated"}),
+    "kv scales of 1.0": (KV_SPEC, with_kv_scales(1.0, 1.0), {"kv-scales": "layers.0.self_attn.k_scale is exactly 1.0"}),
+    "one layer's v scale of 1.0": (
+        KV_SPEC,
+        with_kv_scales(0.05, 0.02, default_in_layer=3),
+        {"kv-scales": "layers.3.self_attn.v_scale is exactly 1.0, which is what a layer has that was not calibrated"},
+    ),
     "kv scales too small": (KV_SPEC, with_kv_scales(0.008, 0.0025), {"reader": "nats from those of its dequantized weights"}),
     "k of another scheme": (SPEC, lambda d: edit(d, other_scheme_for_k), {"fused-groups": "do not share one scheme"}),
     "nan scale": (SPEC, lambda d: edit(d, nan_scale), {"scales": f"{UP3}.weight_scale: a scale is infinite or not a number"}),

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,7 +18,7 @@ from factories.fake_vllm import write_fake_vllm
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import SpeedSpec
 from quantry_core.methods import DeviceKind
-from quantry_worker.child.engine import HOST, SERVED_NAME, EngineFacts, engine_facts, running_engine
+from quantry_worker.child.engine import HOST, MEMORY_INTERVAL_S, EngineFacts, engine_facts, running_engine
 from quantry_worker.child.evaluation.speed import EngineFailed, Server, measure
 
 TTFT_MS, TPOT_MS, TOKENS = 50, 20, 5
@@ -48,7 +55,7 @@ def test_times_come_out_as_the_server_takes_them_and_the_engine_is_gone(engine: 
     heard: list[int] = []
     with running_engine(engine, model, max_num_seqs=4, max_model_len=16, kv_cache_bytes=1, num_threads=1) as running:
         assert len(alive(model)) == 2
-        measured = measure(Server(HOST, running.port, SERVED_NAME, 7), spec, seed=0, on_level=heard.append)
+        measured = measure(Server(HOST, running.port, running.served_name, 7), spec, seed=0, on_level=heard.append)
         assert running.memory.peak_bytes > 1_000_000
     assert alive(model) == []
     assert heard == [0, 1]
@@ -72,7 +79,7 @@ def test_an_engine_that_answers_too_little_is_found_out(engine: EngineFacts, mod
         running_engine(engine, model, max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1) as running,
     ):
         # Prompts that begin with token 7 get one token less.
-        measure(Server(HOST, running.port, SERVED_NAME, 8), spec, seed=1, on_level=lambda _: None)
+        measure(Server(HOST, running.port, running.served_name, 8), spec, seed=1, on_level=lambda _: None)
     assert alive(model) == []
 
 
@@ -84,6 +91,73 @@ def test_what_an_engine_cannot_load_is_said_in_its_own_words(engine: EngineFacts
         running_engine(engine, tmp_path / "broken", max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1),
     ):
         pytest.fail("it did not start")
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Another job's engine: healthy, and it serves another checkpoint."""
+
+    def do_GET(self) -> None:
+        content = b'{"data": [{"id": "subject"}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_another_server_on_the_port_is_not_taken_for_the_engine(engine: EngineFacts, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer((HOST, 0), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+
+        @contextmanager
+        def taken_port() -> Iterator[int]:
+            yield stranger.server_address[1]
+
+        monkeypatch.setattr("quantry_worker.child.engine._reserved_port", taken_port)
+        with (
+            pytest.raises(InvalidInput, match=r"cannot serve this version: OSError: .*[Aa]ddress already in use"),
+            running_engine(engine, model, max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1),
+        ):
+            pytest.fail("it took the stranger's answers for the engine's")
+        stranger.shutdown()
+    assert alive(model) == []
+
+
+def test_two_engines_at_once_answer_to_names_of_their_own(engine: EngineFacts, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with (
+        running_engine(engine, tmp_path / "one", max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1) as one,
+        running_engine(engine, tmp_path / "two", max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1) as two,
+    ):
+        assert one.port != two.port
+        assert one.served_name != two.served_name
+
+
+def test_what_a_killed_engine_leaves_behind_ends_too(engine: EngineFacts, model: Path) -> None:
+    with running_engine(engine, model, max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1) as running:
+        # Seen at least once while its parent lives.
+        time.sleep(2 * MEMORY_INTERVAL_S)
+        os.kill(running.process.pid, signal.SIGKILL)
+        while not running.has_ended():
+            time.sleep(0.01)
+        assert len(alive(model)) == 1
+    assert alive(model) == []
+
+
+def test_a_process_that_came_loose_holds_up_nobody(engine: EngineFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantry_worker.child.engine.LAST_WORDS_S", 0.1)
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    (loose / "config.json").write_text("{}")
+    with running_engine(engine, loose, max_num_seqs=1, max_model_len=16, kv_cache_bytes=1, num_threads=1):
+        pass
+    pid = int((loose / "loose-pid").read_text())
+    assert is_running(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_an_environment_without_vllm_is_refused(tmp_path: Path) -> None:

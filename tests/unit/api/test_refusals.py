@@ -18,13 +18,16 @@ def facts(model_type: str, shapes: dict[str, tuple[int, ...]]) -> CheckpointFact
         {name: StoredTensor("F16", shape) for name, shape in shapes.items()},
         weights_bytes=0,
         other_bytes=0,
-        config={"model_type": model_type},
+        config={"model_type": model_type, "max_position_embeddings": 1024},
     )
 
 
 LLAMA = facts("llama", {"model.layers.0.mlp.up_proj.weight": (256, 512)})
 NARROW = facts("llama", {"model.layers.0.mlp.up_proj.weight": (256, 288)})
 GPT2 = facts("gpt2", {"transformer.h.0.attn.c_attn.weight": (64, 192)})
+ODD = facts("llama", {"model.layers.0.mlp.extra.weight": (40, 128)})
+FUSED = facts("llama", {f"model.layers.0.self_attn.{name}_proj.weight": (128, 128) for name in "qkv"})
+TIED = facts("gemma", {"model.layers.0.mlp.up_proj.weight": (256, 512)})
 EXPERTS = facts("qwen3_moe", {"model.layers.0.mlp.experts.0.up_proj.weight": (256, 512)})
 
 
@@ -34,11 +37,28 @@ def spec(method: str, **changes: Any) -> QuantizeSpec:
     return QuantizeSpec.model_validate({"base": "bard", "method": method, "calibration": text, **changes})
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"eetq"}))
-def test_a_plain_model_is_refused_to_no_method(method: str) -> None:
-    for resource in Resource:
+ON_GPUS = ("autoround", "awq", "bitsandbytes", "eetq", "gptq", "gptqmodel", "kv-cache", "smoothquant")
+"""Methods whose first scheme a GPU works on."""
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_plain_model_is_refused_to_no_method_where_it_runs(method: str) -> None:
+    resources = ([] if method == "eetq" else [Resource.CPU]) + ([Resource.GPU] if method in ON_GPUS else [])
+    for resource in resources:
         check_quantizable(spec(method), LLAMA, resource)
         check_quantizable(spec(method), None, resource)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - set(ON_GPUS)))
+def test_a_queue_for_gpus_is_refused_to_what_leaves_them_idle(method: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"of method {method} runs on cpu only, .* a queue for gpu; name another queue"):
+        check_quantizable(spec(method), LLAMA, Resource.GPU)
+
+
+def test_what_is_fitted_to_text_is_worked_on_by_a_gpu() -> None:
+    text = {"datasets": ["text"]}
+    check_quantizable(spec("fp8", scheme="FP8", calibration=text), LLAMA, Resource.GPU)
+    check_quantizable(spec("fp8", kv_cache="fp8", calibration=text), LLAMA, Resource.GPU)
 
 
 @pytest.mark.parametrize("base", [LLAMA, None])
@@ -57,6 +77,12 @@ def test_a_method_for_gpus_is_refused_to_a_queue_for_cpus(base: CheckpointFacts 
         (EXPERTS, "hqq", {}, "the experts of a qwen3_moe model cannot be loaded"),
         (NARROW, "gguf", {}, "blocks of 256 weights, .* take Q8_0"),
         (LLAMA, "gguf", {"keep_16bit": ["*.up_proj"]}, "cannot keep model.layers.0.mlp.up_proj at 16 bit"),
+        (NARROW, "rtn", {}, "group size 128 does not divide the inputs of model.layers.0.mlp.up_proj"),
+        (ODD, "rtn", {"group_size": "channel"}, "sides are multiples of 32 only; ignore model.layers.0.mlp.extra"),
+        (FUSED, "gptq", {"keep_16bit": ["*.q_proj"]}, "so they must share one scheme"),
+        (TIED, "gptq", {"ignore": []}, "tied to its embedding"),
+        (LLAMA, "gptq", {"calibration": {"datasets": ["text"], "length_tokens": 2048}}, "the model's context is 1024 tokens"),
+        (LLAMA, "rtn", {"overrides": [{"modules": ["*.upproj"], "scheme": "W8A16"}]}, "near it are model.layers.0.mlp.up_proj"),
     ],
 )
 def test_what_a_method_cannot_do_to_a_model_is_told(base: CheckpointFacts, method: str, changes: dict[str, Any], words: str) -> None:

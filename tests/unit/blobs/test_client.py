@@ -17,6 +17,8 @@ from quantry_blobs.clock import AMZ_DATE_FORMAT, StoreClock
 from quantry_blobs.errors import StoreRefused, StoreUnavailable
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
+from quantry_blobs.stores import REMOVAL_TIMEOUT_S
+from quantry_store.database import IDLE_IN_TRANSACTION_TIMEOUT_S
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 MAX_SKEW_S = 900
@@ -139,3 +141,19 @@ def test_another_release_says_what_is_wrong(server: Server, monkeypatch: pytest.
     with pytest.raises(StoreUnavailable, match=f"refuses bucket/key: the request's time is {words} the store's, 2026-03-01 12:00:00 UTC"):
         store_at(offset_s).stat("bucket", "key")
     assert server.skews_s == [offset_s]
+
+
+def test_a_removal_inside_a_transaction_is_not_tried_again_and_soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def hang(_pool: Any, _connection: Any, method: str, url: str, *, timeout: urllib3.Timeout, **_options: Any) -> Any:
+        assert timeout.connect_timeout == timeout.read_timeout
+        asked.append((method, float(timeout.read_timeout or 0)))
+        raise urllib3.exceptions.ReadTimeoutError(_pool, url, "silent")
+
+    monkeypatch.setattr(urllib3.connectionpool.HTTPConnectionPool, "_make_request", hang)
+    with pytest.raises(StoreUnavailable):
+        store_at(0).delete_once("bucket", "key")
+    assert asked == [("DELETE", REMOVAL_TIMEOUT_S)]
+    # Two of them, for the one repetition with another time, and the wait before: all of it well inside a transaction's idle time.
+    assert 4 * REMOVAL_TIMEOUT_S < IDLE_IN_TRANSACTION_TIMEOUT_S

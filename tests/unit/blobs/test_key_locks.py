@@ -28,3 +28,21 @@ def test_holders_of_one_key_take_turns_and_others_do_not_wait() -> None:
     assert inside.is_set()
     # Nothing is kept of keys that nobody holds.
     assert locks._locks == {}
+
+
+def test_a_key_is_taken_only_where_it_is_free() -> None:
+    locks = KeyLocks()
+    inside = threading.Event()
+
+    def wait_for_it() -> None:
+        with locks.hold("a"):
+            inside.set()
+
+    with locks.hold_if_free("a") as is_held, locks.hold_if_free("a") as is_held_twice, locks.hold_if_free("b") as is_other_held:
+        assert (is_held, is_held_twice, is_other_held) == (True, False, True)
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        assert not inside.wait(0.05)
+    assert inside.wait(5)
+    waiting.join(5)
+    assert locks._locks == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,8 @@ class DictStore:
         self.fails_at = ""
         self.steps: list[str] = []
         self.protection = UNPROTECTED
+        self.modified_unix_s = 0.0
+        """Of every object."""
 
     def _step(self, name: str) -> None:
         self.steps.append(name)
@@ -81,11 +84,15 @@ class DictStore:
         self._step(f"delete {bucket}")
         self.objects.pop((bucket, key), None)
 
+    def delete_once(self, bucket: str, key: str) -> None:
+        self._step(f"delete once {bucket}")
+        self.objects.pop((bucket, key), None)
+
     def list(self, bucket: str, prefix: str) -> Iterator[str]:
         return iter(sorted(key for of, key in self.objects if of == bucket and key.startswith(prefix)))
 
     def entries(self, bucket: str, prefix: str) -> Iterator[Entry]:
-        return (Entry(key, len(self.objects[bucket, key]), 0.0) for key in self.list(bucket, prefix))
+        return (Entry(key, len(self.objects[bucket, key]), self.modified_unix_s) for key in self.list(bucket, prefix))
 
     def sha256(self, bucket: str, key: str) -> Stored:
         if (bucket, key) not in self.objects:
@@ -212,15 +219,66 @@ def test_a_damaged_blob_is_found_and_put_aside(vault: Vault, store: DictStore) -
     assert vault.check(FILE.sha256, FILE.size_bytes) is None
     store.objects[VAULT, blob_key(FILE.sha256)] = b"some Weights"
     assert "12 bytes with SHA-256" in (vault.check(FILE.sha256, FILE.size_bytes) or "")
-    kept = vault.set_aside(FILE.sha256)
+    found, kept = vault.set_aside(FILE.sha256, FILE.size_bytes)
+    assert found is not None
+    assert "12 bytes with SHA-256" in found
     assert kept is not None
     assert kept.startswith(f"damaged/{FILE.sha256}/")
     assert list(store.list(VAULT, "")) == [kept]
     assert vault.check(FILE.sha256, FILE.size_bytes) == "missing"
-    assert vault.set_aside(FILE.sha256) is None
+    assert vault.set_aside(FILE.sha256, FILE.size_bytes) == ("missing", None)
     # The key is free for the right bytes.
     assert vault.seal(STAGING, KEY, FILE)
     assert vault.check(FILE.sha256, FILE.size_bytes) is None
+
+
+def test_bytes_that_are_right_again_are_not_put_aside(vault: Vault, store: DictStore) -> None:
+    store.objects[VAULT, blob_key(FILE.sha256)] = b"some Weights"
+    assert vault.check(FILE.sha256, FILE.size_bytes) is not None
+    # While the rest of a batch is read they are restored.
+    store.objects[VAULT, blob_key(FILE.sha256)] = DATA
+    assert vault.set_aside(FILE.sha256, FILE.size_bytes) == (None, None)
+    assert list(store.list(VAULT, "")) == [blob_key(FILE.sha256)]
+
+
+def test_the_age_of_what_comes_in_begins_when_it_lies_there(vault: Vault, store: DictStore) -> None:
+    """A stream that came for hours has an old key and a young object."""
+    old, strange = "incoming/018bcfe5680070008000000000000000", "incoming/not-a-uuid"
+    store.objects[VAULT, old] = store.objects[VAULT, strange] = b""
+    store.modified_unix_s = 1_000_000.0
+    assert vault.sweep_incoming(7200, now_unix_s=1_007_200.0) == 0
+    assert vault.leftovers(7200, now_unix_s=1_007_201.0) == [old]
+    assert vault.sweep_incoming(7200, now_unix_s=1_007_201.0) == 1
+    assert list(store.list(VAULT, "")) == [strange]
+
+
+def test_what_still_comes_in_here_is_never_swept(store: DictStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settling more than the server copies at once takes longer than any age."""
+    vault = Vault(store, VAULT, max_copy_bytes=1)
+    settle, num_swept = store.copy_checked, list[int]()
+
+    def settle_late(bucket: str, key: str, to_bucket: str, to_key: str, expected: Stored) -> None:
+        num_swept.append(vault.sweep_incoming(7200, now_unix_s=1e9))
+        settle(bucket, key, to_bucket, to_key, expected)
+
+    monkeypatch.setattr(store, "copy_checked", settle_late)
+    assert vault.put_stream(io.BytesIO(DATA)).sha256 == FILE.sha256
+    assert num_swept == [0]
+    store.objects[VAULT, "incoming/018bcfe5680070008000000000000000"] = b""
+    assert vault.sweep_incoming(7200, now_unix_s=1e9) == 1
+    assert vault._coming_in == set()
+
+
+def test_a_removal_is_one_request_that_never_begins_late(vault: Vault, store: DictStore) -> None:
+    vault.seal(STAGING, KEY, FILE)
+    store.steps.clear()
+    assert not vault.remove(FILE.sha256, begin_by_s=time.monotonic() - 1)
+    with vault._keys.hold(FILE.sha256):
+        assert not vault.remove(FILE.sha256, begin_by_s=time.monotonic() + 10)
+    assert store.steps == []
+    assert vault.remove(FILE.sha256, begin_by_s=time.monotonic() + 10)
+    assert store.steps == ["delete once vault"]
+    assert list(store.list(VAULT, "")) == []
 
 
 def test_only_keys_of_digests_are_blobs(vault: Vault, store: DictStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,49 +10,19 @@ from typing import Any
 import httpx
 import pytest
 
-from factories.client import NOW, FakeServer, Pieces, answer, failing, page, problem
+from factories.client import DATASET_BYTES as CONTENT
+from factories.client import DATASET_ID, FakeServer, Pieces, answer, dataset, failing, page, problem
 from quantry.cli.main import main
 from quantry_core.datasets import (
     BUILT_IN_PREFIX,
     MIN_CHARACTERS,
-    Dataset,
     DatasetKind,
     DatasetOrigin,
     DatasetPreview,
     DatasetRecipe,
-    DatasetStatistics,
 )
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "datasets.md").read_text()
-CONTENT = b'{"text": "one"}\n' * 3
-DATASET_ID = "dat_0197f0a0000070008000000000000001"
-
-
-def dataset(**changes: Any) -> Dataset:
-    values: dict[str, Any] = {
-        "id": DATASET_ID,
-        "project_id": "prj_1",
-        "name": "plays",
-        "number": 1,
-        "kind": DatasetKind.ROWS,
-        "origin": DatasetOrigin.UPLOADED,
-        "sha256": hashlib.sha256(CONTENT).hexdigest(),
-        "size_bytes": len(CONTENT),
-        "statistics": DatasetStatistics(
-            num_characters=12345,
-            num_lines=3,
-            non_ascii_share=0.0125,
-            num_rows=3,
-            row_characters_min=1,
-            row_characters_mean=4115.0,
-            row_characters_max=9999,
-            row_characters_p50=4000,
-            row_characters_p95=9990,
-            num_duplicate_rows=2,
-        ),
-        "created_at": NOW,
-    }
-    return Dataset.model_validate(values | changes)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from quantry_core.vault import DamagedBlob, VaultRun, VaultRunKind, VaultRunStat
 
 RUN_ID = "vrn_" + "1" * 32
 RUN = f"/api/v1/vault/runs/{RUN_ID}"
-DAMAGED = DamagedBlob(sha256="ab" * 32, size_bytes=7, found="missing", versions=["bard@1 (master)"], artifacts=["job_1/raw.jsonl"])
+KEPT_AT = f"damaged/{'ab' * 32}/1"
+DAMAGED = DamagedBlob(
+    sha256="ab" * 32, size_bytes=7, found="7 bytes", kept_at=KEPT_AT, versions=["bard@1 (master)"], artifacts=["job_1/raw.jsonl"]
+)
 
 
 def run(status: VaultRunStatus, report: VerifyReport | None = None) -> VaultRun:
@@ -63,11 +66,12 @@ def test_a_run_is_waited_for() -> None:
 def test_damage_is_told_with_an_exit_code(server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     server.on("POST", "/api/v1/vault/verify", answer(run(VaultRunStatus.QUEUED), 202))
-    server.on("GET", RUN, answer(run(VaultRunStatus.FAILED, VerifyReport(num_blobs=1, num_bytes=7, damaged=[DAMAGED]))))
+    server.on("GET", RUN, answer(run(VaultRunStatus.FAILED, VerifyReport(num_blobs=9, num_bytes=7, num_damaged=8, damaged=[DAMAGED]))))
     assert main(["vault", "verify", "--wait"]) == 1
     out = capsys.readouterr().out
-    for word in (DAMAGED.sha256, "missing", "bard@1 (master)", "job_1/raw.jsonl"):
+    for word in (DAMAGED.sha256, "7 bytes", KEPT_AT, "bard@1 (master)", "job_1/raw.jsonl"):
         assert word in out
+    assert "damaged  8" in out, "those of others are counted"
 
 
 def test_an_unknown_holder_of_a_key_is_refused(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

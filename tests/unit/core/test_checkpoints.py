@@ -14,8 +14,8 @@ from quantry_core.errors import SourceRefused
 def test_a_good_master_is_described() -> None:
     info = inspect_checkpoint(MemoryCheckpoint(master_contents()))
     assert check_master(info) == "float16"
-    assert info.num_parameters == 20
-    assert info.tensors["a.weight"].size_bytes == 32
+    assert info.num_parameters == 32 * 128 + 4
+    assert info.tensors["a.weight"].size_bytes == 32 * 128 * 2
     assert info.weights_bytes == info.files["model.safetensors"]
 
 

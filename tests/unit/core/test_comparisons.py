@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from factories.client import MASTER_ID, QUANTIZED_ID, lineage
-from factories.described import TOKENIZER, described_master, described_quantized, evidence
-from quantry_core.comparisons import Relation, compare, differences, relation_of
-from quantry_core.versions import EvidenceKind, Lineage, LineageLink, LineageNode, Verdict
+from typing import Any
+
+from factories.client import MASTER_ID, QUANTIZED_ID
+from factories.described import AGAINST_MASTER, AGAINST_OTHER, TOKENIZER, described_master, described_quantized, evidence, wholly_measured
+from quantry_core.comparisons import Descent, Relation, compare, differences, relation_of
+from quantry_core.versions import Evidence, EvidenceKind, Verdict
 
 
 def test_files_are_compared_by_path_and_by_bytes() -> None:
@@ -38,7 +40,9 @@ def test_the_newest_evidence_of_each_side_stands_side_by_side() -> None:
     left = described_quantized()
     right = described_quantized(
         evidence=[
-            evidence(EvidenceKind.EVALUATION, "plays.test@1", perplexity=20.0, verdict=Verdict.FAIL, note="text", ok=True),
+            evidence(
+                EvidenceKind.EVALUATION, "plays.test@1", perplexity=20.0, verdict=Verdict.FAIL, note="text", ok=True, **AGAINST_MASTER
+            ),
             evidence(EvidenceKind.EVALUATION, "kjv.test@1", perplexity=8.0),
         ]
     )
@@ -53,23 +57,46 @@ def test_the_newest_evidence_of_each_side_stands_side_by_side() -> None:
     assert verdicts[EvidenceKind.EVALUATION, "plays.test@1"] == (Verdict.PASS, Verdict.FAIL)
 
 
-def of(version_id: str, base: str | None) -> Lineage:
-    nodes = [LineageNode(id=version_id, noun="version", label=version_id, kind="quantized", state="ready")]
-    nodes += [LineageNode(id="dat_1", noun="dataset", label="plays@1", kind="text", state="ready")]
-    links = [LineageLink.model_validate({"child_id": version_id, "parent_id": "dat_1", "role": "calibration"})]
-    if base is not None:
-        nodes.append(LineageNode(id=base, noun="version", label=base, kind="master", state="ready"))
-        links.append(LineageLink.model_validate({"child_id": version_id, "parent_id": base, "role": "base"}))
-    return Lineage(version_id=version_id, nodes=nodes, links=links)
+def test_figures_against_one_version_are_never_compared_with_figures_against_another() -> None:
+    def measured(against: dict[str, Any], *, ratio: float, age_s: float = 0.0) -> Evidence:
+        figures: dict[str, Any] = {"perplexity": 20.5, "perplexity_ratio": ratio, "window_tokens": 256}
+        return evidence(EvidenceKind.EVALUATION, "plays.test@1", age_s=age_s, **figures, **against)
+
+    left = described_quantized(evidence=[measured(AGAINST_MASTER, ratio=1.025, age_s=60), measured(AGAINST_OTHER, ratio=0.9)])
+    right = described_quantized(evidence=[measured(AGAINST_MASTER, ratio=1.05)])
+    found = compare(left, right, Relation.SIBLINGS)
+    assert [(item.against, item.metric, item.left, item.right) for item in found.evidence] == [
+        (None, "perplexity", 20.5, 20.5),
+        (None, "window_tokens", 256, 256),
+        ("bard@1", "perplexity_ratio", 1.025, 1.05),
+        ("bard@1", "window_tokens", 256, 256),
+        ("bard@4", "perplexity_ratio", 0.9, None),
+        ("bard@4", "window_tokens", 256, None),
+    ]
+    assert [(item.against, item.left, item.right) for item in found.verdicts] == [
+        ("bard@1", Verdict.PASS, Verdict.PASS),
+        ("bard@4", Verdict.PASS, None),
+    ]
+
+
+def test_a_version_measured_beside_its_master_is_compared_with_the_master_measured_alone() -> None:
+    master = described_master(evidence=[evidence(EvidenceKind.EVALUATION, "plays.test@1", perplexity=20.0)])
+    found = compare(master, described_quantized(), Relation.ANCESTOR)
+    assert [(item.left, item.right, item.difference) for item in found.evidence if item.metric == "perplexity"] == [(20.0, 20.5, 0.5)]
+
+
+def test_cases_concurrencies_and_the_gates_corpora_are_compared_one_by_one() -> None:
+    found = compare(wholly_measured(), wholly_measured(), Relation.SAME)
+    pairs = {(item.name, item.metric): (item.left, item.right) for item in found.evidence}
+    assert pairs["speed: 4 at once", "ttft_ms_p50"] == (20.0, 20.0)
+    assert pairs["extremes: emoji", "kl_mean_nats"] == (0.05, 0.05)
+    assert pairs["quality: plays.test@1", "perplexity_ratio"] == (1.01, 1.01)
 
 
 def test_how_two_versions_are_related() -> None:
-    quantized = lineage()
-    master = quantized.model_copy(update={"version_id": MASTER_ID})
+    master, quantized = Descent(MASTER_ID, frozenset()), Descent(QUANTIZED_ID, {MASTER_ID})
     assert relation_of(quantized, quantized) is Relation.SAME
     assert relation_of(master, quantized) is Relation.ANCESTOR
     assert relation_of(quantized, master) is Relation.DESCENDANT
-    assert relation_of(quantized, of("ver_3", MASTER_ID)) is Relation.SIBLINGS
-    # The same text for calibration makes no family.
-    assert relation_of(of("ver_4", None), of("ver_5", None)) is Relation.UNRELATED
-    assert quantized.version_id == QUANTIZED_ID
+    assert relation_of(quantized, Descent("ver_3", {MASTER_ID, "ver_0"})) is Relation.SIBLINGS
+    assert relation_of(Descent("ver_4", {"ver_0"}), Descent("ver_5", {"ver_1"})) is Relation.UNRELATED

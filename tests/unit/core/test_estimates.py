@@ -39,7 +39,9 @@ from quantry_core.jobs import (
     EvaluateSpec,
     ImportSpec,
     JobResult,
+    QualitySpec,
     QuantizeSpec,
+    RecalibrateSpec,
     Resource,
 )
 from quantry_core.methods import method_info
@@ -80,6 +82,25 @@ def test_the_result_is_told_to_the_byte(bard: CheckpointFacts) -> None:
     figures = estimate_figures(quantize(), Given(main=bard), Resource.CPU)
     assert figures.result_bytes == BARD_W4A16_BYTES
     assert BARD_W4A16_BYTES / bard.weights_bytes == pytest.approx(0.394, abs=0.001)
+
+
+def test_a_recalibration_is_its_recipe_and_the_comparison(bard: CheckpointFacts) -> None:
+    recipe = quantize(quality=None)
+    again = RecalibrateSpec(serving="bard@2", datasets=["text"], corpora=["text"], window_tokens=2048, recipe=recipe)
+    alone = estimate_figures(recipe, Given(main=bard), Resource.CPU)
+    both = estimate_figures(again, Given(main=bard, text_bytes=[10**6]), Resource.CPU)
+    candidate = quantized_facts(bard, recipe)
+    compared = evaluate(against="bard", window_tokens=2048)
+    comparing = estimate_figures(compared, Given(main=candidate, reference=candidate, text_bytes=[10**6]), Resource.CPU)
+    assert both.result_bytes == alone.result_bytes == BARD_W4A16_BYTES
+    assert alone.minutes is not None and comparing.minutes is not None
+    assert both.minutes == pytest.approx(alone.minutes + 2 * comparing.minutes)
+    # Windows of 2048 tokens: the logits of version and master are more than calibration holds.
+    assert alone.peak_ram_bytes is not None and comparing.peak_ram_bytes is not None and both.peak_ram_bytes is not None
+    assert both.peak_ram_bytes > max(alone.peak_ram_bytes, comparing.peak_ram_bytes)
+    small = again.model_copy(update={"window_tokens": 16})
+    assert estimate_figures(small, Given(main=bard), Resource.GPU).peak_vram_bytes is not None
+    assert estimate_figures(again.model_copy(update={"recipe": None}), Given(main=bard), Resource.CPU) == EstimateFigures()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +199,7 @@ def test_the_peak_of_every_library_is_near_what_was_measured(bard: CheckpointFac
 
 
 def test_a_models_float32_weights_are_the_least_that_a_quantize_job_holds(bard: CheckpointFacts) -> None:
-    # Without the quality gate, which holds two models and may be the larger of the two.
+    # Without the quality gate, whose batches of logits may be the larger part.
     few = estimate_figures(
         quantize(quality=None, calibration=CalibrationSpec(datasets=["text"], num_samples=1024)), Given(main=bard), Resource.CPU
     )
@@ -190,6 +211,14 @@ def test_a_models_float32_weights_are_the_least_that_a_quantize_job_holds(bard: 
     # Closed form of what more samples add: their hidden states, float32.
     assert many.peak_ram_bytes - few.peak_ram_bytes == (4096 - 1024) * 256 * bard.hidden_size * FLOAT32_BYTES
     assert few.peak_vram_bytes is None
+
+
+def test_the_quality_gate_holds_one_model_at_a_time(bard: CheckpointFacts) -> None:
+    batch = 32 * 1024**2
+    assert memory._quality_bytes(bard, quantize()) == bard.num_parameters * FLOAT32_BYTES + bard.weights_bytes + 5 * batch
+    with_extremes = quantize(quality=QualitySpec(extremes=True))
+    # Five odd inputs, the logits of 64 tokens behind each, of both models.
+    assert memory._quality_bytes(bard, with_extremes) - memory._quality_bytes(bard, quantize()) == 5 * 64 * 2 * 4096 * FLOAT32_BYTES
 
 
 def test_on_a_gpu_one_layer_at_a_time_is_on_the_device(bard: CheckpointFacts) -> None:
@@ -219,6 +248,11 @@ def test_an_evaluation_takes_as_long_as_its_text(bard: CheckpointFacts) -> None:
     none = minutes(0, max_windows=1)
     assert minutes(10_000_000) - none > 9 * (minutes(1_000_000) - none)
     assert minutes(10_000_000, max_windows=4) == minutes(20_000_000, max_windows=4)
+    # Windows of 256 tokens that begin 32 tokens apart: each token is computed in eight of them.
+    apart, overlapping = minutes(10_000_000) - none, minutes(10_000_000, stride_tokens=32) - none
+    assert overlapping / apart == pytest.approx(8, rel=0.01)
+    assert minutes(10_000_000, stride_tokens=256) == minutes(10_000_000)
+    assert minutes(10_000_000, stride_tokens=1, max_windows=4) == minutes(10_000_000, max_windows=4)
 
 
 def test_a_deployment_holds_an_engine_weights_and_cache_for_each_replica(bard: CheckpointFacts) -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from factories.client import lineage
-from quantry_core.lineage_pictures import MAX_LABEL_CHARS, NODE_HEIGHT, lineage_mermaid, lineage_svg
+from quantry_core.lineage_pictures import MAX_LABEL_CHARS, MORE, NODE_HEIGHT, lineage_mermaid, lineage_svg
 from quantry_core.versions import Lineage, LineageLink, LineageNode
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -90,6 +90,16 @@ def test_a_circle_in_the_data_is_drawn_and_not_followed_for_ever() -> None:
     nodes = [LineageNode(id=f"ver_{n}", noun="version", label=f"bard@{n}", kind="quantized", state="ready") for n in range(2)]
     links = [LineageLink.model_validate({"child_id": f"ver_{n}", "parent_id": f"ver_{1 - n}", "role": "base"}) for n in range(2)]
     assert len(boxes(lineage_svg(Lineage(version_id="ver_0", nodes=nodes, links=links)))) == 2
+
+
+def test_what_is_left_out_is_told() -> None:
+    cut = lineage().model_copy(update={"has_more": True})
+    assert MORE not in lineage_svg(lineage()) + lineage_mermaid(lineage())
+    root = parsed(lineage_svg(cut))
+    assert MORE in (root.findtext(f"{SVG}desc") or "")
+    [told] = [text for text in root.findall(f"{SVG}text") if text.text == MORE]
+    assert 0 < float(told.attrib["y"]) < float(root.attrib["height"])
+    assert f'more["{MORE}"]' in lineage_mermaid(cut)
 
 
 def test_mermaid_names_every_node_once_and_quotes_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantry_core.errors import InvalidInput, UnknownMethod, UnknownScheme
-from quantry_core.jobs import CalibrationSpec, JobType, QuantizeSpec, chosen, overridden, written_out
+from quantry_core.jobs import CalibrationSpec, JobType, QualitySpec, QuantizeSpec, chosen, overridden, written_out
 from quantry_core.methods import CHANNEL, METHODS, SCHEMES, DeviceKind, Format, Granularity, Method, MethodInfo, Scheme, choose
 from quantry_core.schedules import JobTemplate, ScheduleSubmission
 from quantry_core.servability import SUPPORT, EngineName, loaders, not_served
@@ -131,7 +131,30 @@ def test_what_is_no_regular_expression_is_refused(expression: str) -> None:
     for field in ("ignore", "keep_16bit"):
         with pytest.raises(InvalidInput, match=f"{field}: .* is not a regular expression"):
             chosen(spec("gptq", None, **{field: ["lm_head", f"re:{expression}"]}))
+    with pytest.raises(InvalidInput, match=r"overrides: 're:.*cannot be matched in bounded time"):
+        chosen(spec("gptq", overrides=[{"modules": [r"re:(a|b)\1"], "scheme": "W8A16"}]))
     chosen(spec("gptq", ignore=[expression, r"re:model\.layers\.[0-3]\..*"]))
+
+
+def test_patterns_of_one_job_are_counted_together() -> None:
+    overrides = [{"modules": [f"*.{index}.mlp.*" for index in range(64)], "group_size": 64}] * 3
+    chosen(spec("gptq", ignore=["lm_head"] * 64, overrides=overrides))
+    with pytest.raises(InvalidInput, match="have 257 patterns together, more than the 256 of one job"):
+        chosen(spec("gptq", ignore=["lm_head"] * 64, keep_16bit=["lm_head"], overrides=overrides))
+
+
+def test_cost_and_devices_are_those_of_a_scheme() -> None:
+    said = {
+        f"{method} {scheme}": (info.cost(scheme).value, *info.devices(scheme))
+        for method, info in METHODS.items()
+        for scheme in info.schemes
+    }
+    assert said["fp8 FP8"] == said["nvfp4 NVFP4"] == said["gptqmodel W4A16"] == ("calibrated", "cpu", "cuda")
+    assert said["fp8 FP8_DYNAMIC"] == said["nvfp4 NVFP4A16"] == said["mxfp4 MXFP4"] == ("data-free", "cpu")
+    assert said["rtn W4A16"] == said["hqq W4A16"] == said["gguf Q8_0"] == ("data-free", "cpu")
+    assert said["autoround W2A16"] == ("tuned", "cpu", "cuda")
+    assert said["bitsandbytes NF4"] == ("data-free", "cpu", "cuda")
+    assert said["eetq W8A16"] == ("data-free", "cuda")
 
 
 def test_text_is_asked_for_where_it_is_needed_and_refused_where_not() -> None:
@@ -181,6 +204,21 @@ def test_a_threshold_is_on_a_metric_that_there_is() -> None:
         spec("gptq", quality={"thresholds": {"speed": 1.0}})
     with pytest.raises(ValueError, match="finite"):
         spec("gptq", quality={"thresholds": {"perplexity_ratio": float("inf")}})
+
+
+def test_a_threshold_is_on_what_the_gate_measures() -> None:
+    whole = {"thresholds": {"task:piqa.acc": 0.5, "extremes.num_failed": 0}, "tasks": {"names": ["piqa"]}, "extremes": True}
+    assert spec("gptq", quality=whole).quality == QualitySpec.model_validate(whole)
+    for without, words in (("tasks", "needs its task"), ("extremes", "needs the odd inputs")):
+        with pytest.raises(ValueError, match=words):
+            spec("gptq", quality={name: value for name, value in whole.items() if name != without})
+    with pytest.raises(ValueError, match="ask an evaluate job for speed"):
+        spec("gptq", quality={"thresholds": {"speed.requests_per_s": 1}})
+
+
+def test_tasks_are_refused_where_their_harness_is_not() -> None:
+    with pytest.raises(InvalidInput, match=r"leave quality\.tasks out"):
+        chosen(spec("gptqmodel", calibration={"datasets": ["text"]}, quality={"tasks": {"names": ["piqa"]}}))
 
 
 @pytest.mark.parametrize("info", METHODS.values(), ids=lambda info: info.method)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantry_gateway.paths import PathRefused, Plane, plane_of
+from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,25 @@ def test_what_is_forwarded_decodes_to_a_path_below_its_prefix(path: str) -> None
     assert not {".", ".."} & set(decoded.split("/"))
     assert "//" not in decoded
     assert decoded.count("/") == path.count("/")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_long"),
+    [
+        ("POST", "/api/v1/seals", True),
+        ("POST", "/api/v1/seals/artifacts", True),
+        ("POST", "/api/v1/datasets/x/derive", True),
+        ("PUT", "/api/v1/datasets/x", True),
+        ("PUT", "/api/v1/uploads/upl_1/files/a/b.safetensors", True),
+        ("PUT", "/api/v1/%64atasets/x", True),
+        ("GET", "/api/v1/datasets/x", False),
+        ("DELETE", "/api/v1/datasets/x", False),
+        ("GET", "/api/v1/uploads/upl_1/files/a", False),
+        ("POST", "/api/v1/uploads", False),
+        ("POST", "/api/v1/vault/verify", False),
+        ("GET", "/api/v1/models", False),
+        ("POST", "/api/v1/versions/ver_1/restore", False),
+    ],
+)
+def test_only_what_reads_or_writes_files_may_take_long(method: str, path: str, is_long: bool) -> None:
+    assert takes_long(method, path.encode()) is is_long

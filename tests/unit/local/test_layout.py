@@ -118,8 +118,8 @@ def test_import_roots_reach_the_api_and_the_worker(layout: Layout) -> None:
     assert roots["api"] == roots["worker"] == "/opt/q/examples:/models"
 
 
-def test_keys_for_imports_reach_the_worker_alone(layout: Layout) -> None:
-    keys = {"QUANTRY_HF_TOKEN": "hub", "QUANTRY_IMPORT_S3_SECRET_KEY": "other"}
+def test_keys_for_imports_and_documents_of_tasks_reach_the_worker_alone(layout: Layout) -> None:
+    keys = {"QUANTRY_HF_TOKEN": "hub", "QUANTRY_IMPORT_S3_SECRET_KEY": "other", "QUANTRY_DATASETS_CACHE": "/datasets"}
     given = replace(layout, inherited={**layout.inherited, **keys, "QUANTRY_IMPORT_BUCKETS": "models"})
     for part in given.services():
         environment = part.launch.environment

@@ -12,6 +12,7 @@ from quantry_blobs.vault import Staging, Vault
 from quantry_registry.parts import Parts
 from quantry_registry.settings import RegistrySettings
 from quantry_registry.sweeps import run_sweeps
+from quantry_registry.uploads.slots import UploadSlots
 from quantry_store.database import Database
 
 
@@ -37,6 +38,7 @@ async def test_a_sweep_that_fails_is_followed_by_the_next() -> None:
         store=cast(ObjectStore, None),
         vault=cast(Vault, None),
         staging=cast(Staging, staging),
+        upload_slots=UploadSlots(1),
     )
     with capture_logs() as lines:
         sweeping = asyncio.create_task(run_sweeps(cast(Database, None), parts))

@@ -10,7 +10,9 @@ import pytest
 from factories.store import GATE_PASSED, import_spec, master_draft, quantize_spec, quantized_draft
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
+from quantry_core.gate import GateCheck
 from quantry_core.jobs import EvaluateSpec, InputRole, Job, JobInput, JobReason, JobSpec, JobStatus
+from quantry_core.methods import Format
 from quantry_core.versions import EdgeRole, EvidenceDraft, EvidenceKind, LineageEdge, Verdict, VersionState
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.made_versions import lineage_of
@@ -18,6 +20,10 @@ from quantry_store.transactions.made_versions import lineage_of
 GATE = GATE_PASSED[0]
 FAILED_GATE = GATE.model_copy(update={"verdict": Verdict.FAIL})
 UNCLEAR_GATE = GATE.model_copy(update={"verdict": Verdict.INCONCLUSIVE})
+UNASKED_ENGINE = UNCLEAR_GATE.model_copy(update={"name": GateCheck.ENGINE})
+WITHOUT_RECONSTRUCTION = [
+    one.model_copy(update={"verdict": Verdict.INCONCLUSIVE}) if one.name == GateCheck.RECONSTRUCTION else one for one in GATE_PASSED
+]
 RESULT = EvidenceDraft(kind=EvidenceKind.EVALUATION, name="tales", verdict=Verdict.INCONCLUSIVE)
 EVALUATE = EvaluateSpec(version="bard", corpora=["tales"])
 
@@ -53,6 +59,8 @@ GATE_FAILED = (Outcome.FAILED, JobReason.GATE_FAILED)
         (import_spec(), report(*OK, version=master_draft())),
         (import_spec(), report(*OK, version=master_draft(), evidence=[GATE])),
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[*GATE_PASSED, RESULT])),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[*GATE_PASSED, UNASKED_ENGINE])),
+        (QUANTIZE, report(*OK, version=quantized_draft(format=Format.EETQ), evidence=WITHOUT_RECONSTRUCTION)),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[GATE, FAILED_GATE])),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[UNCLEAR_GATE])),
         (QUANTIZE, report(*GATE_FAILED)),
@@ -88,6 +96,9 @@ def test_reports_that_fit(spec: JobSpec, finish: FinishRequest) -> None:
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=GATE_PASSED[1:]), "no evidence of files$"),
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[GATE, FAILED_GATE]), "did not pass its gate"),
         (QUANTIZE, report(*OK, version=quantized_draft(), evidence=[UNCLEAR_GATE]), "did not pass its gate"),
+        (QUANTIZE, report(*OK, version=quantized_draft(), evidence=WITHOUT_RECONSTRUCTION), "did not pass its gate"),
+        (QUANTIZE, report(*OK, version=quantized_draft(format=Format.EETQ), evidence=GATE_PASSED[1:]), "no evidence of files$"),
+        (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[*GATE_PASSED, UNASKED_ENGINE]), "a check that did not pass"),
         (import_spec(), report(*OK, version=master_draft(), evidence=[FAILED_GATE]), "did not pass its gate"),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED), "a check that did not pass"),
         (QUANTIZE, report(*GATE_FAILED, version=QUARANTINED, evidence=[GATE, RESULT]), "a check that did not pass"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quantry_core.errors import InvalidName
-from quantry_store.references import MAX_INTEGER, NameRef, choices, fits_integer, is_number, parse_ref
+from quantry_core.names import is_number
+from quantry_store.references import MAX_INTEGER, NameRef, choices, fits_integer, parse_ref
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import stamina
@@ -16,6 +17,7 @@ from quantry_core.methods import Format
 from quantry_core.versions import ManifestFile, SealRequest, SealResult, VersionKind
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.cache import BlobCache
+from quantry_worker.disk import SPARE_BYTES, DiskFull
 from quantry_worker.guard import Guard, Stopped, StopReason
 
 
@@ -66,6 +68,10 @@ def artifacts(store: Store, control: FakeControl, tmp_path: Path) -> Iterator[Ar
         yield Artifacts(store, store, BlobCache(tmp_path / "cache", 10**6), control)
 
 
+class DiskUsage(NamedTuple):
+    free: int
+
+
 @pytest.fixture
 def guard() -> Guard:
     return Guard(lease_s=60, since=0, is_draining=lambda: False, clock=lambda: 0)
@@ -89,6 +95,19 @@ def test_every_input_gets_a_folder_of_its_own(artifacts: Artifacts, inputs: list
     assert (pulled.fetched_bytes, pulled.cached_bytes) == (15, 0)
     again = artifacts.pull(inputs, tmp_path / "again", guard)
     assert (again.fetched_bytes, again.cached_bytes) == (0, 15)
+
+
+def test_there_must_be_room_for_what_is_not_here_yet(
+    artifacts: Artifacts, inputs: list[LeasedInput], tmp_path: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts.pull(inputs[:2], tmp_path / "before", guard)
+    free_bytes = SPARE_BYTES + 2
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: DiskUsage(free=free_bytes))
+    with pytest.raises(DiskFull, match=f"3 bytes and {SPARE_BYTES} to spare are needed, {free_bytes} are free"):
+        artifacts.pull(inputs, tmp_path / "inputs", guard)
+    assert not (tmp_path / "inputs").exists()
+    free_bytes += 1
+    assert artifacts.pull(inputs, tmp_path / "inputs", guard).fetched_bytes == 3
 
 
 def test_a_path_that_leads_out_is_refused_at_use(artifacts: Artifacts, inputs: list[LeasedInput], tmp_path: Path, guard: Guard) -> None:

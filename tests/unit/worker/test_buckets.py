@@ -15,7 +15,7 @@ from quantry_core.errors import SourceRefused
 from quantry_core.jobs import CalibrationSpec, ImportSpec, InputRole, QuantizeSpec
 from quantry_core.sources import BucketSource
 from quantry_worker.buckets import ImportBuckets, bucket_of
-from quantry_worker.disk import check_room
+from quantry_worker.disk import DiskFull, check_room
 from quantry_worker.guard import Bounds, Guard
 
 SOURCE = BucketSource(bucket="models", prefix="tiny/")
@@ -103,7 +103,7 @@ def test_a_bucket_that_is_not_there_is_the_users_business(tmp_path: Path) -> Non
 def test_too_little_disk_is_said_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: DiskUsage(free=300 * 1024**2))
     check_room(tmp_path, 40 * 1024**2)
-    with pytest.raises(SourceRefused, match="314572800 free"):
+    with pytest.raises(DiskFull, match=r"the worker's disk is full: .* 314572800 are free"):
         check_room(tmp_path, 50 * 1024**2)
 
 

@@ -153,6 +153,7 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "HTTPS_PROXY": "http://proxy",
         "SSL_CERT_FILE": "/ca.pem",
         "QUANTRY_STATE_DIR": "/state",
+        "KERNELS_CACHE": "/kernels",
         "QUANTRY_WORKER_TOKEN": "secret",
         "QUANTRY_S3_SECRET_KEY": "secret",
         "HF_TOKEN": "secret",
@@ -172,4 +173,5 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "HTTPS_PROXY": "http://proxy",
         "SSL_CERT_FILE": "/ca.pem",
         "QUANTRY_STATE_DIR": "/state",
+        "KERNELS_CACHE": "/kernels",
     }

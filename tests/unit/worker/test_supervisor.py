@@ -16,9 +16,9 @@ from factories.control_plane import lease_of, running_job
 from factories.fake_control import FakeControl
 from quantry_blobs.errors import DigestMismatch, StoreUnavailable
 from quantry_blobs.stores import ObjectStore
-from quantry_core.errors import QuantryError, SealRefused, StaleAttempt, Unavailable
+from quantry_core.errors import QuantryError, SealRefused, SourceRefused, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
-from quantry_core.jobs import CalibrationSpec, EventKind, InputRole, JobReason, QuantizeSpec
+from quantry_core.jobs import CalibrationSpec, EvaluateSpec, EventKind, ImportSpec, InputRole, JobReason, JobSpec, QuantizeSpec, TasksSpec
 from quantry_core.methods import Format
 from quantry_core.versions import ManifestFile, VersionKind, VersionState
 from quantry_core.workers import Device
@@ -55,6 +55,7 @@ class World:
         self.drain_grace_s = 0.0
         self.memory_bytes: int | None = None
         self.device: Device | None = None
+        self.datasets_cache: Path | None = None
         self.is_python_missing = False
         self.store_trouble: QuantryError | None = None
         self.while_fetching: Callable[[], object] = lambda: None
@@ -97,6 +98,7 @@ class World:
             work_dir=self.directory / "work",
             ml_python=write_python(self.directory, script),
             import_roots=[self.directory],
+            datasets_cache=self.datasets_cache,
             cancel_grace_s=0.3,
             worker_drain_grace_s=self.drain_grace_s,
         )
@@ -361,6 +363,69 @@ def test_a_refused_seal_fails_the_attempt_with_the_reason(world: World) -> None:
     assert finish is not None
     assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INTERNAL, None)
     assert "config.json has other bytes" in (finish.message or "")
+
+
+def test_files_that_a_backend_wrote_and_the_registry_refuses_are_no_bad_input(world: World) -> None:
+    world.control.troubles["seal"] = [SourceRefused("model.safetensors: the header is no JSON")]
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INTERNAL, None)
+    assert "the header is no JSON" in (finish.message or "")
+
+
+IMPORTS = """
+task = json.load(open(sys.argv[1]))
+open(task["output_dir"] + "/config.json", "w").write("{}")
+say(event="result", version={"kind": "master", "format": "safetensors", "dtype": "float16", "state": "ready"})
+"""
+
+
+def test_imported_files_that_the_registry_refuses_are_bad_input(world: World) -> None:
+    world.control.troubles["seal"] = [SourceRefused("config.json is not a JSON object")]
+    finish = world.run(IMPORTS, lease_of(running_job(ImportSpec(model="bard", source="/models/bard"), attempt=2)))
+    assert finish is not None
+    assert (finish.outcome, finish.reason, finish.version) == (Outcome.FAILED, JobReason.INVALID_INPUT, None)
+    assert finish.message == "config.json is not a JSON object"
+
+
+def test_a_source_that_is_refused_is_bad_input(world: World) -> None:
+    finish = world.run(IMPORTS, lease_of(running_job(ImportSpec(model="bard", source="s3:forbidden/bard"), attempt=2)))
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.INVALID_INPUT)
+    assert "imports from no bucket" in (finish.message or "")
+
+
+def test_a_disk_without_room_is_no_bad_input(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantry_worker.disk.SPARE_BYTES", 10**18)
+    finish = world.run(READY)
+    assert finish is not None
+    assert (finish.outcome, finish.reason) == (Outcome.FAILED, JobReason.INTERNAL)
+    assert (finish.message or "").startswith("the worker's disk is full: make room in its QUANTRY_WORK_DIR")
+
+
+SHOWS_ITS_DOCUMENTS = """
+home = os.environ["HF_HOME"]
+print("documents", [open(os.path.join(folder, name)).read() for folder, _, names in os.walk(home) for name in names], flush=True)
+say(event="result")
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "documents"),
+    [
+        (EvaluateSpec(version="bard", tasks=TasksSpec(names=["sciq"])), "documents ['rows']"),
+        (QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"])), "documents ['rows']"),
+        (ImportSpec(model="bard", source="/models/bard"), "documents []"),
+    ],
+    ids=["evaluate", "quantize", "import"],
+)
+def test_documents_of_tasks_are_lent_to_whoever_may_try_them(world: World, spec: JobSpec, documents: str) -> None:
+    world.datasets_cache = world.directory / "documents"
+    (world.datasets_cache / "datasets" / "sciq").mkdir(parents=True)
+    (world.datasets_cache / "datasets" / "sciq" / "test.arrow").write_text("rows")
+    world.run(SHOWS_ITS_DOCUMENTS, lease_of(running_job(spec, attempt=2)))
+    assert world.control.said(EventKind.LOG) == [documents]
+    assert (world.datasets_cache / "datasets" / "sciq" / "test.arrow").exists()
 
 
 def test_a_stale_seal_says_nothing_more(world: World) -> None:

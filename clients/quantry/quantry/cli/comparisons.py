@@ -10,24 +10,8 @@ import typer
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_table, say
 from quantry_core.comparisons import Comparison, EvidenceDifference, FieldDifference, VerdictDifference
-
-_FIELD_COLUMNS: tuple[Column[FieldDifference], ...] = (
-    ("field", lambda item: item.key),
-    ("left", lambda item: _value(item.left)),
-    ("right", lambda item: _value(item.right)),
-)
-_VERDICT_COLUMNS: tuple[Column[VerdictDifference], ...] = (
-    ("evidence", lambda item: f"{item.kind} {item.name}"),
-    ("left", lambda item: item.left or "-"),
-    ("right", lambda item: item.right or "-"),
-)
-_EVIDENCE_COLUMNS: tuple[Column[EvidenceDifference], ...] = (
-    ("on", lambda item: item.name),
-    ("metric", lambda item: item.metric),
-    ("left", lambda item: _number(item.left)),
-    ("right", lambda item: _number(item.right)),
-    ("difference", lambda item: "-" if item.difference is None else f"{item.difference:+.6g}"),
-)
+from quantry_core.figure_words import SETTINGS
+from quantry_core.measurements import figure_text
 
 
 def compare_versions(
@@ -60,17 +44,46 @@ def _print(comparison: Comparison) -> None:
         ]
     )
     say("")
-    print_table([*comparison.facts, *comparison.recipe, *comparison.toolchain], _FIELD_COLUMNS, empty="Made the same way.")
+    _print_fields(comparison, left.ref, right.ref)
     if comparison.verdicts:
         say("")
-        print_table(comparison.verdicts, _VERDICT_COLUMNS, empty="")
+        _print_verdicts(comparison, left.ref, right.ref)
     say("")
-    print_table(comparison.evidence, _EVIDENCE_COLUMNS, empty="Nothing was measured of either.")
+    _print_evidence(comparison, left.ref, right.ref)
+
+
+def _print_fields(comparison: Comparison, left: str, right: str) -> None:
+    columns: tuple[Column[FieldDifference], ...] = (
+        ("field", lambda item: item.key),
+        (left, lambda item: _value(item.left)),
+        (right, lambda item: _value(item.right)),
+    )
+    print_table([*comparison.facts, *comparison.recipe, *comparison.toolchain], columns, empty="Made the same way.")
+
+
+def _print_verdicts(comparison: Comparison, left: str, right: str) -> None:
+    columns: tuple[Column[VerdictDifference], ...] = (
+        ("evidence", lambda item: f"{item.kind} {item.name}"),
+        ("against", lambda item: item.against or ""),
+        (left, lambda item: item.left or "-"),
+        (right, lambda item: item.right or "-"),
+    )
+    print_table(comparison.verdicts, columns, empty="")
+
+
+def _print_evidence(comparison: Comparison, left: str, right: str) -> None:
+    """Prints the figures of both; what they rest on, such as the size of a window, only where it differs."""
+    columns: tuple[Column[EvidenceDifference], ...] = (
+        ("on", lambda item: item.name),
+        ("against", lambda item: item.against or ""),
+        ("figure", lambda item: item.metric),
+        (left, lambda item: figure_text(item.left)),
+        (right, lambda item: figure_text(item.right)),
+        ("difference", lambda item: f"{'+' if (item.difference or 0) > 0 else ''}{figure_text(item.difference)}"),
+    )
+    told = [item for item in comparison.evidence if item.metric not in SETTINGS or item.difference]
+    print_table(told, columns, empty="Nothing was measured of either.")
 
 
 def _value(value: object) -> str:
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"

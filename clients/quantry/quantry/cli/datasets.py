@@ -1,21 +1,17 @@
-"""``quantry datasets``: upload, list, show, preview, derive, download."""
+"""``quantry datasets``: upload, list, show, preview, derive, download, delete, restore."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-from rich.progress import Progress as Bar
 
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, say, stderr, time_text
-from quantry.download import Progress
+from quantry.cli.transfers import transfer_bar
 from quantry_core.datasets import (
     DATASET_FILES,
     Dataset,
@@ -28,7 +24,7 @@ from quantry_core.datasets import (
 )
 from quantry_core.pages import DEFAULT_LIMIT
 
-app = typer.Typer(help="Upload datasets, look at them, and derive new ones.", no_args_is_help=True)
+app = typer.Typer(help="Upload datasets, look at them, derive new ones, delete and restore them.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help="dat_..., name@3, or name for the latest.")]
@@ -66,7 +62,7 @@ def upload_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Upload a file as the next version of a dataset; the same bytes again change nothing."""
-    with connect(context) as client, _bar(name, path.stat().st_size) as progress:
+    with connect(context) as client, transfer_bar(name, path.stat().st_size) as progress:
         dataset = client.datasets.upload(name, path, kind=kind, progress=progress)
     _tell(dataset, as_json)
 
@@ -89,6 +85,8 @@ def show_dataset(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             ("size", bytes_text(dataset.size_bytes)),
             ("sha256", dataset.sha256),
             ("created", time_text(dataset.created_at)),
+            ("deleted", None if dataset.deleted_at is None else time_text(dataset.deleted_at)),
+            ("removed", None if dataset.removed_at is None else time_text(dataset.removed_at)),
             *_statistics_fields(dataset.statistics),
             ("derived from", ", ".join(parent["ref"] for parent in derivation.get("parents", [])) or None),
             ("recipe", json.dumps(derivation["recipe"], ensure_ascii=False) if "recipe" in derivation else None),
@@ -174,12 +172,39 @@ def download_dataset(
     with connect(context) as client:
         dataset = client.datasets.get(ref)
         target = path or Path(f"{dataset.name}-{dataset.number}{Path(DATASET_FILES[dataset.kind]).suffix}")
-        with _bar(dataset.ref, dataset.size_bytes) as progress:
+        with transfer_bar(dataset.ref, dataset.size_bytes) as progress:
             client.datasets.download(dataset.id, target, progress=progress)
     if as_json:
         emit_json({"dataset_id": dataset.id, "file": str(target), "sha256": dataset.sha256})
     else:
         say(f"{dataset.ref}: {bytes_text(dataset.size_bytes)}, digest checked, in {target}")
+
+
+@app.command("delete")
+def delete_dataset(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
+    """Delete one version of a dataset that nothing needs; until a collection frees its bytes, it can be restored."""
+    with connect(context) as client:
+        dataset = client.datasets.get(ref)
+        client.datasets.delete(dataset.id)
+    if as_json:
+        emit_json({"deleted": dataset.id})
+    else:
+        say(f"{dataset.ref} is deleted; bring it back: quantry datasets restore {dataset.id}")
+
+
+@app.command("restore")
+def restore_dataset(
+    context: typer.Context,
+    dataset_id: Annotated[str, typer.Argument(metavar="DATASET", help="dat_...: no name finds a deleted dataset.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a deleted dataset back."""
+    with connect(context) as client:
+        dataset = client.datasets.restore(dataset_id)
+    if as_json:
+        emit_json(dataset)
+    else:
+        say(f"{dataset.ref} ({dataset.id}) is restored")
 
 
 def _tell(dataset: Dataset, as_json: bool) -> None:
@@ -223,13 +248,3 @@ def _statistics_fields(counted: DatasetStatistics) -> list[tuple[str, str | None
             None if counted.num_messages is None else ", ".join(f"{count:,} {role}" for role, count in counted.num_messages.items()),
         ),
     ]
-
-
-@contextmanager
-def _bar(what: str, size_bytes: int) -> Iterator[Progress]:
-    """Yields what is told the bytes that have moved; a bar on a terminal."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = stderr()
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=size_bytes)
-        yield lambda num_bytes: bar.advance(task, num_bytes)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.following import end_with, follow
 from quantry.cli.output import bytes_text, emit_json, say, stderr
 from quantry.cli.specs import build
+from quantry.cli.transfers import transfer_bar
 from quantry.client import Client
 from quantry.folders import master_folder
 from quantry_core.jobs import ImportSpec, JobStatus
@@ -62,12 +62,9 @@ def upload_model(
 def upload_directory(client: Client, directory: Path) -> Upload:
     """Returns an upload of a directory, sent under a progress bar where there is a terminal."""
     total_bytes = sum(master_folder(directory).files().values())
-    console = stderr()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(directory.name, total=total_bytes)
-        upload = client.uploads.send(directory, progress=lambda num_bytes: progress.advance(task, num_bytes))
-    console.print(f"{upload.id}: {len(upload.files)} files, {bytes_text(upload.size_bytes)} sent")
+    with transfer_bar(directory.name, total_bytes) as progress:
+        upload = client.uploads.send(directory, progress=progress)
+    stderr().print(f"{upload.id}: {len(upload.files)} files, {bytes_text(upload.size_bytes)} sent")
     return upload
 
 

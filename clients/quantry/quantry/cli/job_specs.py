@@ -17,12 +17,14 @@ from quantry_core.jobs import (
     ImportSpec,
     JobSpec,
     JobType,
+    JudgedBy,
     RecalibrateSpec,
     SpeedSpec,
     TasksSpec,
 )
 from quantry_core.sources import is_local
 
+_JUDGED_BY: JudgedBy = default(RecalibrateSpec, "judged_by")
 _CONCURRENCY: list[int] = default(SpeedSpec, "concurrency")
 
 
@@ -88,6 +90,7 @@ def recalibrate_spec(
     serving: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "serving"))] = None,
     deployment: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "deployment"))] = None,
     margin_nats: Annotated[float, typer.Option(help=words(RecalibrateSpec, "margin_nats"))] = default(RecalibrateSpec, "margin_nats"),
+    judged_by: Annotated[JudgedBy, typer.Option(help=words(RecalibrateSpec, "judged_by"))] = _JUDGED_BY,
     window_tokens: Annotated[int, typer.Option(help="Length of one scored window.")] = default(RecalibrateSpec, "window_tokens"),
     max_windows: Annotated[int | None, typer.Option(help="Scores only the first windows of each corpus.")] = None,
     alias: Annotated[str, typer.Option(help=words(RecalibrateSpec, "alias"))] = default(RecalibrateSpec, "alias"),
@@ -102,6 +105,7 @@ def recalibrate_spec(
         datasets=dataset,
         corpora=corpus,
         margin_nats=margin_nats,
+        judged_by=judged_by,
         window_tokens=window_tokens,
         max_windows=max_windows,
         alias=alias,

@@ -1,4 +1,4 @@
-"""``quantry jobs``: list, show, follow, cancel, retry."""
+"""``quantry jobs``: list, show, follow, cancel, retry; what jobs left is in a file beside this one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from quantry.cli import submit
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, ScheduleOption, SelectorOption, connect
 from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events
+from quantry.cli.job_artifacts import JobArgument, download_artifacts, list_artifacts
 from quantry.cli.job_view import about, place, print_job
 from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
 from quantry.client import Client
@@ -22,7 +23,6 @@ app = typer.Typer(help="Submit, estimate, follow, cancel and retry jobs.", no_ar
 app.add_typer(submit.app, name="submit")
 app.add_typer(submit.estimate_app, name="estimate")
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="job_...")]
 JobArguments = Annotated[list[str], typer.Argument(metavar="JOB...", help="job_...; several may be given.")]
 
 _COLUMNS: tuple[Column[Job], ...] = (
@@ -136,6 +136,10 @@ def show_logs(
         emit_json({"job_id": job_id, "log": text})
     elif text:
         typer.echo(text, nl=not text.endswith("\n"))
+
+
+app.command("artifacts")(list_artifacts)
+app.command("download")(download_artifacts)
 
 
 def _followed_lines(client: Client, job_id: str, attempt: int | None, tail: int | None, *, as_json: bool) -> Iterator[str]:

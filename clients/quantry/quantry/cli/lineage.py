@@ -12,7 +12,7 @@ from rich.tree import Tree
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import emit_json, say, stdout
 from quantry.cli.references import RefArgument
-from quantry_core.lineage_pictures import lineage_mermaid, lineage_svg
+from quantry_core.lineage_pictures import MORE, lineage_mermaid, lineage_svg
 from quantry_core.versions import Lineage, LineageLink, LineageNode
 
 
@@ -28,7 +28,7 @@ def show_lineage(
         lineage = client.versions.lineage(ref)
     if svg is not None:
         svg.write_text(lineage_svg(lineage), encoding="utf-8")
-        say(f"{svg}: {len(lineage.nodes)} versions and datasets")
+        say(f"{svg}: {len(lineage.nodes)} versions and datasets" + (f"; {MORE}" if lineage.has_more else ""))
         return
     if mermaid:
         typer.echo(lineage_mermaid(lineage), nl=False)
@@ -38,6 +38,8 @@ def show_lineage(
         return
     for tree in lineage_trees(lineage):
         stdout().print(tree)
+    if lineage.has_more:
+        say(MORE)
 
 
 def lineage_trees(lineage: Lineage) -> list[Tree]:

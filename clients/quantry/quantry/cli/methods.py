@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -25,6 +26,24 @@ def _text(view: MethodView) -> str:
     return "yes" if len(needing) == len(view.schemes) else ", ".join(needing)
 
 
+def _differing(view: MethodView, word: Callable[[SchemeView], str]) -> str:
+    """Returns what is said of every scheme once, or what is said of which where they differ."""
+    schemes: dict[str, list[str]] = {}
+    for scheme in view.schemes:
+        schemes.setdefault(word(scheme), []).append(scheme.info.scheme)
+    if len(schemes) == 1:
+        return next(iter(schemes))
+    return "; ".join(f"{said} ({', '.join(names)})" for said, names in schemes.items())
+
+
+def _cost(view: MethodView) -> str:
+    return _differing(view, lambda scheme: scheme.cost)
+
+
+def _devices(view: MethodView) -> str:
+    return _differing(view, lambda scheme: ", ".join(scheme.devices))
+
+
 def _served(scheme: SchemeView) -> str:
     return ", ".join(f"{row.engine} ({row.device})" for row in scheme.loaded_by)
 
@@ -42,8 +61,8 @@ _COLUMNS: tuple[Column[MethodView], ...] = (
     ("schemes", lambda view: ", ".join(view.info.schemes)),
     ("group sizes", _group_sizes),
     ("text", _text),
-    ("cost", lambda view: view.info.cost),
-    ("runs on", lambda view: ", ".join(view.info.devices)),
+    ("cost", _cost),
+    ("runs on", _devices),
     ("format", lambda view: view.info.format),
     ("what it is", lambda view: view.info.title),
 )
@@ -53,6 +72,8 @@ _SCHEME_COLUMNS: tuple[Column[SchemeView], ...] = (
     ("one scale for a", lambda scheme: scheme.info.granularity or "group or channel"),
     ("activations", lambda scheme: scheme.info.activations),
     ("needs text", lambda scheme: "yes" if scheme.needs_calibration else "no"),
+    ("cost", lambda scheme: scheme.cost),
+    ("runs on", lambda scheme: ", ".join(scheme.devices)),
     ("loaded by", _served),
 )
 _OPTION_COLUMNS: tuple[Column[OptionInfo], ...] = (
@@ -94,8 +115,8 @@ def show_method(
             ("paper", info.paper),
             ("library", info.backend),
             ("format", info.format),
-            ("cost", info.cost),
-            ("runs on", ", ".join(info.devices)),
+            ("cost", _cost(view)),
+            ("runs on", _devices(view)),
             ("group sizes", _group_sizes(view)),
             ("overrides", "yes" if info.takes_overrides else "no"),
             ("fp8 KV cache", "can be calibrated along" if info.takes_kv_cache else "no"),

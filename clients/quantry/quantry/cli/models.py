@@ -1,21 +1,20 @@
-"""``quantry models``."""
+"""``quantry models``: list, show, upload; what their aliases do is in a file beside this one."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from quantry.cli.aliases import delete_alias, list_aliases, set_alias, show_alias, show_alias_history
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.imports import upload_model
-from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, time_text
-from quantry.cli.values import moment
+from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, time_text
 from quantry.cli.versions import VERSION_COLUMNS
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.versions import Model
 
-app = typer.Typer(help="Look at models.", no_args_is_help=True)
+app = typer.Typer(help="Look at models, and point aliases at their versions.", no_args_is_help=True)
 
 _COLUMNS: tuple[Column[Model], ...] = (
     ("model", lambda model: model.name),
@@ -53,41 +52,9 @@ def show_model(context: typer.Context, name: Annotated[str, typer.Argument(metav
     print_table(versions.data, VERSION_COLUMNS, empty="It has no versions.")
 
 
-@app.command("alias")
-def show_alias(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="MODEL")],
-    alias: Annotated[str, typer.Argument(metavar="ALIAS")],
-    at: Annotated[
-        datetime | None,
-        typer.Option("--at", parser=moment, metavar="TIME", help="Where it pointed then: ISO 8601, local without a zone."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show which version an alias points at, or pointed at some time ago."""
-    with connect(context) as client:
-        found = client.models.alias(name, alias, at=at)
-    if as_json:
-        emit_json(found)
-    else:
-        say(f"{name}@{alias}: {found.version_id} since {time_text(found.updated_at)}")
-
-
-@app.command("set-alias")
-def set_alias(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="MODEL")],
-    alias: Annotated[str, typer.Argument(metavar="ALIAS")],
-    ref: Annotated[str, typer.Argument(metavar="REF", help="ver_..., MODEL@3, or MODEL@ another alias.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Point an alias at a version that is ready."""
-    with connect(context) as client:
-        moved = client.models.move_alias(name, alias, client.versions.get(ref).id)
-    if as_json:
-        emit_json(moved)
-    else:
-        say(f"{name}@{alias}: {moved.version_id}")
-
-
 app.command("upload")(upload_model)
+app.command("aliases")(list_aliases)
+app.command("alias")(show_alias)
+app.command("alias-history")(show_alias_history)
+app.command("set-alias")(set_alias)
+app.command("delete-alias")(delete_alias)

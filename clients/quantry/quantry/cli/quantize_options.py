@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from quantry.cli.specs import build, default, words
+from quantry.cli.specs import build, default, refusal_words, words
 from quantry.cli.values import pairs
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs import CalibrationSpec, ModuleOverride, QualitySpec, QuantizeSpec, chosen
+from quantry_core.jobs import CalibrationSpec, ModuleOverride, QualitySpec, QuantizeSpec, TasksSpec, chosen
 from quantry_core.methods import CHANNEL, GroupSize
 
 _IGNORED: list[str] = default(QuantizeSpec, "ignore")
@@ -48,10 +49,26 @@ def quantize_spec(
         list[str] | None,
         typer.Option(metavar="METRIC=BOUND", help="What the quality gate asks, as in perplexity_ratio=1.05; may be given again."),
     ] = None,
+    quality_window_tokens: Annotated[int, typer.Option(help=words(QualitySpec, "window_tokens"))] = default(QualitySpec, "window_tokens"),
+    quality_max_windows: Annotated[int, typer.Option(help=words(QualitySpec, "max_windows"))] = default(QualitySpec, "max_windows"),
+    quality_seed: Annotated[int, typer.Option(help="Seed of the quality gate's bootstrap.")] = default(QualitySpec, "seed"),
+    quality_extremes: Annotated[bool, typer.Option("--quality-extremes", help=words(QualitySpec, "extremes"))] = False,
+    quality_task: Annotated[list[str] | None, typer.Option(help=words(QualitySpec, "tasks") + " May be given again.")] = None,
+    quality_task_limit: Annotated[int | None, typer.Option(help=words(TasksSpec, "limit"))] = None,
     no_quality: Annotated[bool, typer.Option("--no-quality", help="No look at the quality of the result.")] = False,
 ) -> QuantizeSpec:
     """Make a quantized version from a 16-bit master."""
-    samples = None
+    samples = quality = None
+    if not no_quality:
+        asked = {
+            "corpora": quality_corpus or [],
+            "window_tokens": quality_window_tokens,
+            "max_windows": quality_max_windows,
+            "extremes": quality_extremes,
+            "tasks": build(TasksSpec, names=quality_task, limit=quality_task_limit) if quality_task else None,
+            "seed": quality_seed,
+        }
+        quality = _quality(asked, threshold or [])
     if calibration:
         samples = build(CalibrationSpec, datasets=calibration, num_samples=num_samples, length_tokens=length_tokens, seed=seed)
     spec = build(
@@ -66,7 +83,7 @@ def quantize_spec(
         overrides=[override_of(item) for item in override or []],
         kv_cache=kv_cache,
         calibration=samples,
-        quality=None if no_quality else _quality(quality_corpus or [], threshold or []),
+        quality=quality,
     )
     try:
         chosen(spec)
@@ -109,11 +126,15 @@ def thresholds(items: Iterable[str]) -> dict[str, float]:
     return bounds
 
 
-def _quality(corpora: list[str], items: list[str]) -> QualitySpec:
-    asked: dict[str, Any] = {"corpora": corpora}
-    if items:
-        asked["thresholds"] = thresholds(items)
-    return build(QualitySpec, **asked)
+def _quality(asked: dict[str, Any], items: list[str]) -> QualitySpec:
+    """Returns what the quality gate asks; a usage error names the option, which is called otherwise than its field."""
+    bounds = {"thresholds": thresholds(items)} if items else {}
+    try:
+        return QualitySpec.model_validate(asked | bounds)
+    except ValidationError as error:
+        names = {"corpora": "quality_corpus", "thresholds": "threshold"}
+        names |= {field: f"quality_{field}" for field in ("window_tokens", "max_windows", "seed")}
+        raise typer.BadParameter(refusal_words(error, names)) from None
 
 
 def _number_or_word(value: str) -> Any:

@@ -33,6 +33,8 @@ _DAMAGE: tuple[Column[DamagedBlob], ...] = (
     ("versions", lambda blob: ", ".join(blob.versions)),
     ("datasets", lambda blob: ", ".join(blob.datasets)),
     ("artifacts", lambda blob: ", ".join(blob.artifacts)),
+    ("elsewhere", lambda blob: str(blob.num_elsewhere)),
+    ("kept at", lambda blob: blob.kept_at or ""),
 )
 
 
@@ -60,7 +62,7 @@ def collect(
     wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove bytes that nothing refers to, and versions that were deleted long ago."""
+    """Remove bytes that nothing refers to, and versions and datasets that were deleted long ago."""
     with connect(context) as client:
         run = client.vault.collect(dry_run=not remove, age_s=age_s)
         if wait:
@@ -127,13 +129,14 @@ def _show(run: VaultRun, as_json: bool) -> None:
 def _figures(run: VaultRun) -> list[tuple[str, str]]:
     if run.kind is VaultRunKind.VERIFY:
         verified = VerifyReport.model_validate(run.report)
-        return [("read", f"{verified.num_blobs} blobs, {bytes_text(verified.num_bytes)}"), ("damaged", str(len(verified.damaged)))]
+        return [("read", f"{verified.num_blobs} blobs, {bytes_text(verified.num_bytes)}"), ("damaged", str(verified.num_damaged))]
     collected = CollectReport.model_validate(run.report)
     return [
         ("blobs", str(collected.num_blobs)),
         ("orphans", str(collected.num_orphans)),
         ("bytes", bytes_text(collected.num_bytes)),
         ("versions", str(collected.num_versions)),
+        ("datasets", str(collected.num_datasets)),
         ("incoming", str(collected.num_incoming)),
         ("staged attempts", str(collected.num_staged_attempts)),
     ]

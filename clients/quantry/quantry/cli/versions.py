@@ -1,28 +1,28 @@
-"""``quantry versions``: list, show, export, delete; what is written about them, and how they compare, is in files beside this one."""
+"""``quantry versions``: list, show, export, delete, restore; what is written about them, and how they compare, is beside this."""
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from quantry.cli.comparisons import compare_versions
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
+from quantry.cli.evidence import print_evidence
 from quantry.cli.lineage import show_lineage
-from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, stderr, time_text
+from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, time_text
 from quantry.cli.references import RefArgument, tags_text
+from quantry.cli.transfers import transfer_bar
 from quantry.cli.values import moment, selector, size_bytes
 from quantry.cli.version_notes import note_version, show_card, tag_version
 from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.version_notes import ListedVersion
-from quantry_core.versions import Evidence, ManifestFile, VersionKind, VersionState
+from quantry_core.versions import ManifestFile, VersionKind, VersionState
 
-app = typer.Typer(help="Look at versions, export and delete them.", no_args_is_help=True)
+app = typer.Typer(help="Look at versions, export, delete and restore them.", no_args_is_help=True)
 
 VERSION_COLUMNS: tuple[Column[ListedVersion], ...] = (
     ("version", lambda version: version.ref),
@@ -40,12 +40,6 @@ _FILE_COLUMNS: tuple[Column[ManifestFile], ...] = (
     ("file", lambda file: file.path),
     ("size", lambda file: bytes_text(file.size_bytes)),
     ("sha256", lambda file: file.sha256),
-)
-
-_EVIDENCE_COLUMNS: tuple[Column[Evidence], ...] = (
-    ("evidence", lambda evidence: f"{evidence.kind} {evidence.name}"),
-    ("verdict", lambda evidence: evidence.verdict),
-    ("metrics", lambda evidence: json.dumps(evidence.metrics, ensure_ascii=False)),
 )
 
 
@@ -124,7 +118,7 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
         ]
     )
     print_table(version.files, _FILE_COLUMNS, empty="It has no files.")
-    print_table(version.evidence, _EVIDENCE_COLUMNS, empty="Nothing was measured yet.")
+    print_evidence(version)
 
 
 @app.command("export")
@@ -135,12 +129,10 @@ def export_version(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version into a directory that 'vllm serve' loads, each file checked against its digest, with a model card."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = stderr()
-    with connect(context) as client, Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with connect(context) as client:
         version = client.versions.get(ref)
-        task = progress.add_task(version.ref, total=version.size_bytes)
-        paths = client.versions.export(version.id, directory, progress=lambda num_bytes: progress.advance(task, num_bytes))
+        with transfer_bar(version.ref, version.size_bytes) as progress:
+            paths = client.versions.export(version.id, directory, progress=progress)
     if as_json:
         emit_json({"version_id": version.id, "directory": str(directory), "files": [str(path) for path in paths]})
     else:
@@ -149,14 +141,29 @@ def export_version(
 
 @app.command("delete")
 def delete_version(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
-    """Delete a version; masters, and versions in use, are refused."""
+    """Delete a version that nothing depends on, a master too; until a collection removes it, it can be restored."""
     with connect(context) as client:
         version = client.versions.get(ref)
         client.versions.delete(version.id)
     if as_json:
         emit_json({"deleted": version.id})
     else:
-        say(f"{version.ref} ({version.id}) is deleted")
+        say(f"{version.ref} is deleted; bring it back: quantry versions restore {version.id}")
+
+
+@app.command("restore")
+def restore_version(
+    context: typer.Context,
+    version_id: Annotated[str, typer.Argument(metavar="VERSION", help="ver_...: no name finds a deleted version.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a deleted version back."""
+    with connect(context) as client:
+        version = client.versions.restore(version_id)
+    if as_json:
+        emit_json(version)
+    else:
+        say(f"{version.ref} ({version.id}) is restored")
 
 
 app.command("lineage")(show_lineage)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from quantry.download import Progress, fetch_file
-from quantry.transport import Transport, path_part
+from quantry.download import fetch_file
+from quantry.transport import Progress, Transport, path_part
 from quantry_core.datasets import DATASET_FILES, Dataset, DatasetKind, DatasetPreview, DatasetRecipe
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import ManifestFile
@@ -63,8 +63,23 @@ class Datasets:
         return self._transport.post_again(Dataset, f"{_PATH}/{path_part(name)}/derive", recipe, idle_s=_DERIVE_S)
 
     def get(self, ref: str) -> Dataset:
-        """Returns a dataset with its statistics."""
+        """Returns a dataset with its statistics; a deleted one by its id alone."""
         return self._transport.get(Dataset, f"{_PATH}/{path_part(ref)}")
+
+    def delete(self, ref: str) -> None:
+        """Deletes one version of a dataset: from then on only its id finds it, and until a collection frees its bytes, it can be restored.
+
+        Versions that were made with it keep its name and digest. Refused (409) for built-in ones, and where an unfinished job, a
+        schedule or a dataset that was derived from it needs it.
+        """
+        self._transport.delete(f"{_PATH}/{path_part(self.get(ref).id)}")
+
+    def restore(self, dataset_id: str) -> Dataset:
+        """Returns a deleted dataset, living again. ``dataset_id``: ``dat_...``, for no name finds it.
+
+        Refused (409) where it is not deleted, what it was derived from is, or its bytes are not there any more.
+        """
+        return self._transport.post(Dataset, f"{_PATH}/{path_part(dataset_id)}/restore")
 
     def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
         """Returns one page of datasets, newest first."""

@@ -1,20 +1,23 @@
-"""Jobs: submit, estimate, look at, follow, cancel, retry."""
+"""Jobs: submit, estimate, look at, follow, cancel, retry, and what they leave."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Unpack
 
 import httpx
 from pydantic import ValidationError
 
+from quantry.download import fetch_file
 from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
 from quantry.sse import EventReader
 from quantry.submissions import JobKeywords, job_submission
-from quantry.transport import Transport, path_part
+from quantry.transport import Progress, Transport, path_part
 from quantry_core.jobs import FINAL_STATUSES, Estimate, EventKind, Job, JobEvent, JobSpec, JobStatus, JobType
 from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.versions import ManifestFile
 
 _PATH = "/api/v1/jobs"
 _IDLE_S = 45.0
@@ -74,6 +77,17 @@ class Jobs:
         """Returns what the job's attempts wrote, or one of them; of it the last ``tail`` lines where that is given."""
         params = {"attempt": attempt, "tail": tail}
         return self._transport.send("GET", f"{_PATH}/{path_part(job_id)}/log", params=params).text
+
+    def artifacts(self, job_id: str) -> Sequence[ManifestFile]:
+        """Returns the files that a job left beside its version, such as the raw results of an evaluation; none while it runs."""
+        return self._transport.get(Page[ManifestFile], f"{_PATH}/{path_part(job_id)}/artifacts").data
+
+    def download_artifact(self, job_id: str, file: ManifestFile, target: Path, *, progress: Progress = lambda _num_bytes: None) -> Path:
+        """Writes one of a job's artifacts to ``target`` and returns it, its bytes checked against the digest.
+
+        Raises ExportRefused if other bytes are there already, DownloadDamaged if what arrived is wrong.
+        """
+        return fetch_file(self._transport, f"{_PATH}/{path_part(job_id)}/artifacts/{file.path}", file, target, progress)
 
     def events(self, job_id: str, after: int = 0, *, kinds: Sequence[EventKind] = ()) -> Iterator[JobEvent]:
         """Yields the job's events with ``seq`` above ``after``, then new ones as they happen, until the job has ended.

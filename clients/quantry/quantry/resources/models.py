@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from quantry.transport import Transport, path_part
-from quantry_core.aliases import Alias
+from quantry_core.aliases import Alias, AliasChange
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.vault_usage import VaultUsage
 from quantry_core.versions import Model
@@ -33,6 +34,10 @@ class Models:
         """Returns a model."""
         return self._transport.get(Model, f"{_PATH}/{path_part(name)}")
 
+    def aliases(self, name: str) -> Sequence[Alias]:
+        """Returns every alias of a model, by name."""
+        return self._transport.get(Page[Alias], f"{_PATH}/{path_part(name)}/aliases").data
+
     def alias(self, name: str, alias: str, *, at: datetime | None = None) -> Alias:
         """Returns where an alias points, or where it pointed ``at`` a moment (with its time zone) and since when."""
         params = {"at": None if at is None else at.isoformat()}
@@ -44,6 +49,14 @@ class Models:
         Raises ApiError where the version is not ready, deleted, or of another model.
         """
         return self._transport.put(Alias, f"{_PATH}/{path_part(name)}/aliases/{path_part(alias)}", _AliasMove(version_id=version_id))
+
+    def alias_history(self, name: str, alias: str) -> Sequence[AliasChange]:
+        """Returns every move of an alias and its deletions, newest first; empty if it never was."""
+        return self._transport.get(Page[AliasChange], f"{_PATH}/{path_part(name)}/aliases/{path_part(alias)}/history").data
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Deletes an alias, so that it protects its version no more; where it pointed before is still known."""
+        self._transport.delete(f"{_PATH}/{path_part(name)}/aliases/{path_part(alias)}")
 
     def usage(self) -> VaultUsage:
         """Returns what the versions of every model take in the vault, and what sharing saves."""

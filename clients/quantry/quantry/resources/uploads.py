@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from quantry.errors import UploadDamaged
 from quantry.folders import master_folder
-from quantry.transport import Transport, path_part
+from quantry.transport import Progress, Transport, path_part
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.uploads import Upload
 from quantry_core.versions import ManifestFile
@@ -17,9 +17,6 @@ _PATH = "/api/v1/uploads"
 _READ_BYTES = 1024**2
 _IDLE_S = 600.0
 """The server answers once the file lies in the vault under its digest; a copy of many GB takes its time."""
-
-Progress = Callable[[int], object]
-"""Told the number of bytes that were sent since the last call; negative where a file is sent again from its beginning."""
 
 
 class Uploads:

@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from quantry.download import Progress, download_file, make_directory, write_card
-from quantry.transport import Transport, path_part
+from quantry.download import download_file, make_directory, write_card
+from quantry.transport import Progress, Transport, path_part
 from quantry_core.checkpoints import CARD_PATH
 from quantry_core.comparisons import Comparison
 from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.version_notes import ListedVersion, VersionNotes, VersionNotesChange
-from quantry_core.versions import Lineage, ManifestFile, VersionDetail, VersionKind, VersionState
+from quantry_core.versions import Lineage, ManifestFile, Version, VersionDetail, VersionKind, VersionState
 
 _PATH = "/api/v1/versions"
 
@@ -84,8 +84,18 @@ class Versions:
         return paths
 
     def delete(self, ref: str) -> None:
-        """Deletes a version; refused (409) for masters, for versions others were made from, and for deployed ones."""
+        """Deletes a version, a master too: from then on only its id finds it, and until a collection removes it, it can be restored.
+
+        Refused (409) where living versions were made from it, a release serves it, an alias points at it or a job still uses it.
+        """
         self._transport.delete(f"{_PATH}/{path_part(self.get(ref).id)}")
+
+    def restore(self, version_id: str) -> Version:
+        """Returns a deleted version, living again. ``version_id``: ``ver_...``, for no name finds it.
+
+        Refused (409) where it is not deleted, what it was made from is, or the vault has lost its bytes.
+        """
+        return self._transport.post(Version, f"{_PATH}/{path_part(version_id)}/restore")
 
     def _text(self, ref: str, what: str) -> str:
         return self._transport.send("GET", f"{_PATH}/{path_part(ref)}/{what}").text

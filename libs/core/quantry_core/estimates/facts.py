@@ -105,7 +105,18 @@ class CheckpointFacts:
     @cached_property
     def num_heads(self) -> int:
         """Attention heads of a layer."""
-        return self._number("num_attention_heads", "n_head") or max(1, self.hidden_size // 64)
+        return self._number("num_attention_heads", "n_head", "n_heads") or max(1, self.hidden_size // 64)
+
+    @cached_property
+    def num_layers(self) -> int:
+        """Layers of the decoder."""
+        return self._number("num_hidden_layers", "n_layer", "n_layers", "num_layers") or max(1, len(self.layers))
+
+    @cached_property
+    def kv_width(self) -> int:
+        """Numbers that a token's keys have in one layer; its values have as many."""
+        num_kv_heads = self._number("num_key_value_heads") or self.num_heads
+        return num_kv_heads * (self._number("head_dim") or self.hidden_size // self.num_heads)
 
     @cached_property
     def _embedding(self) -> Shape:

@@ -18,9 +18,11 @@ from quantry_core.jobs import (
     ImportSpec,
     JobResult,
     JobSpec,
+    JobType,
     QuantizeSpec,
     RecalibrateSpec,
     Resource,
+    chosen,
 )
 from quantry_core.sources import source_kind
 
@@ -28,6 +30,8 @@ MIN_EARLIER_JOBS = 3
 MAX_EARLIER_JOBS = 20
 MIN_CORRECTION, MAX_CORRECTION = 0.05, 20.0
 SECONDS_PER_MINUTE = 60.0
+NUM_COMPARED = 2
+"""Versions that a recalibration scores beside the master."""
 FIGURES = tuple(EstimateFigures.model_fields)
 """Names of the figures."""
 
@@ -37,11 +41,11 @@ class Given:
     """What a job works on, as far as it is known; None where it is not."""
 
     main: CheckpointFacts | None = None
-    """An import's source, a quantize job's base, else the version that is evaluated or deployed."""
+    """An import's source, the base of a quantize job or of a recalibration, else the version that is evaluated or deployed."""
     reference: CheckpointFacts | None = None
     """What an evaluation compares with."""
     text_bytes: Sequence[int] = ()
-    """Sizes of the datasets that the spec names."""
+    """Sizes of the texts that versions are scored on."""
 
 
 class EarlierJob(NamedTuple):
@@ -93,22 +97,48 @@ def estimate_figures(spec: JobSpec, given: Given, resource: Resource) -> Estimat
                 peak_vram_bytes=memory.quantize_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.quantize_minutes(main, result, spec, resource),
             )
-        case EvaluateSpec() if spec.against is None or given.reference is not None:
-            return EstimateFigures(
-                peak_ram_bytes=memory.evaluate_ram_bytes(main, given.reference, spec),
-                minutes=minutes.evaluate_minutes(main, given.reference, spec, given.text_bytes, Resource.CPU),
-            )
+        case EvaluateSpec():
+            return _evaluate_figures(spec, main, given)
+        case RecalibrateSpec():
+            return EstimateFigures() if spec.recipe is None else _recalibrate_figures(spec, spec.recipe, main, given, resource)
         case DeploySpec():
             return EstimateFigures(
                 peak_ram_bytes=memory.deploy_ram_bytes(main, spec),
                 peak_vram_bytes=memory.deploy_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.deploy_minutes(main),
             )
-        case EvaluateSpec() | RecalibrateSpec():
-            # Without its reference, or its recipe, nothing can be told.
-            return EstimateFigures()
         case _:
             assert_never(spec)
+
+
+def _evaluate_figures(spec: EvaluateSpec, main: CheckpointFacts, given: Given) -> EstimateFigures:
+    if spec.against is not None and given.reference is None:
+        return EstimateFigures()
+    return EstimateFigures(
+        peak_ram_bytes=memory.evaluate_ram_bytes(main, given.reference, spec),
+        minutes=minutes.evaluate_minutes(main, given.reference, spec, given.text_bytes, Resource.CPU),
+    )
+
+
+def _recalibrate_figures(
+    spec: RecalibrateSpec, recipe: QuantizeSpec, master: CheckpointFacts, given: Given, resource: Resource
+) -> EstimateFigures:
+    """A quantize job, and in the same process what it made and the version that serves, which is as large, each beside the master."""
+    candidate = quantized_facts(master, recipe)
+    compared = EvaluateSpec(
+        version=recipe.base, against=recipe.base, corpora=spec.corpora, window_tokens=spec.window_tokens, max_windows=spec.max_windows
+    )
+    imported = memory.METHOD_BASE_BYTES[chosen(recipe).info.backend] - memory.BASE_BYTES[JobType.EVALUATE]
+    made_bytes = memory.quantize_ram_bytes(master, recipe)
+    compared_bytes = imported + memory.evaluate_ram_bytes(candidate, candidate, compared)
+    made_minutes = minutes.quantize_minutes(master, candidate, recipe, resource)
+    compared_minutes = minutes.evaluate_minutes(candidate, candidate, compared, given.text_bytes, Resource.CPU)
+    return EstimateFigures(
+        result_bytes=candidate.weights_bytes,
+        peak_ram_bytes=max(made_bytes, compared_bytes),
+        peak_vram_bytes=memory.quantize_vram_bytes(master, recipe) if resource is Resource.GPU else None,
+        minutes=made_minutes + NUM_COMPARED * compared_minutes,
+    )
 
 
 def actual_figures(result: JobResult, weights_bytes: int | None) -> EstimateFigures:

@@ -35,6 +35,9 @@ METHOD_BASE_BYTES: dict[Backend, int] = {
 """Before any weight, as BASE_BYTES: what is imported for a method differs from library to library."""
 READER_BYTES: dict[Format, int] = {Format.GGUF: 240 * MIB}
 """What the library holds more that the gate reads a format with."""
+NUM_LOADED: dict[Format, int] = {Format.GGUF: 2}
+"""Float32 copies of the weights while the gate loads a format; one for the others. transformers makes a GGUF file's tensors before it
+fills the model with them."""
 COPY_BYTES = 2 * MIB
 CALIBRATION_BATCH_TOKENS = 2048
 """As in the llm-compressor backend."""
@@ -44,6 +47,8 @@ NUM_LOGITS_WITH_REFERENCE = 5
 """log P, log Q, exp P, their difference and the product."""
 PROBE_TOKENS = 128
 """About as many as the gate's probe has."""
+NUM_EXTREMES, EXTREMES_TOKENS = 10, 64
+"""Answers to odd inputs that are kept, both models' together, and the tokens whose logits each has."""
 STREAMING_BACKENDS = frozenset({Backend.LLM_COMPRESSOR, Backend.HQQ})
 """Their data-free methods read and write tensor by tensor; others hold the whole model."""
 NUM_STREAM_COPIES = 6
@@ -73,7 +78,7 @@ def _making_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:
         largest = max((tensor.num_elements for tensor in base.tensors.values()), default=0)
         return NUM_STREAM_COPIES * largest * FLOAT32_BYTES if is_streamed else loaded
     needed = loaded + calibration_bytes(base, spec)
-    if choice.info.cost is CostClass.TUNED:
+    if choice.cost is CostClass.TUNED:
         # Signed gradients of one layer, its rounding offsets, and the same samples' outputs before and after it.
         num_tokens = spec.calibration.num_samples * spec.calibration.length_tokens
         needed += FLOAT32_BYTES * (4 * _largest_layer(base) + num_tokens * base.hidden_size)
@@ -81,19 +86,25 @@ def _making_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:
 
 
 def _reader_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:
-    """What the gate's reader holds, whether quality is asked for or not: one model in float32 and, beside it, the float32 tensors
-    that it is filled with, the pages of both files, and three sets of log-probabilities of a short probe."""
-    logits = 3 * FLOAT32_BYTES * PROBE_TOKENS * base.vocabulary
-    return READER_BYTES.get(chosen(spec).info.format, 0) + 2 * FLOAT32_BYTES * base.num_parameters + 2 * base.weights_bytes + logits
+    """What the gate's reader holds, with quality or without: one model, and three sets of log-probabilities of a short probe."""
+    return _loaded_bytes(base, spec) + 3 * FLOAT32_BYTES * PROBE_TOKENS * base.vocabulary
+
+
+def _loaded_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:
+    """What the gate holds of models: one at a time in float32, master or version, and the pages of the file it was read from."""
+    form = chosen(spec).info.format
+    return READER_BYTES.get(form, 0) + NUM_LOADED.get(form, 1) * FLOAT32_BYTES * base.num_parameters + base.weights_bytes
 
 
 def _quality_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:
-    """What the gate holds that compares the version with its master: two models in float32, and a batch's logits."""
-    if spec.quality is None:
+    """What the gate holds that compares the version with its master: one model and a batch's logits. The master is given up before
+    the version is loaded; what it said is on disk, but for its logits on odd inputs."""
+    quality = spec.quality
+    if quality is None:
         return 0
-    models = 2 * FLOAT32_BYTES * base.num_parameters + 2 * base.weights_bytes
-    copies = NUM_LOGITS_WITH_REFERENCE * _batch_bytes(base, spec.quality.window_tokens)
-    return READER_BYTES.get(chosen(spec).info.format, 0) + models + copies
+    copies = NUM_LOGITS_WITH_REFERENCE * _batch_bytes(base, quality.window_tokens)
+    answers = NUM_EXTREMES * FLOAT32_BYTES * EXTREMES_TOKENS * base.vocabulary if quality.extremes else 0
+    return _loaded_bytes(base, spec) + copies + answers
 
 
 def quantize_vram_bytes(base: CheckpointFacts, spec: QuantizeSpec) -> int:

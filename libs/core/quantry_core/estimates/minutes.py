@@ -74,7 +74,7 @@ def _method_s(base: CheckpointFacts, spec: QuantizeSpec, rates: Rates) -> float:
         return 2 * DATA_FREE_OPERATIONS * base.num_linear_weights / rates.flops_per_s
     choice = chosen(spec)
     num_tokens = spec.calibration.num_samples * spec.calibration.length_tokens
-    if choice.info.cost is CostClass.TUNED:
+    if choice.cost is CostClass.TUNED:
         num_steps = TUNED_STEPS.get(str(choice.options.get("preset")), TUNED_STEPS["default"])
         return 6.0 * num_steps * TUNED_BATCH * spec.calibration.length_tokens * base.num_linear_weights / rates.flops_per_s
     if choice.info.method is Method.AWQ:
@@ -103,8 +103,8 @@ def _quality_s(base: CheckpointFacts, spec: QuantizeSpec) -> float:
 def evaluate_minutes(
     subject: CheckpointFacts, reference: CheckpointFacts | None, spec: EvaluateSpec, text_bytes: Sequence[int], resource: Resource
 ) -> float:
-    """Returns the minutes of an evaluate job: every scored token once through each model, its logits included, 2 FLOP a weight."""
-    num_tokens = sum(_scored_tokens(size, spec) for size in text_bytes)
+    """Returns the minutes of an evaluate job: every token of every window through each model, its logits included, 2 FLOP a weight."""
+    num_tokens = sum(_seen_tokens(size, spec) for size in text_bytes)
     models = [subject] if reference is None else [subject, reference]
     flops = sum(2.0 * num_tokens * (model.num_linear_weights + model.vocabulary * model.hidden_size) for model in models)
     work_s = flops / RATES[resource].flops_per_s
@@ -117,8 +117,12 @@ def deploy_minutes(subject: CheckpointFacts) -> float:
     return _minutes(START_S[JobType.DEPLOY], transferred=_bytes(subject), checked=subject.weights_bytes)
 
 
-def _scored_tokens(text_bytes: int, spec: EvaluateSpec) -> int:
-    num_windows = max(1, int(text_bytes / BYTES_PER_TOKEN) // spec.window_tokens)
+def _seen_tokens(text_bytes: int, spec: EvaluateSpec) -> int:
+    """Returns the tokens of all windows: where windows overlap, what lies in several is computed in each."""
+    stride = spec.stride_tokens or spec.window_tokens
+    past_the_first = max(0, int(text_bytes / BYTES_PER_TOKEN) - spec.window_tokens)
+    # With a stride shorter than the window a last, shorter one takes in the rest; otherwise the rest is left out.
+    num_windows = 1 + (past_the_first // stride if stride == spec.window_tokens else -(-past_the_first // stride))
     return spec.window_tokens * (num_windows if spec.max_windows is None else min(num_windows, spec.max_windows))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from quantry_core.errors import InvalidInput, UnknownMethod, UnknownScheme
-from quantry_core.methods.names import Method, Scheme
+from quantry_core.expressions import ExpressionError, expression
+from quantry_core.methods.names import CostClass, DeviceKind, Method, Scheme
 from quantry_core.methods.options import OptionValue, check_options
 from quantry_core.methods.schemes import CHANNEL, SCHEMES, Granularity, GroupSize, NumberType
 from quantry_core.methods.table import METHODS, MethodInfo
@@ -46,6 +46,14 @@ class MethodChoice:
     def needs_calibration(self) -> bool:
         return self.info.needs_calibration(self.scheme)
 
+    @property
+    def cost(self) -> CostClass:
+        return self.info.cost(self.scheme)
+
+    @property
+    def devices(self) -> tuple[DeviceKind, ...]:
+        return self.info.devices(self.scheme)
+
 
 def method_info(method: str) -> MethodInfo:
     """Returns the table row of a method; raises UnknownMethod naming the ones there are."""
@@ -83,14 +91,14 @@ def choose_weights(info: MethodInfo, scheme: str | None, group_size: GroupSize |
 
 
 def check_patterns(field: str, patterns: Iterable[str]) -> None:
-    """Raises InvalidInput for a pattern that begins with ``re:`` and goes on with no regular expression."""
+    """Raises InvalidInput for a pattern that begins with ``re:`` and goes on with no regular expression, or one that is not taken."""
     for pattern in patterns:
         if not pattern.startswith(EXPRESSION_PREFIX):
             continue
         try:
-            re.compile(pattern.removeprefix(EXPRESSION_PREFIX))
-        except (re.error, OverflowError, RecursionError) as error:
-            raise InvalidInput(f"{field}: {pattern!r} is not a regular expression: {error}") from error
+            expression(pattern.removeprefix(EXPRESSION_PREFIX))
+        except ExpressionError as error:
+            raise InvalidInput(f"{field}: {pattern!r} {error}") from error
 
 
 def _scheme(info: MethodInfo, scheme: str) -> Scheme:

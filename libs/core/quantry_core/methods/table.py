@@ -8,7 +8,6 @@ from quantry_core.methods.names import Backend, CostClass, DeviceKind, Environme
 from quantry_core.methods.options import OptionInfo
 from quantry_core.methods.schemes import CHANNEL, GroupSize
 
-_EVERYWHERE = (DeviceKind.CPU, DeviceKind.CUDA)
 _INTEGER_SCHEMES = (Scheme.W4A16, Scheme.W8A16, Scheme.W3A16, Scheme.W2A16)
 _GROUP_SIZES: tuple[GroupSize, ...] = (32, 64, 128, CHANNEL)
 
@@ -44,14 +43,26 @@ class MethodInfo(BaseModel):
     )
     default_group_size: GroupSize | None = None
     options: tuple[OptionInfo, ...] = ()
-    cost: CostClass
-    devices: tuple[DeviceKind, ...] = Field(default=_EVERYWHERE, description="Where the method itself runs.")
+    fitting_cost: CostClass = Field(default=CostClass.CALIBRATED, description="Of the schemes that need calibration text.")
+    cuda_schemes: frozenset[Scheme] = Field(
+        default=frozenset(), description="Those that a CUDA device works on where there is one; the others leave it idle."
+    )
+    runs_on_cpu: bool = Field(default=True, description="Runs where there is no CUDA device, too.")
     takes_overrides: bool = Field(default=False, description="Modules may be given other schemes or group sizes, or stay at 16 bit.")
     takes_kv_cache: bool = Field(default=False, description="Scales of an fp8 KV cache may be calibrated along with it.")
 
     def needs_calibration(self, scheme: Scheme) -> bool:
         """Tells whether this scheme is fitted to text."""
         return scheme in self.calibrated_schemes
+
+    def cost(self, scheme: Scheme) -> CostClass:
+        """Returns how much work a scheme is."""
+        return self.fitting_cost if self.needs_calibration(scheme) else CostClass.DATA_FREE
+
+    def devices(self, scheme: Scheme) -> tuple[DeviceKind, ...]:
+        """Returns what works on a scheme: one that no CUDA device works on belongs into a queue for CPUs."""
+        on_cpu = (DeviceKind.CPU,) if self.runs_on_cpu else ()
+        return (*on_cpu, DeviceKind.CUDA) if scheme in self.cuda_schemes else on_cpu
 
 
 METHODS: dict[Method, MethodInfo] = {
@@ -67,7 +78,6 @@ METHODS: dict[Method, MethodInfo] = {
         group_sizes=_GROUP_SIZES,
         default_group_size=128,
         options=(SYMMETRIC,),
-        cost=CostClass.DATA_FREE,
         takes_overrides=True,
     ),
     Method.GPTQ: MethodInfo(
@@ -79,10 +89,10 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(*_INTEGER_SCHEMES, Scheme.W4A8),
         calibrated_schemes=frozenset((*_INTEGER_SCHEMES, Scheme.W4A8)),
+        cuda_schemes=frozenset((*_INTEGER_SCHEMES, Scheme.W4A8)),
         group_sizes=_GROUP_SIZES,
         default_group_size=128,
         options=(SYMMETRIC, DAMPING, ACT_ORDER),
-        cost=CostClass.CALIBRATED,
         takes_overrides=True,
         takes_kv_cache=True,
     ),
@@ -95,6 +105,7 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.W4A16, Scheme.W8A16, Scheme.W3A16),
         calibrated_schemes=frozenset((Scheme.W4A16, Scheme.W8A16, Scheme.W3A16)),
+        cuda_schemes=frozenset((Scheme.W4A16, Scheme.W8A16, Scheme.W3A16)),
         group_sizes=_GROUP_SIZES,
         default_group_size=128,
         options=(
@@ -107,8 +118,8 @@ METHODS: dict[Method, MethodInfo] = {
                 words="Scale by weights and activations (on), by activations alone (off), or whichever is better (both).",
             ),
         ),
-        cost=CostClass.CALIBRATED,
         takes_overrides=True,
+        takes_kv_cache=True,
     ),
     Method.AUTOROUND: MethodInfo(
         method=Method.AUTOROUND,
@@ -119,6 +130,7 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.W4A16, Scheme.W3A16, Scheme.W2A16),
         calibrated_schemes=frozenset((Scheme.W4A16, Scheme.W3A16, Scheme.W2A16)),
+        cuda_schemes=frozenset((Scheme.W4A16, Scheme.W3A16, Scheme.W2A16)),
         group_sizes=_GROUP_SIZES,
         default_group_size=128,
         options=(
@@ -130,7 +142,7 @@ METHODS: dict[Method, MethodInfo] = {
                 words="Steps of training a layer: 50, 200 or 1000; best also searches the first scales where all is at 2 bits.",
             ),
         ),
-        cost=CostClass.TUNED,
+        fitting_cost=CostClass.TUNED,
         takes_overrides=True,
     ),
     Method.GPTQMODEL: MethodInfo(
@@ -142,10 +154,10 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.GPTQ,
         schemes=(Scheme.W4A16, Scheme.W8A16),
         calibrated_schemes=frozenset((Scheme.W4A16, Scheme.W8A16)),
+        cuda_schemes=frozenset((Scheme.W4A16, Scheme.W8A16)),
         group_sizes=(32, 64, 128),
         default_group_size=128,
         options=(SYMMETRIC, DAMPING.model_copy(update={"maximum": 0.99})),
-        cost=CostClass.CALIBRATED,
     ),
     Method.HQQ: MethodInfo(
         method=Method.HQQ,
@@ -159,7 +171,6 @@ METHODS: dict[Method, MethodInfo] = {
         group_sizes=(32, 64, 128),
         default_group_size=64,
         options=(OptionInfo(name="iterations", default=20, minimum=1, maximum=200, words="Steps of the solver."),),
-        cost=CostClass.DATA_FREE,
         takes_overrides=True,
     ),
     Method.SMOOTHQUANT: MethodInfo(
@@ -171,6 +182,7 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.W8A8,),
         calibrated_schemes=frozenset((Scheme.W8A8,)),
+        cuda_schemes=frozenset((Scheme.W8A8,)),
         options=(
             OptionInfo(
                 name="smoothing_strength",
@@ -181,7 +193,6 @@ METHODS: dict[Method, MethodInfo] = {
             ),
             DAMPING,
         ),
-        cost=CostClass.CALIBRATED,
         takes_overrides=True,
         takes_kv_cache=True,
     ),
@@ -194,7 +205,7 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.FP8_DYNAMIC, Scheme.FP8),
         calibrated_schemes=frozenset((Scheme.FP8,)),
-        cost=CostClass.DATA_FREE,
+        cuda_schemes=frozenset((Scheme.FP8,)),
         takes_overrides=True,
         takes_kv_cache=True,
     ),
@@ -207,8 +218,9 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.NVFP4A16, Scheme.NVFP4),
         calibrated_schemes=frozenset((Scheme.NVFP4,)),
-        cost=CostClass.DATA_FREE,
+        cuda_schemes=frozenset((Scheme.NVFP4,)),
         takes_overrides=True,
+        takes_kv_cache=True,
     ),
     Method.MXFP4: MethodInfo(
         method=Method.MXFP4,
@@ -219,7 +231,6 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.MXFP4A16, Scheme.MXFP4),
         calibrated_schemes=frozenset(),
-        cost=CostClass.DATA_FREE,
         takes_overrides=True,
     ),
     Method.KV_CACHE: MethodInfo(
@@ -231,7 +242,7 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.COMPRESSED_TENSORS,
         schemes=(Scheme.KV_FP8,),
         calibrated_schemes=frozenset((Scheme.KV_FP8,)),
-        cost=CostClass.CALIBRATED,
+        cuda_schemes=frozenset((Scheme.KV_FP8,)),
         takes_kv_cache=True,
     ),
     Method.BITSANDBYTES: MethodInfo(
@@ -243,8 +254,8 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.BITSANDBYTES,
         schemes=(Scheme.NF4, Scheme.INT8),
         calibrated_schemes=frozenset(),
+        cuda_schemes=frozenset((Scheme.NF4, Scheme.INT8)),
         options=(OptionInfo(name="double_quantization", default=True, words="The scales of NF4 are quantized too."),),
-        cost=CostClass.DATA_FREE,
     ),
     Method.GGUF: MethodInfo(
         method=Method.GGUF,
@@ -255,7 +266,6 @@ METHODS: dict[Method, MethodInfo] = {
         format=Format.GGUF,
         schemes=(Scheme.Q4_K_M, Scheme.Q5_K_M, Scheme.Q8_0),
         calibrated_schemes=frozenset(),
-        cost=CostClass.DATA_FREE,
     ),
     Method.EETQ: MethodInfo(
         method=Method.EETQ,
@@ -268,7 +278,7 @@ METHODS: dict[Method, MethodInfo] = {
         calibrated_schemes=frozenset(),
         group_sizes=(CHANNEL,),
         default_group_size=CHANNEL,
-        cost=CostClass.DATA_FREE,
-        devices=(DeviceKind.CUDA,),
+        cuda_schemes=frozenset((Scheme.W8A16,)),
+        runs_on_cpu=False,
     ),
 }

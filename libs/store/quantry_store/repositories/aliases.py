@@ -6,14 +6,16 @@ import builtins
 from datetime import datetime
 
 from sqlalchemy import DateTime, func, select
+from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.aliases import Alias, AliasChange
 from quantry_core.errors import Conflict, InvalidName, NotFound, UnknownVersion
 from quantry_core.keys import Identity
+from quantry_core.names import is_number
 from quantry_core.versions import Model, VersionState
-from quantry_store.references import choices, is_number, require_name
+from quantry_store.references import choices, require_name
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.models import ModelRepository
 from quantry_store.tables import AliasChangeRow, AliasRow, ModelRow, VersionRow
@@ -45,10 +47,13 @@ class AliasRepository:
         moves = select(AliasChangeRow).where(AliasChangeRow.model_id == found.id, AliasChangeRow.alias == require_name(alias))
         newest = moves.where(AliasChangeRow.created_at <= moment).order_by(AliasChangeRow.id.desc()).limit(1)
         row = (await self._session.scalars(newest)).one_or_none()
-        if row is not None:
+        if row is not None and row.version_id is not None:
             return Alias(model_name=found.name, alias=row.alias, version_id=row.version_id, updated_at=row.created_at)
-        first = (await self._session.scalars(moves.order_by(AliasChangeRow.id).limit(1))).one_or_none()
-        since = "it was never set" if first is None else f"it was first set at {first.created_at.isoformat()}"
+        if row is not None:
+            since = f"it was deleted at {row.created_at.isoformat()}"
+        else:
+            first = (await self._session.scalars(moves.order_by(AliasChangeRow.id).limit(1))).one_or_none()
+            since = "it was never set" if first is None else f"it was first set at {first.created_at.isoformat()}"
         raise NotFound(f"model {model!r} had no alias {alias!r} at {moment.isoformat()}; {since}")
 
     async def list(self, project_id: str, model: str) -> builtins.list[Alias]:
@@ -64,16 +69,13 @@ class AliasRepository:
         """
         if is_number(require_name(alias)):
             raise InvalidName(f"an alias cannot be a number, {model}@{alias} already means a version number: {alias!r}")
-        found = await self._models.get(project_id, model)
-        # The model's row serialises the moves of its aliases, so history has no two moves from the same place.
-        await self._session.execute(select(ModelRow.id).where(ModelRow.id == found.id).with_for_update(key_share=True))
+        found = await self._hold_model(project_id, model)
         await self._check_target(found, version_id)
         row = await self._row(found, alias)
         if row is not None and row.version_id == version_id:
             return _alias(row, found.name)
         previous = row.version_id if row is not None else None
-        # The time now, not that of the transaction's beginning: another may have begun later and moved the alias before.
-        moved_at = (await self._session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True))))).scalar_one()
+        moved_at = await self._now()
         values = {"model_id": found.id, "alias": alias, "project_id": project_id, "version_id": version_id, "updated_at": moved_at}
         await self._session.execute(
             insert(AliasRow)
@@ -87,8 +89,18 @@ class AliasRepository:
         await self._audit.record(who, "alias.move", "model", found.id, change)
         return await self.get(project_id, model, alias)
 
+    async def delete(self, project_id: str, model: str, alias: str, who: Identity) -> None:
+        """Deletes an alias; where it pointed before stays known. Raises as ``get`` does where there is none."""
+        found = await self._hold_model(project_id, model)
+        gone = await self.get(project_id, model, alias)
+        await self._session.execute(delete_from(AliasRow).where(AliasRow.model_id == found.id, AliasRow.alias == alias))
+        change = {"alias": alias, "version_id": None, "previous_version_id": gone.version_id}
+        deleted_at = await self._now()
+        self._session.add(AliasChangeRow(project_id=project_id, model_id=found.id, key_id=who.key_id, created_at=deleted_at, **change))
+        await self._audit.record(who, "alias.delete", "model", found.id, change)
+
     async def history(self, project_id: str, model: str, alias: str) -> builtins.list[AliasChange]:
-        """Returns the moves of an alias, newest first; raises UnknownModel. Empty if it never was."""
+        """Returns the moves of an alias and its deletions, newest first; raises UnknownModel. Empty if it never was."""
         found = await self._models.get(project_id, model)
         rows = await self._session.scalars(
             select(AliasChangeRow)
@@ -106,6 +118,16 @@ class AliasRepository:
             )
             for row in rows
         ]
+
+    async def _hold_model(self, project_id: str, model: str) -> Model:
+        """Returns a model, its row locked: that serialises what happens to its aliases, so no two changes begin at the same place."""
+        found = await self._models.get(project_id, model)
+        await self._session.execute(select(ModelRow.id).where(ModelRow.id == found.id).with_for_update(key_share=True))
+        return found
+
+    async def _now(self) -> datetime:
+        """Returns the time now, not that of the transaction's beginning: another may have begun later and moved the alias before."""
+        return (await self._session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True))))).scalar_one()
 
     async def _row(self, model: Model, alias: str) -> AliasRow | None:
         statement = select(AliasRow).where(AliasRow.model_id == model.id, AliasRow.alias == alias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import NotFound
@@ -21,7 +21,7 @@ class ArtifactRepository:
         self._blobs = blobs
 
     async def add(self, job: Job, files: Sequence[ManifestFile]) -> None:
-        """Notes the files that a held job left; raises SealRefused for one whose bytes are not in the vault."""
+        """Notes the files that a held job left, whose seal was checked; raises SealRefused for bytes that are not in the vault."""
         await self._blobs.check_sealed(files)
         self._session.add_all(
             JobArtifactRow(job_id=job.id, path=file.path, project_id=job.project_id, sha256=file.sha256, size_bytes=file.size_bytes)
@@ -31,13 +31,16 @@ class ArtifactRepository:
 
     async def list(self, project_id: str, job_id: str) -> builtins.list[ManifestFile]:
         """Returns what a job left, by path. Empty for a job that left nothing or is not there."""
-        statement = select(JobArtifactRow).where(JobArtifactRow.project_id == project_id, JobArtifactRow.job_id == job_id)
-        rows = await self._session.scalars(statement.order_by(JobArtifactRow.path))
+        rows = await self._session.scalars(_left_by(project_id, job_id).order_by(JobArtifactRow.path))
         return [ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
 
     async def file(self, project_id: str, job_id: str, path: str) -> ManifestFile:
         """Returns one file that a job left; raises NotFound."""
-        for file in await self.list(project_id, job_id):
-            if file.path == path:
-                return file
-        raise NotFound(f"job {job_id!r} left no file {path!r}")
+        row = (await self._session.scalars(_left_by(project_id, job_id).where(JobArtifactRow.path == path))).one_or_none()
+        if row is None:
+            raise NotFound(f"job {job_id!r} left no file {path!r}")
+        return ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256)
+
+
+def _left_by(project_id: str, job_id: str) -> Select[JobArtifactRow]:
+    return select(JobArtifactRow).where(JobArtifactRow.project_id == project_id, JobArtifactRow.job_id == job_id)

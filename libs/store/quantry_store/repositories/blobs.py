@@ -15,7 +15,7 @@ from quantry_core.errors import SealRefused
 from quantry_core.versions import ManifestFile
 from quantry_store.tables import BlobRow, DatasetRow, JobArtifactRow, UploadFileRow, VersionFileRow
 
-_REFERENCES = (VersionFileRow.sha256, DatasetRow.sha256, UploadFileRow.sha256, JobArtifactRow.sha256)
+_REFERENCES = (VersionFileRow.sha256, DatasetRow.kept_sha256, UploadFileRow.sha256, JobArtifactRow.sha256)
 """Every column that keeps a blob from being collected. Each has a foreign key too: a row that is forgotten here is refused there."""
 
 
@@ -32,11 +32,11 @@ class Holders(NamedTuple):
     versions: list[tuple[str, str]]
     """Project and version."""
 
-    datasets: list[str]
-    """As ``name@number``."""
+    datasets: list[tuple[str, str]]
+    """Project, and ``name@number``."""
 
-    artifacts: list[str]
-    """As ``job_.../path``."""
+    artifacts: list[tuple[str, str]]
+    """Project, and ``job_.../path``."""
 
 
 class BlobRepository:
@@ -79,19 +79,27 @@ class BlobRepository:
 
     async def note_verified(self, digests: Collection[str]) -> None:
         """Notes that the bytes of these blobs were hashed just now and were right."""
-        statement = update(BlobRow).where(BlobRow.sha256.in_(sorted(digests))).values(verified_at=func.now())
+        # Locked in the order in which seals lock them, so that neither waits for the other crosswise.
+        held = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256).with_for_update(key_share=True)
+        await self._session.execute(held)
+        statement = update(BlobRow).where(BlobRow.sha256.in_(digests)).values(verified_at=func.now())
         await self._session.execute(statement.execution_options(synchronize_session=False))
+
+    async def hold(self, sha256: str) -> bool:
+        """Locks a blob's row until the transaction ends, so that nobody notes it anew or collects it; returns whether there is one."""
+        statement = select(BlobRow.sha256).where(BlobRow.sha256 == sha256).with_for_update(key_share=True)
+        return (await self._session.scalars(statement)).one_or_none() is not None
 
     async def holders(self, sha256: str) -> Holders:
         """Returns what refers to a blob, in every project."""
         versions = select(VersionFileRow.project_id, VersionFileRow.version_id).where(VersionFileRow.sha256 == sha256).distinct()
-        datasets = select(DatasetRow.name, DatasetRow.number).where(DatasetRow.sha256 == sha256)
-        artifacts = select(JobArtifactRow.job_id, JobArtifactRow.path).where(JobArtifactRow.sha256 == sha256)
+        datasets = select(DatasetRow.project_id, DatasetRow.name, DatasetRow.number).where(DatasetRow.kept_sha256 == sha256)
+        artifacts = select(JobArtifactRow.project_id, JobArtifactRow.job_id, JobArtifactRow.path).where(JobArtifactRow.sha256 == sha256)
         run = self._session.execute
         return Holders(
             versions=sorted((project_id, version_id) for project_id, version_id in await run(versions)),
-            datasets=sorted(f"{name}@{number}" for name, number in await run(datasets)),
-            artifacts=sorted(f"{job_id}/{path}" for job_id, path in await run(artifacts)),
+            datasets=sorted((project_id, f"{name}@{number}") for project_id, name, number in await run(datasets)),
+            artifacts=sorted((project_id, f"{job_id}/{path}") for project_id, job_id, path in await run(artifacts)),
         )
 
     async def unreferenced(self, age_s: float, *, after: str, limit: int) -> list[Blob]:

@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.jobs import JobStatus, Queue
 from quantry_core.workers import WORKER_ALIVE_S
+from quantry_store.repositories.open_jobs import OPEN_STATUSES
 from quantry_store.tables import JobRow, WorkerRow
-
-UNFINISHED = (JobStatus.WAITING, JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 class QueueCount(NamedTuple):
@@ -34,7 +33,7 @@ class CountRepository:
         """
         parts = [
             select(JobRow.queue, literal(status.value), func.count()).where(JobRow.status == status).group_by(JobRow.queue)
-            for status in UNFINISHED
+            for status in OPEN_STATUSES
         ]
         rows = await self._session.execute(union_all(*parts))
         return [QueueCount(queue, JobStatus(status), num_jobs) for queue, status, num_jobs in rows]

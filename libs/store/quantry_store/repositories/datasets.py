@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
@@ -39,68 +39,67 @@ class DatasetDraft:
     derivation: dict[str, Any] | None = None
 
 
-PLAIN_TEXT = DatasetDraft(DatasetKind.TEXT, DatasetOrigin.UPLOADED, DatasetStatistics())
-
-
 class DatasetRepository:
     def __init__(self, session: AsyncSession, *, blobs: BlobRepository) -> None:
         self._session = session
         self._blobs = blobs
 
     async def get(self, project_id: str, dataset_id: str) -> Dataset:
-        """Returns a dataset by its id; raises UnknownDataset."""
+        """Returns a dataset by its id, a deleted one too; raises UnknownDataset."""
         statement = select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.project_id == project_id)
         row = (await self._session.scalars(statement)).one_or_none()
         if row is None:
             raise UnknownDataset(f"there is no dataset {dataset_id!r}")
-        return _dataset(row)
+        return to_dataset(row)
 
     async def resolve(self, project_id: str, ref: str) -> Dataset:
-        """Returns the dataset that ``dat_...``, ``name@3`` or ``name`` (the highest number) means.
+        """Returns the dataset that ``dat_...``, ``name@3`` or ``name`` (the highest number) means, none that is deleted.
 
         Raises InvalidName, or UnknownDataset naming what there is.
         """
         if is_id(ref, IdPrefix.DATASET):
-            return await self.get(project_id, ref)
+            dataset = await self.get(project_id, ref)
+            if dataset.deleted_at is not None:
+                raise UnknownDataset(_deleted(dataset))
+            return dataset
         name, number, alias = parse_ref(ref)
         if alias is not None:
             raise UnknownDataset(f"datasets have no aliases: write {name} or {name}@<number>, not {ref!r}")
-        rows = await self._session.scalars(
-            select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.name == name).order_by(DatasetRow.number.desc())
-        )
+        rows = await self._session.scalars(_living(project_id).where(DatasetRow.name == name).order_by(DatasetRow.number.desc()))
         versions = rows.all()
         if not versions:
-            known = await self._session.scalars(
-                select(DatasetRow.name).where(DatasetRow.project_id == project_id).distinct().order_by(DatasetRow.name)
-            )
+            known = await self._session.scalars(_living(project_id).with_only_columns(DatasetRow.name).distinct().order_by(DatasetRow.name))
             raise UnknownDataset(f"there is no dataset {name!r}; {choices(known.all(), of='datasets')}")
         if number is None:
-            return _dataset(versions[0])
+            return to_dataset(versions[0])
         for row in versions:
             if row.number == number:
-                return _dataset(row)
+                return to_dataset(row)
         raise UnknownDataset(f"dataset {name!r} has no number {number}; {choices([row.number for row in versions], of='numbers')}")
 
     async def list(self, project_id: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
         """Returns a page of a project's datasets, newest first."""
-        statement = select(DatasetRow).where(DatasetRow.project_id == project_id)
-        return await load_page(self._session, statement, DatasetRow.id, lambda row: _dataset(row[0]), after=after, limit=limit)
+        statement = _living(project_id)
+        return await load_page(self._session, statement, DatasetRow.id, lambda row: to_dataset(row[0]), after=after, limit=limit)
 
-    async def add(self, project_id: str, name: str, stored: Stored, draft: DatasetDraft = PLAIN_TEXT) -> tuple[Dataset, bool]:
+    async def add(self, project_id: str, name: str, stored: Stored, draft: DatasetDraft) -> tuple[Dataset, bool]:
         """Returns the dataset with these bytes under this name, and whether it is new: then it has the next number.
 
         The bytes must be in the vault already; ``draft`` says what they are. Raises InvalidName, or Conflict where the name has
-        these bytes as another kind.
+        these bytes as another kind, or as a version that is deleted and can be restored.
         """
         require_name(name)
         # The project's row serialises the numbering of its datasets; key_share leaves foreign keys to it free.
         await self._session.execute(select(ProjectRow.id).where(ProjectRow.id == project_id).with_for_update(key_share=True))
         same_name = (DatasetRow.project_id == project_id, DatasetRow.name == name)
-        same = (await self._session.scalars(select(DatasetRow).where(*same_name, DatasetRow.sha256 == stored.sha256))).one_or_none()
+        same_bytes = select(DatasetRow).where(*same_name, DatasetRow.kept_sha256 == stored.sha256)
+        same = (await self._session.scalars(same_bytes)).one_or_none()
         if same is not None:
+            if same.deleted_at is not None:
+                raise Conflict(f"{_deleted(to_dataset(same))}; it has these very bytes")
             if same.kind is not draft.kind:
                 raise Conflict(f"{name}@{same.number} has these very bytes as kind {same.kind}, not {draft.kind}; choose another name")
-            return _dataset(same), False
+            return to_dataset(same), False
         await self._blobs.add({stored.sha256: stored.size_bytes})
         highest = (await self._session.scalars(select(func.max(DatasetRow.number)).where(*same_name))).one()
         row = DatasetRow(
@@ -118,7 +117,14 @@ class DatasetRepository:
         )
         self._session.add(row)
         await self._session.flush()
-        return _dataset(row), True
+        return to_dataset(row), True
+
+    async def hold(self, dataset_id: str) -> None:
+        """Keeps a dataset from being deleted until the transaction ends; raises UnknownDataset if it is deleted."""
+        held = select(DatasetRow).where(DatasetRow.id == dataset_id).with_for_update(read=True, key_share=True)
+        row = (await self._session.scalars(held, execution_options={"populate_existing": True})).one()
+        if row.deleted_at is not None:
+            raise UnknownDataset(_deleted(to_dataset(row)))
 
     async def projects_without(self, name: str, sha256: str) -> Sequence[str]:
         """Returns the ids of the projects that have no dataset of that name with these bytes."""
@@ -126,7 +132,18 @@ class DatasetRepository:
         return (await self._session.scalars(select(ProjectRow.id).where(~has_it).order_by(ProjectRow.id))).all()
 
 
-def _dataset(row: DatasetRow) -> Dataset:
+def _living(project_id: str) -> Select[DatasetRow]:
+    return select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.deleted_at.is_(None))
+
+
+def _deleted(dataset: Dataset) -> str:
+    if dataset.removed_at is not None:
+        return f"dataset {dataset.ref} was removed at {dataset.removed_at.isoformat()}; upload it again"
+    return f"dataset {dataset.ref} is deleted; restore it: quantry datasets restore {dataset.id}"
+
+
+def to_dataset(row: DatasetRow) -> Dataset:
+    """Returns a dataset as it is shown."""
     return Dataset(
         id=row.id,
         project_id=row.project_id,
@@ -139,4 +156,6 @@ def _dataset(row: DatasetRow) -> Dataset:
         statistics=DatasetStatistics.model_validate(row.statistics),
         derivation=row.derivation,
         created_at=row.created_at,
+        deleted_at=row.deleted_at,
+        removed_at=row.removed_at,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import Job
 from quantry_core.versions import Evidence, EvidenceDraft, Version
-from quantry_store.tables import EvidenceRow
+from quantry_store.tables import EvidenceRow, VersionFileRow
 
 
 class EvidenceRepository:
@@ -26,6 +26,21 @@ class EvidenceRepository:
             .order_by(EvidenceRow.created_at, EvidenceRow.job_id, EvidenceRow.position)
         )
         return [_evidence(row) for row in await self._session.scalars(statement)]
+
+    async def told_of(self, name: str, digests: Collection[str]) -> builtins.list[tuple[str, str, str]]:
+        """Returns project, version and digest of each file that has one of these digests and of which a check said something."""
+        statement = (
+            select(VersionFileRow.project_id, VersionFileRow.version_id, VersionFileRow.sha256)
+            .join(EvidenceRow, EvidenceRow.version_id == VersionFileRow.version_id)
+            .where(
+                VersionFileRow.sha256.in_(digests),
+                EvidenceRow.name == name,
+                EvidenceRow.metrics["sha256"].astext == VersionFileRow.sha256,
+            )
+            .distinct()
+        )
+        found = await self._session.execute(statement)
+        return sorted((project_id, version_id, sha256) for project_id, version_id, sha256 in found)
 
     async def add(self, version_id: str, job: Job, drafts: Sequence[EvidenceDraft]) -> None:
         """Notes what a job found out about a version, in the order it reported it."""

@@ -1,4 +1,4 @@
-"""The lineage graph of a version: every ancestor and every descendant."""
+"""The lineage graph of a version: every ancestor, and descendants as far as there is room for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from quantry_core.datasets import Derivation
 from quantry_core.versions import EdgeRole, Lineage, LineageLink, LineageNode
 from quantry_store.tables import DatasetRow, LineageEdgeRow, ModelRow, VersionRow
 
+MAX_DESCENDANTS = 500
+"""So many versions made from one are in its lineage, nearest first and of those the newest: a master may have thousands."""
+
 
 async def load_lineage(session: AsyncSession, version_id: str) -> Lineage:
     """Returns the graph around a version. Datasets are in it where the version or an ancestor was made with them.
 
     Callers have looked the version up in its project; edges never leave a project.
     """
-    ancestors = await _ancestors(session, version_id)
-    descendants = await _descendants(session, version_id)
+    ancestors = {version_id} | await load_ancestors(session, version_id)
+    descendants, has_more = await _descendants(session, version_id)
     versions = ancestors | descendants
     edges = (
         await session.scalars(
@@ -37,22 +40,32 @@ async def load_lineage(session: AsyncSession, version_id: str) -> Lineage:
     ]
     dataset_nodes, dataset_links = await _datasets(session, datasets)
     nodes = [*await _version_nodes(session, versions), *dataset_nodes]
-    return Lineage(version_id=version_id, nodes=nodes, links=[*links, *dataset_links])
+    return Lineage(version_id=version_id, nodes=nodes, links=[*links, *dataset_links], has_more=has_more)
 
 
-async def _ancestors(session: AsyncSession, version_id: str) -> set[str]:
-    """Returns the ids of a version and of everything it was made from."""
+async def load_ancestors(session: AsyncSession, version_id: str) -> set[str]:
+    """Returns the ids of the versions that a version was made from, however far back. Callers have looked it up in its project."""
     found = select(cast(literal(version_id), Text).label("id")).cte("ancestors", recursive=True)
     parents = select(LineageEdgeRow.parent_version_id).join(found, LineageEdgeRow.child_version_id == found.c.id)
     found = found.union(parents.where(LineageEdgeRow.parent_version_id.is_not(None)))
-    return set(await session.scalars(select(found.c.id)))
+    return set(await session.scalars(select(found.c.id))) - {version_id}
 
 
-async def _descendants(session: AsyncSession, version_id: str) -> set[str]:
-    """Returns the ids of a version and of everything made from it."""
-    found = select(cast(literal(version_id), Text).label("id")).cte("descendants", recursive=True)
-    found = found.union(select(LineageEdgeRow.child_version_id).join(found, LineageEdgeRow.parent_version_id == found.c.id))
-    return set(await session.scalars(select(found.c.id)))
+async def _descendants(session: AsyncSession, version_id: str) -> tuple[set[str], bool]:
+    """Returns the ids of the versions made from a version, MAX_DESCENDANTS at most, and whether there are more."""
+    found: set[str] = set()
+    parents = {version_id}
+    # One statement for each generation, asked for one more than there is room for.
+    while parents:
+        made_from = select(LineageEdgeRow.child_version_id).where(LineageEdgeRow.parent_version_id.in_(parents)).distinct()
+        newest = made_from.order_by(LineageEdgeRow.child_version_id.desc()).limit(MAX_DESCENDANTS + 1)
+        parents = set()
+        for child in await session.scalars(newest.where(LineageEdgeRow.child_version_id.not_in(found))):
+            if len(found) == MAX_DESCENDANTS:
+                return found, True
+            found.add(child)
+            parents.add(child)
+    return found, False
 
 
 async def _version_nodes(session: AsyncSession, ids: set[str]) -> list[LineageNode]:
@@ -73,11 +86,12 @@ async def _datasets(session: AsyncSession, ids: set[str]) -> tuple[list[LineageN
     links: list[LineageLink] = []
     # One statement for each generation; a dataset is derived from older ones, so it ends.
     while ids:
-        columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.kind, DatasetRow.derivation)
+        columns = (DatasetRow.id, DatasetRow.name, DatasetRow.number, DatasetRow.kind, DatasetRow.derivation, DatasetRow.deleted_at)
         rows = (await session.execute(select(*columns).where(DatasetRow.id.in_(ids)).order_by(DatasetRow.id))).all()
         found = {}
-        for id_, name, number, kind, derivation in rows:
-            nodes[id_] = LineageNode(id=id_, noun="dataset", label=f"{name}@{number}", kind=kind, state="ready")
+        for id_, name, number, kind, derivation, deleted_at in rows:
+            state = "ready" if deleted_at is None else "deleted"
+            nodes[id_] = LineageNode(id=id_, noun="dataset", label=f"{name}@{number}", kind=kind, state=state)
             found[id_] = [] if derivation is None else [parent.id for parent in Derivation.model_validate(derivation).parents]
         links += [
             LineageLink(child_id=child, parent_id=parent, role=EdgeRole.SOURCE) for child, parents in found.items() for parent in parents

@@ -15,18 +15,16 @@ from sqlalchemy.orm import aliased
 from quantry_core.errors import Conflict, InvalidInput, UnknownSchedule
 from quantry_core.firing import HeldRun, Standing
 from quantry_core.ids import IdPrefix, new_id, uuid7
-from quantry_core.jobs import FINAL_STATUSES, JobStatus
 from quantry_core.keys import Identity
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.schedules import NUM_NEXT_RUNS, MissedPolicy, OverlapPolicy, RunOutcome, Schedule, ScheduleRun, ScheduleSubmission
 from quantry_store.cron import Cron, parse_cron
+from quantry_store.repositories.open_jobs import OPEN_STATUSES
 from quantry_store.repositories.paging import load_page
 from quantry_store.tables import JobRow, ScheduleRow, ScheduleRunRow
 
 MAX_DUE = 100
 MAX_FORGOTTEN = 1000
-
-_OPEN = [status for status in JobStatus if status not in FINAL_STATUSES]
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,11 @@ class ScheduleRepository:
         last_runs = await self._last_runs([schedule.id for schedule in page.data])
         data = [schedule.model_copy(update={"last_run": last_runs.get(schedule.id)}) for schedule in page.data]
         return page.model_copy(update={"data": data})
+
+    async def templates(self, project_id: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Returns name and template of every schedule of a project, paused ones too, as they were stored."""
+        statement = select(ScheduleRow.name, ScheduleRow.template).where(ScheduleRow.project_id == project_id).order_by(ScheduleRow.id)
+        return [(name, template) for name, template in await self._session.execute(statement)]
 
     async def add(self, identity: Identity, submission: ScheduleSubmission, next_run_at: datetime | None) -> ScheduleRecord:
         """Returns a new schedule; raises Conflict if its project has one of that name."""
@@ -270,7 +273,7 @@ def _unknown(schedule_id: str) -> UnknownSchedule:
 
 def _open_jobs(schedule_id: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Conditions of a schedule's unfinished jobs, those of its pipelines included. As the index ix_jobs_schedule_open has them."""
-    return JobRow.schedule_id == schedule_id, JobRow.status.in_(_OPEN)
+    return JobRow.schedule_id == schedule_id, JobRow.status.in_(OPEN_STATUSES)
 
 
 def _record(row: ScheduleRow) -> ScheduleRecord:

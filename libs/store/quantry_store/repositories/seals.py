@@ -1,6 +1,8 @@
-"""What each attempt sealed last, and whether a version is that."""
+"""What each attempt sealed last, and whether a version or artifacts are that."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -8,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import SealRefused
 from quantry_core.jobs import Job
-from quantry_core.versions import VersionDraft, VersionKind, manifest_digest
-from quantry_store.tables import SealRow
+from quantry_core.versions import ManifestFile, VersionDraft, VersionKind, manifest_digest
+from quantry_store.tables import ArtifactSealRow, SealRow
 
 
 class SealRepository:
@@ -23,6 +25,22 @@ class SealRepository:
         )
         latest = {"manifest_digest": statement.excluded.manifest_digest, "dtype": statement.excluded.dtype, "created_at": func.now()}
         await self._session.execute(statement.on_conflict_do_update(index_elements=[SealRow.job_id, SealRow.attempt], set_=latest))
+
+    async def record_artifacts(self, job: Job, digest: str) -> None:
+        """Notes that the attempt which holds ``job`` sealed artifacts with this manifest; it takes the place of an earlier seal."""
+        statement = insert(ArtifactSealRow).values(job_id=job.id, attempt=job.attempt, project_id=job.project_id, manifest_digest=digest)
+        latest = {"manifest_digest": statement.excluded.manifest_digest, "created_at": func.now()}
+        key = [ArtifactSealRow.job_id, ArtifactSealRow.attempt]
+        await self._session.execute(statement.on_conflict_do_update(index_elements=key, set_=latest))
+
+    async def check_artifacts(self, job: Job, files: Sequence[ManifestFile]) -> None:
+        """Raises SealRefused unless these are exactly the artifacts that the job's attempt sealed last."""
+        seal = (ArtifactSealRow.job_id == job.id, ArtifactSealRow.attempt == job.attempt)
+        digest = await self._session.scalar(select(ArtifactSealRow.manifest_digest).where(*seal))
+        if digest is None:
+            raise SealRefused(f"attempt {job.attempt} has sealed no artifacts; seal them first")
+        if digest != manifest_digest([*files]):
+            raise SealRefused(f"the artifacts are not the ones that attempt {job.attempt} sealed last")
 
     async def check(self, job: Job, draft: VersionDraft) -> None:
         """Raises SealRefused unless the draft's files are exactly those that the job's attempt sealed last, and a master's

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Exists, delete, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Exists, SQLColumnExpression, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import Conflict, NotFound, SourceRefused
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import FINAL_STATUSES
 from quantry_core.keys import Identity
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.sources import UPLOAD_PREFIX, UploadSource, parse_source
 from quantry_core.uploads import Upload
 from quantry_core.versions import ManifestFile
 from quantry_store.repositories.blobs import BlobRepository
+from quantry_store.repositories.open_jobs import is_open_in
 from quantry_store.repositories.paging import load_page
 from quantry_store.tables import JobRow, UploadFileRow, UploadRow
 
@@ -69,8 +70,19 @@ class UploadRepository:
         await self._session.execute(statement.with_for_update())
         return await self.get(project_id, upload_id)
 
-    async def put(self, upload: Upload, file: ManifestFile) -> None:
+    async def hold_sources(self, project_id: str, sources: Iterable[str]) -> None:
+        """Locks the uploads among the sources of several imports until the transaction ends, before anything else is locked for them.
+
+        What cannot be imported is refused by ``reserve``, for each import of its own.
+        """
+        upload_ids = [source.removeprefix(UPLOAD_PREFIX) for source in sources if source.startswith(UPLOAD_PREFIX)]
+        statement = select(UploadRow.id).where(UploadRow.project_id == project_id, UploadRow.id.in_(upload_ids)).order_by(UploadRow.id)
+        await self._session.execute(statement.with_for_update())
+
+    async def put(self, upload: Upload, file: ManifestFile, *, lifetime_s: float) -> None:
         """Notes a file whose bytes are in the vault; one of the same path takes the other's place. Hold the upload before.
+
+        The upload lives ``lifetime_s`` seconds from now at least: however long all its files take, the next one finds it.
 
         Raises Conflict while an unfinished job imports the upload: it takes what was there when it was submitted.
         """
@@ -85,6 +97,7 @@ class UploadRepository:
                 set_={"sha256": file.sha256, "size_bytes": file.size_bytes},
             )
         )
+        await self._keep(upload, lifetime_s)
 
     async def delete(self, project_id: str, upload_id: str) -> None:
         """Removes an upload; raises NotFound, or Conflict while an unfinished job imports it."""
@@ -94,7 +107,7 @@ class UploadRepository:
 
     async def delete_expired(self) -> builtins.list[str]:
         """Removes the uploads of every project that have expired and that no unfinished job imports; returns their ids."""
-        imported = _is_imported(literal(UPLOAD_PREFIX) + UploadRow.id)
+        imported = _is_imported(UploadRow.project_id, literal(UPLOAD_PREFIX) + UploadRow.id)
         statement = delete(UploadRow).where(UploadRow.expires_at <= func.now(), ~imported).returning(UploadRow.id)
         return builtins.list(await self._session.scalars(statement, execution_options={"synchronize_session": False}))
 
@@ -113,17 +126,20 @@ class UploadRepository:
         if not upload.files:
             raise SourceRefused(f"nothing was uploaded to {upload.id} yet; send its files first")
         # Written, not only locked: a sweep that waits for this row then looks at its new time, and the job may be retried.
-        later = func.greatest(UploadRow.expires_at, func.now() + timedelta(seconds=RESERVED_S))
+        await self._keep(upload, RESERVED_S)
+
+    async def _keep(self, upload: Upload, lifetime_s: float) -> None:
+        later = func.greatest(UploadRow.expires_at, func.now() + timedelta(seconds=lifetime_s))
         await self._session.execute(update(UploadRow).where(UploadRow.id == upload.id).values(expires_at=later))
 
     async def _check_not_imported(self, upload: Upload) -> None:
-        if await self._session.scalar(select(_is_imported(literal(upload.source)))):
+        if await self._session.scalar(select(_is_imported(literal(upload.project_id), literal(upload.source)))):
             raise Conflict(f"an unfinished job imports {upload.id}; wait for it or cancel it")
 
 
-def _is_imported(source: ColumnElement[str]) -> Exists:
-    """Tells of a source whether a job that is not over imports it."""
-    return exists().where(JobRow.status.not_in(FINAL_STATUSES), func.jsonb_extract_path_text(JobRow.spec, "source") == source)
+def _is_imported(project_id: SQLColumnExpression[str], source: ColumnElement[str]) -> Exists:
+    """Tells of a source whether a job of the project that is not over imports it."""
+    return exists().where(is_open_in(project_id), func.jsonb_extract_path_text(JobRow.spec, "source") == source)
 
 
 def _upload(row: UploadRow, files: builtins.list[ManifestFile]) -> Upload:

@@ -61,10 +61,17 @@ class VaultRunRepository:
         statement = select(ProjectRow.id).order_by(ProjectRow.created_at).limit(1)
         return (await self._session.scalars(statement.with_for_update(key_share=True, skip_locked=True))).one_or_none()
 
-    async def is_recent(self, kind: VaultRunKind, within_s: float) -> bool:
-        """Tells whether a run of a kind waits, goes on, or was asked for within so many seconds, by any project."""
-        is_recent = or_(VaultRunRow.finished_at.is_(None), VaultRunRow.created_at > func.now() - timedelta(seconds=within_s))
-        statement = select(VaultRunRow.id).where(VaultRunRow.kind == kind, is_recent).limit(1)
+    async def has_collected(self, within_s: float, *, failed_within_s: float) -> bool:
+        """Tells whether a collection that removes waits or goes on, by any project, whether one that succeeded was asked for within
+        ``within_s`` seconds, or one has failed within ``failed_within_s``: that one is asked for again sooner, but not at once.
+        """
+        removes = VaultRunRow.request.contains({"dry_run": False})
+        is_recent = or_(
+            VaultRunRow.finished_at.is_(None),
+            (VaultRunRow.status == VaultRunStatus.SUCCEEDED) & (VaultRunRow.created_at > func.now() - timedelta(seconds=within_s)),
+            (VaultRunRow.status == VaultRunStatus.FAILED) & (VaultRunRow.finished_at > func.now() - timedelta(seconds=failed_within_s)),
+        )
+        statement = select(VaultRunRow.id).where(VaultRunRow.kind == VaultRunKind.COLLECT, removes, is_recent).limit(1)
         return (await self._session.scalars(statement)).one_or_none() is not None
 
     async def claim(self, hold_s: float) -> VaultRunClaim | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownVersion, VersionProtected
-from quantry_core.jobs import FINAL_STATUSES
 from quantry_core.versions import Version, VersionKind
 from quantry_store.failures import core_errors
+from quantry_store.repositories.open_jobs import is_open_in
+from quantry_store.repositories.version_rows import to_version
 from quantry_store.repositories.versions import VersionRepository
-from quantry_store.tables import AliasRow, JobRow, LineageEdgeRow, ReleaseRow, VersionRow
+from quantry_store.tables import AliasRow, JobRow, LineageEdgeRow, ModelRow, ReleaseRow, VersionRow
 
 MASTER_RETENTION_S = 7 * 24 * 3600.0
 """A deleted master's row stays at least so long, whatever the settings say; a trigger of the third migration holds it too."""
@@ -31,16 +32,24 @@ class VersionDeletionRepository:
             raise UnknownVersion(f"there is no version {version_id!r}")
         return await self._versions.get(project_id, version_id)
 
+    async def hold_with_parents(self, project_id: str, version_id: str) -> Version:
+        """As ``hold``, with the versions that it was made from locked too, so that none of them is deleted meanwhile."""
+        parents = select(LineageEdgeRow.parent_version_id).where(LineageEdgeRow.child_version_id == version_id)
+        family = or_(VersionRow.id == version_id, VersionRow.id.in_(parents))
+        # All at once and by id, so that whoever locks several versions never waits for another crosswise.
+        statement = select(VersionRow.id).where(VersionRow.project_id == project_id, family).order_by(VersionRow.id)
+        await self._session.execute(statement.with_for_update())
+        return await self.hold(project_id, version_id)
+
     async def check_unused(self, version: Version) -> None:
         """Raises VersionProtected if an alias points at a version or an unfinished job uses it."""
         aliases = (await self._session.scalars(select(AliasRow.alias).where(AliasRow.version_id == version.id))).all()
         if aliases:
-            raise VersionProtected(f"alias {aliases[0]!r} points at {version.ref}; move it first")
+            raise VersionProtected(f"alias {aliases[0]!r} points at {version.ref}; move or delete it first")
         jobs = await self._session.scalars(
             select(JobRow.id)
             .where(
-                JobRow.project_id == version.project_id,
-                JobRow.status.not_in(FINAL_STATUSES),
+                is_open_in(version.project_id),
                 # By its id, or as the output of the job that made it, which one that waits has not been given yet.
                 or_(JobRow.inputs.contains([{"version_id": version.id}]), JobRow.inputs.contains([{"job_id": version.job_id}])),
             )
@@ -58,23 +67,22 @@ class VersionDeletionRepository:
         """Shows a version again; raises VersionProtected if what it was made from is deleted."""
         await self._mark(version_id, None)
 
-    async def expired(self, retention_s: float) -> list[Version]:
-        """Returns the versions of every project that were deleted so long ago, and from which no other was made, oldest first."""
-        is_parent = exists().where(LineageEdgeRow.parent_version_id == VersionRow.id)
-        master_s = max(retention_s, MASTER_RETENTION_S)
+    async def expired(self, retention_s: float, *, after: str, limit: int) -> list[Version]:
+        """Returns the next versions by id after ``after``, of every project, that were deleted ``retention_s`` seconds ago and from
+        which no other was made."""
         statement = (
-            select(VersionRow.project_id, VersionRow.id)
-            .where(
-                or_(
-                    and_(VersionRow.kind == VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=master_s)),
-                    and_(VersionRow.kind != VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=retention_s)),
-                ),
-                ~is_parent,
-                ~exists().where(ReleaseRow.version_id == VersionRow.id),
-            )
+            select(VersionRow, ModelRow.name)
+            .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .where(VersionRow.id > after, *_is_expired(retention_s))
             .order_by(VersionRow.id)
+            .limit(limit)
         )
-        return [await self._versions.get(project_id, version_id) for project_id, version_id in await self._session.execute(statement)]
+        return [to_version(*row) for row in await self._session.execute(statement)]
+
+    async def is_expired(self, version_id: str, retention_s: float) -> bool:
+        """Tells whether a version is one of those that ``expired`` returns."""
+        statement = select(VersionRow.id).where(VersionRow.id == version_id, *_is_expired(retention_s))
+        return (await self._session.scalars(statement)).one_or_none() is not None
 
     async def remove(self, version_id: str) -> None:
         """Removes a deleted version's row, files, edges, notes and evidence; raises VersionProtected where the triggers refuse."""
@@ -87,3 +95,15 @@ class VersionDeletionRepository:
             statement = update(VersionRow).where(VersionRow.id == version_id).values(deleted_at=deleted_at)
             await self._session.execute(statement.execution_options(synchronize_session=False))
         self._session.expire_all()
+
+
+def _is_expired(retention_s: float) -> list[ColumnElement[bool]]:
+    master_s = max(retention_s, MASTER_RETENTION_S)
+    return [
+        or_(
+            and_(VersionRow.kind == VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=master_s)),
+            and_(VersionRow.kind != VersionKind.MASTER, VersionRow.deleted_at < func.now() - timedelta(seconds=retention_s)),
+        ),
+        ~exists().where(LineageEdgeRow.parent_version_id == VersionRow.id),
+        ~exists().where(ReleaseRow.version_id == VersionRow.id),
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import Select, select, update
@@ -11,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.errors import NotFound, UnknownVersion
 from quantry_core.ids import IdPrefix, is_id, new_id
 from quantry_core.jobs import Job
-from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import (
     Lineage,
     LineageEdge,
@@ -27,9 +25,8 @@ from quantry_core.versions import (
 from quantry_store.failures import core_errors
 from quantry_store.references import NameRef, choices, parse_ref
 from quantry_store.repositories.evidence import EvidenceRepository
-from quantry_store.repositories.lineage import load_lineage
+from quantry_store.repositories.lineage import load_ancestors, load_lineage
 from quantry_store.repositories.models import ModelRepository
-from quantry_store.repositories.paging import load_page
 from quantry_store.repositories.version_rows import to_version
 from quantry_store.tables import AliasRow, LineageEdgeRow, ModelRow, VersionFileRow, VersionRow
 
@@ -59,13 +56,6 @@ class VersionRepository:
             edges=await self._edges(version.id),
             evidence=await self._evidence.list(version.id),
         )
-
-    async def list(self, project_id: str, model: str | None = None, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Version]:
-        """Returns a page of a project's versions, newest first, of one model where it is named; raises UnknownModel."""
-        statement = _living(project_id)
-        if model is not None:
-            statement = statement.where(VersionRow.model_id == (await self._models.get(project_id, model)).id)
-        return await load_page(self._session, statement, VersionRow.id, lambda row: to_version(*row), after=after, limit=limit)
 
     async def resolve(self, project_id: str, ref: str, *, kinds: Collection[VersionKind] | None = None) -> Version:
         """Returns the version that ``ver_...``, ``name@3``, ``name@alias`` or ``name`` means.
@@ -112,15 +102,21 @@ class VersionRepository:
             statement = update(VersionRow).where(VersionRow.id == version_id).values(state=VersionState.QUARANTINED)
             await self._session.execute(statement)
 
+    async def end_quarantine(self, version_id: str) -> None:
+        """Makes a quarantined version ready. Only for a reason to be quarantined that is over, never for a gate that was not passed."""
+        statement = update(VersionRow).where(VersionRow.id == version_id, VersionRow.state == VersionState.QUARANTINED)
+        await self._session.execute(statement.values(state=VersionState.READY))
+
     async def file(self, project_id: str, version_id: str, path: str) -> ManifestFile:
         """Returns one file of a version; raises UnknownVersion, or NotFound if it has no such file."""
         version = await self.get(project_id, version_id)
-        for file in await self.files(version.id):
-            if file.path == path:
-                return file
-        raise NotFound(f"version {version.ref} has no file {path!r}")
+        statement = select(VersionFileRow).where(VersionFileRow.version_id == version.id, VersionFileRow.path == path)
+        row = (await self._session.scalars(statement)).one_or_none()
+        if row is None:
+            raise NotFound(f"version {version.ref} has no file {path!r}")
+        return ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256)
 
-    async def files(self, version_id: str) -> builtins.list[ManifestFile]:
+    async def files(self, version_id: str) -> list[ManifestFile]:
         """Returns the manifest of a version, by path. Callers have looked the version up in its project."""
         rows = await self._session.scalars(
             select(VersionFileRow).where(VersionFileRow.version_id == version_id).order_by(VersionFileRow.path)
@@ -128,9 +124,14 @@ class VersionRepository:
         return [ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
 
     async def lineage(self, project_id: str, version_id: str) -> Lineage:
-        """Returns every ancestor and descendant of a version; raises UnknownVersion."""
+        """Returns every ancestor of a version and MAX_DESCENDANTS descendants at most; raises UnknownVersion."""
         version = await self.get(project_id, version_id)
         return await load_lineage(self._session, version.id)
+
+    async def ancestors(self, project_id: str, version_id: str) -> set[str]:
+        """Returns the ids of the versions that a version was made from, however far back; raises UnknownVersion."""
+        version = await self.get(project_id, version_id)
+        return await load_ancestors(self._session, version.id)
 
     async def add(
         self, job: Job, model: Model, draft: VersionDraft, edges: Sequence[LineageEdge], *, fingerprint: str | None = None
@@ -180,7 +181,7 @@ class VersionRepository:
         await self._session.flush()
         return to_version(row, model.name)
 
-    async def _edges(self, version_id: str) -> builtins.list[LineageEdge]:
+    async def _edges(self, version_id: str) -> list[LineageEdge]:
         rows = await self._session.scalars(
             select(LineageEdgeRow).where(LineageEdgeRow.child_version_id == version_id).order_by(LineageEdgeRow.position)
         )

@@ -20,7 +20,7 @@ from quantry_store.tables.models import (
 from quantry_store.tables.pipelines import PipelineRow
 from quantry_store.tables.projects import ProjectRow
 from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
-from quantry_store.tables.seals import SealRow
+from quantry_store.tables.seals import ArtifactSealRow, SealRow
 from quantry_store.tables.vault import JobArtifactRow, UploadFileRow, UploadRow, VaultRunRow
 from quantry_store.tables.workers import WorkerRow
 
@@ -28,6 +28,7 @@ __all__ = [
     "ROUTE_REVISION_ID",
     "AliasChangeRow",
     "AliasRow",
+    "ArtifactSealRow",
     "AuditRow",
     "Base",
     "BlobRow",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint, func
+from sqlalchemy import BigInteger, Computed, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from quantry_core.datasets import DatasetKind, DatasetOrigin
@@ -26,7 +26,10 @@ class BlobRow(Base):
 
 class DatasetRow(Base):
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("project_id", "name", "number"), UniqueConstraint("project_id", "name", "sha256"))
+    __table_args__ = (
+        UniqueConstraint("project_id", "name", "number"),
+        Index("uq_datasets_kept", "project_id", "name", "sha256", unique=True, postgresql_where=text("removed_at is null")),
+    )
 
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
@@ -34,9 +37,17 @@ class DatasetRow(Base):
     number: Mapped[int]
     kind: Mapped[DatasetKind]
     origin: Mapped[DatasetOrigin]
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    sha256: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     num_rows: Mapped[int | None] = mapped_column(BigInteger)
     statistics: Mapped[dict[str, Any]]
     derivation: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+    """Set while it can still be restored, and after that."""
+    removed_at: Mapped[datetime | None]
+    """When it let go of its bytes for good. The row stays: versions that were made with it name it and its digest."""
+    kept_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("blobs.sha256"), Computed("CASE WHEN (removed_at IS NULL) THEN sha256 ELSE NULL::text END"), index=True
+    )
+    """The blob that it keeps from being collected; None once it was removed."""

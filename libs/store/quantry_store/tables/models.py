@@ -1,4 +1,4 @@
-"""Models, their versions, files, lineage, evidence and aliases. Triggers of the first migration guard versions, files and edges."""
+"""Models, versions, files, lineage, evidence and aliases. Triggers of the migrations guard versions and whatever refers to them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ class AliasChangeRow(Base):
     project_id: Mapped[ProjectId]
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     alias: Mapped[str]
-    version_id: Mapped[str]
+    version_id: Mapped[str | None]
+    """None where the alias was deleted."""
     previous_version_id: Mapped[str | None]
     key_id: Mapped[str | None]
     created_at: Mapped[CreatedAt]

@@ -19,3 +19,15 @@ class SealRow(Base):
     manifest_digest: Mapped[str]
     dtype: Mapped[str | None]
     created_at: Mapped[CreatedAt]
+
+
+class ArtifactSealRow(Base):
+    """The last seal of an attempt's artifacts: the only ones that its finish may name."""
+
+    __tablename__ = "artifact_seals"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    project_id: Mapped[ProjectId]
+    manifest_digest: Mapped[str]
+    created_at: Mapped[CreatedAt]

@@ -1,6 +1,8 @@
 """The transactions of the platform. Each function is one when called inside one ``Database.begin`` block; none commits."""
 
+from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.cancel import cancel_job
+from quantry_store.transactions.dataset_deletion import delete_dataset, remove_dataset, restore_dataset
 from quantry_store.transactions.deletion import delete_version, remove_version, restore_version
 from quantry_store.transactions.deployments import resume_deployment, stop_deployment
 from quantry_store.transactions.execution import append_events, check_attempt, claim_next, queues_with_work, renew_lease
@@ -30,7 +32,7 @@ from quantry_store.transactions.schedules import (
     run_schedule_now,
 )
 from quantry_store.transactions.submit import DEFAULT_PLACEMENT, Origin, Placement, submit_job
-from quantry_store.transactions.vault import Damaged, note_blobs, record_damage, record_seal
+from quantry_store.transactions.vault import Damaged, note_blobs, record_damage, record_seal, record_whole
 from quantry_store.transactions.workers import save_worker
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "claim_next",
     "clean_up",
     "create_schedule",
+    "delete_dataset",
     "delete_replica",
     "delete_schedule",
     "delete_version",
@@ -67,12 +70,16 @@ __all__ = [
     "promote_rollout",
     "queues_with_work",
     "read_template",
+    "record_artifact_seal",
     "record_damage",
     "record_seal",
+    "record_whole",
     "releasable_jobs",
     "release_job",
+    "remove_dataset",
     "remove_version",
     "renew_lease",
+    "restore_dataset",
     "restore_version",
     "resume_deployment",
     "retry_job",

@@ -28,7 +28,7 @@ async def restore_version(uow: UnitOfWork, version_id: str, *, who: Identity) ->
 
     Raises UnknownVersion, Conflict if it is not deleted, VersionProtected if what it was made from is.
     """
-    version = await uow.deletions.hold(who.project_id, version_id)
+    version = await uow.deletions.hold_with_parents(who.project_id, version_id)
     if version.deleted_at is None:
         raise Conflict(f"version {version.ref} is not deleted")
     await uow.deletions.mark_restored(version.id)
@@ -39,7 +39,7 @@ async def restore_version(uow: UnitOfWork, version_id: str, *, who: Identity) ->
 async def remove_version(uow: UnitOfWork, version: Version, retention_s: float) -> bool:
     """Removes a version that was deleted ``retention_s`` seconds ago; returns False if it was restored or is needed meanwhile."""
     await uow.deletions.hold(version.project_id, version.id)
-    if version.id not in {expired.id for expired in await uow.deletions.expired(retention_s)}:
+    if not await uow.deletions.is_expired(version.id, retention_s):
         return False
     await uow.deletions.remove(version.id)
     await uow.audit.record(None, "version.remove", "version", version.id, _named(version), project_id=version.project_id)

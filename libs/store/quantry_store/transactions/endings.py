@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
-from quantry_core.gate import required_checks
+from quantry_core.gate import lets_pass, required_checks
 from quantry_core.jobs import REASONS, Job, JobReason, JobStatus, retry_delay_s
-from quantry_core.versions import EvidenceKind, Verdict, VersionState
+from quantry_core.versions import EvidenceDraft, EvidenceKind, VersionDraft, VersionState
 from quantry_store.transactions.made_versions import VERSION_KINDS, recipe_of
 
 CONTROL_PLANE_REASONS = frozenset({JobReason.WORKER_LOST, JobReason.POISON})
@@ -55,7 +55,7 @@ def check_report(job: Job, request: FinishRequest) -> None:
                 raise InvalidInput(f"a failed attempt cannot have the reason {request.reason}")
             if version is not None and (request.reason is not JobReason.GATE_FAILED or version.state is not VersionState.QUARANTINED):
                 raise InvalidInput("a failed attempt keeps a version only as quarantined, with the reason gate_failed")
-            if version is not None and all(verdict is Verdict.PASS for verdict in _gate_verdicts(request)):
+            if version is not None and not _in_the_way(request, version):
                 raise InvalidInput("a version fails its gate by a check that did not pass; none is reported")
         case Outcome.CANCELLED:
             if not job.cancel_requested:
@@ -77,16 +77,15 @@ def _check_success(job: Job, request: FinishRequest) -> None:
             raise InvalidInput(f"an {job.type} job that succeeded has made a version")
         if request.version.state is not VersionState.READY:
             raise InvalidInput(f"a job that made a {request.version.state} version did not succeed")
-        _check_gate(job, request)
+        _check_gate(job, request, request.version)
     elif not any(draft.kind is EvidenceKind.EVALUATION for draft in request.evidence):
         # No data is never success.
         raise InvalidInput("an evaluation without results did not succeed")
 
 
-def _check_gate(job: Job, request: FinishRequest) -> None:
+def _check_gate(job: Job, request: FinishRequest, version: VersionDraft) -> None:
     """Raises InvalidInput where a check of the gate did not pass, or a quantized version comes without any: no data is no pass."""
-    verdicts = _gate_verdicts(request)
-    if not all(verdict is Verdict.PASS for verdict in verdicts):
+    if _in_the_way(request, version):
         raise InvalidInput("a version that did not pass its gate is no success: it is kept as quarantined")
     recipe = recipe_of(job.spec)
     if recipe is None:
@@ -97,5 +96,7 @@ def _check_gate(job: Job, request: FinishRequest) -> None:
         raise InvalidInput(f"a quantized version has not passed its gate: there is no evidence of {', '.join(missing)}")
 
 
-def _gate_verdicts(request: FinishRequest) -> list[Verdict]:
-    return [draft.verdict for draft in request.evidence if draft.kind is EvidenceKind.GATE]
+def _in_the_way(request: FinishRequest, version: VersionDraft) -> list[EvidenceDraft]:
+    """Returns the gate's evidence for which a version cannot be ready."""
+    evidence = [draft for draft in request.evidence if draft.kind is EvidenceKind.GATE]
+    return [draft for draft in evidence if not lets_pass(draft.name, draft.verdict, version.format)]

@@ -8,13 +8,14 @@ from typing import Any
 from quantry_core.errors import InvalidInput
 from quantry_core.estimates import actual_figures, ratios
 from quantry_core.execution import FinishRequest, Outcome
-from quantry_core.jobs import FINAL_STATUSES, InputRole, Job, JobResult, JobStatus, RecalibrateSpec
+from quantry_core.jobs import FINAL_STATUSES, InputRole, Job, JobResult, JobStatus
 from quantry_core.versions import Version
 from quantry_store.repositories.claims import Draw
+from quantry_store.transactions.artifacts import record_artifacts
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.lost_attempts import lose_attempt
 from quantry_store.transactions.made_versions import record_version
-from quantry_store.transactions.recalibrate import promote_candidate
+from quantry_store.transactions.recalibrate import lock_deployment, promote_candidate
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -28,7 +29,7 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
 
     ``draw`` returns random numbers from 0 up to 1, for the backoff. Raises StaleAttempt if the attempt no longer holds the
     job (a second finish included), InvalidInput if what is reported does not fit the job or the outcome, SealRefused if a
-    version is not what the attempt sealed.
+    version or its artifacts are not what the attempt sealed.
     """
     job = await uow.leases.hold(job_id, request.attempt)
     check_report(job, request)
@@ -39,14 +40,15 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
         return await uow.leases.retry(job, ending.reason, message=ending.message, delay_s=ending.delay_s)
     if ending.status not in FINAL_STATUSES:
         return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message)
+    deployment = await lock_deployment(uow, job)
     version = None if request.version is None else await record_version(uow, job, request.version)
     if request.evidence:
         await uow.evidence.add(_evidence_subject(job, version), job, request.evidence)
     if request.artifacts:
-        await uow.artifacts.add(job, request.artifacts)
+        await record_artifacts(uow, job, request.artifacts)
     led_to: dict[str, Any] = {}
-    if isinstance(job.spec, RecalibrateSpec) and version is not None:
-        led_to = await promote_candidate(uow, job, job.spec, request, version)
+    if version is not None:
+        led_to = await promote_candidate(uow, job, request, version, deployment)
     result = _result(job, request, version, ending, led_to).model_dump(mode="json")
     return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message, result=result)
 

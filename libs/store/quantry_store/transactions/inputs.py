@@ -64,7 +64,7 @@ def check_outputs(spec: JobSpec) -> None:
 
 
 async def resolve_inputs(uow: UnitOfWork, project_id: str, spec: JobSpec, needed: Mapping[str, NeededJob]) -> list[JobInput]:
-    """Returns the versions and datasets that a spec names, in the order of its fields, each version kept from deletion.
+    """Returns the versions and datasets that a spec names, in the order of its fields, each kept from deletion.
 
     A version that a job is yet to make has no id, only that job's, which must be among ``needed``. Raises InvalidName,
     InvalidInput naming the field, UnknownModel, UnknownVersion, UnknownDataset, SourceRefused for an upload that cannot be imported.
@@ -78,6 +78,7 @@ async def resolve_inputs(uow: UnitOfWork, project_id: str, spec: JobSpec, needed
     for role, refs_of_role in dataset_refs(spec).items():
         for ref in refs_of_role:
             dataset = await uow.datasets.resolve(project_id, ref)
+            await uow.datasets.hold(dataset.id)
             inputs.append(JobInput(role=role, ref=ref, dataset_id=dataset.id))
     return inputs
 
@@ -103,8 +104,10 @@ async def take_output(uow: UnitOfWork, project_id: str, job_type: JobType, item:
 
 
 async def check_inputs(uow: UnitOfWork, project_id: str, job_type: JobType, inputs: list[JobInput]) -> None:
-    """Keeps the versions of ``inputs`` from deletion; raises InvalidInput or UnknownVersion unless each is there and may be used."""
+    """Keeps what ``inputs`` names from deletion; raises InvalidInput, UnknownVersion or UnknownDataset unless each may be used."""
     for item in inputs:
+        if item.dataset_id is not None:
+            await uow.datasets.hold(item.dataset_id)
         if item.version_id is not None:
             await _keep(uow, field_of(job_type, item.role), await uow.versions.get(project_id, item.version_id))
 

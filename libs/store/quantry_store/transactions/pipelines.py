@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from quantry_core.errors import Conflict, FieldProblem, QuantryError
-from quantry_core.jobs import FINAL_STATUSES, JobOptions, JobSubmission, check_labels, with_outputs
+from quantry_core.jobs import FINAL_STATUSES, ImportSpec, JobOptions, JobSubmission, check_labels, with_outputs
 from quantry_core.keys import Identity
 from quantry_core.pipelines import PipelineDetail, PipelineStep, PipelineSubmission, newest_jobs, step_needs, step_order
 from quantry_store.transactions.cancel import cancel_job
@@ -32,6 +32,8 @@ async def submit_pipeline(
     order = step_order(submission)
     project_id = identity.project_id
     pipeline_id = await uow.pipelines.add(project_id, submission, schedule_id=schedule_id, created_by_key_id=identity.key_id)
+    specs = [step.spec for step in submission.steps.values()]
+    await uow.uploads.hold_sources(project_id, [spec.source for spec in specs if isinstance(spec, ImportSpec)])
     job_ids: dict[str, str] = {}
     for name in order:
         with naming_step(name):
@@ -74,9 +76,9 @@ async def retry_pipeline(uow: UnitOfWork, identity: Identity, pipeline_id: str) 
     newest = newest_jobs(jobs)
     current = {job.step: job.id for job in newest}
     retried: dict[str, str] = {}
-    for job in newest:
-        if job.status not in RETRIED_STATUSES:
-            continue
+    again_due = [job for job in newest if job.status in RETRIED_STATUSES]
+    await uow.uploads.hold_sources(project_id, [job.spec.source for job in again_due if isinstance(job.spec, ImportSpec)])
+    for job in again_due:
         # Needs come first in this order, so those that are tried again have their new job already.
         successors = {earlier.id: current[earlier.step] for earlier in jobs}
         with naming_step(job.step or ""):

@@ -11,7 +11,7 @@ from quantry_core.errors import Conflict, InvalidInput, NotFound, RolloutInProgr
 from quantry_core.jobs import DeploySpec, Job, JobReason, JobStatus, WaitingOn
 from quantry_store.repositories.needs import NeededJob
 from quantry_store.transactions.inputs import check_inputs, take_outputs
-from quantry_store.transactions.reuse import digest_of, reused_message, reused_result, same_version
+from quantry_store.transactions.reuse import Work, digest_of, reused_message, reused_result, same_version
 from quantry_store.transactions.rollout_start import open_deployment, plan_rollout
 from quantry_store.transactions.submit import environment_of
 from quantry_store.unit_of_work import UnitOfWork
@@ -81,10 +81,11 @@ async def _go_on(uow: UnitOfWork, job: Job, needs: Sequence[NeededJob]) -> Job |
     digest = await digest_of(uow, job.project_id, job.spec, job.inputs)
     if digest is not None:
         job = await uow.jobs.write(job.id, recipe_digest=digest)
-        same = None if job.force else await same_version(uow, job.project_id, digest, job.queue, environment_of(job.spec))
+        work = Work(job.project_id, job.spec, job.inputs, digest, job.queue, environment_of(job.spec))
+        same = None if job.force else await same_version(uow, work)
         if same is not None:
             job = await uow.jobs.set_result(job, reused_result(same))
-            return await uow.jobs.move(job, JobStatus.SUCCEEDED, reason=JobReason.COMPLETED, message=reused_message(same))
+            return await uow.jobs.move(job, JobStatus.SUCCEEDED, reason=JobReason.COMPLETED, message=reused_message(job.spec, same))
     if not await uow.waiting.has_room(job.project_id):
         return await _wait(uow, job, WaitingOn.LIMIT)
     return await uow.jobs.move(job, JobStatus.QUEUED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quantry_core.errors import Conflict
-from quantry_core.jobs import OUTPUT_PREFIX, Job, JobInput, JobStatus, JobSubmission, needed_outputs, with_outputs
+from quantry_core.jobs import OUTPUT_PREFIX, ImportSpec, Job, JobInput, JobStatus, JobSubmission, needed_outputs, with_outputs
 from quantry_core.keys import Identity
 from quantry_core.pipelines import newest_jobs
 from quantry_store.transactions.inputs import check_inputs, take_output
@@ -21,7 +21,7 @@ async def retry_job(uow: UnitOfWork, identity: Identity, job_id: str) -> Job:
     In a pipeline it takes the place of the old one; where a job that it needs was tried again, it needs that one.
 
     Raises UnknownJob; Conflict if the job did not fail and was not cancelled, or one that it needs has not succeeded;
-    InvalidInput or UnknownVersion if what it was given is not there any more; RolloutInProgress for a deploy job.
+    InvalidInput, SourceRefused or UnknownVersion if what it was given is not there any more; RolloutInProgress for a deploy job.
     """
     old = await uow.jobs.get(identity.project_id, job_id)
     if old.status not in RETRIED_STATUSES:
@@ -45,12 +45,15 @@ async def retry_job(uow: UnitOfWork, identity: Identity, job_id: str) -> Job:
 async def repeat_job(uow: UnitOfWork, identity: Identity, old: Job, successors: Mapping[str, str]) -> Job:
     """Returns a new job that does what ``old`` was to do. ``successors`` tells which job is needed in place of an earlier one.
 
-    References are not resolved again: what they meant then is what is meant now.
+    References are not resolved again: what they meant then is what is meant now. Raises SourceRefused for an upload that cannot be
+    imported any more.
     """
     output_ids = {job_id: successors.get(job_id, job_id) for job_id in needed_outputs(old.spec)}
     needed = await uow.needs.load(identity.project_id, list(dict.fromkeys(successors.get(need, need) for need in old.needs)))
     inputs = [await take_output(uow, identity.project_id, old.type, _succeeding(item, successors), needed) for item in old.inputs]
     await check_inputs(uow, identity.project_id, old.type, inputs)
+    if isinstance(old.spec, ImportSpec):
+        await uow.uploads.reserve(identity.project_id, old.spec.source)
     submission = JobSubmission(
         spec=with_outputs(old.spec, output_ids),
         needs=list(needed),

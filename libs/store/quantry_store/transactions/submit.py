@@ -32,7 +32,7 @@ from quantry_store.references import require_name
 from quantry_store.repositories.jobs import NewJob
 from quantry_store.repositories.needs import NeededJob
 from quantry_store.transactions.inputs import check_outputs, refusal, resolve_inputs
-from quantry_store.transactions.reuse import digest_of, reused_message, reused_result, same_version
+from quantry_store.transactions.reuse import Work, digest_of, reused_message, reused_result, same_version
 from quantry_store.transactions.rollout_start import open_deployment, plan_rollout
 from quantry_store.transactions.serving_recipe import with_recipe
 from quantry_store.unit_of_work import UnitOfWork
@@ -120,7 +120,7 @@ async def admit(
             waiting_on = WaitingOn.ROLLOUT
     elif waiting_on is None:
         if digest is not None and not options.force:
-            same = await same_version(uow, project_id, digest, queue, environment)
+            same = await same_version(uow, Work(project_id, spec, inputs, digest, queue, environment))
         if same is None and not await _may_be_queued(uow, project_id, options.priority):
             waiting_on = WaitingOn.LIMIT
     new = NewJob(
@@ -139,7 +139,7 @@ async def admit(
         schedule_id=origin.schedule_id,
         retry_of=origin.retry_of,
         result=None if same is None else reused_result(same),
-        message=None if same is None else reused_message(same),
+        message=None if same is None else reused_message(spec, same),
     )
     job = await uow.jobs.add(project_id, new, created_by_key_id=identity.key_id)
     await uow.needs.settle(job.id, [need.id for need in needed.values() if need.status is JobStatus.SUCCEEDED])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from quantry_core.vault import INTEGRITY
 from quantry_core.versions import (
+    Evidence,
     EvidenceDraft,
     EvidenceKind,
     ManifestFile,
@@ -24,11 +25,11 @@ class Damaged(NamedTuple):
     """What a damaged or missing blob is part of."""
 
     versions: list[Version]
-    datasets: list[str]
-    """As ``name@number``."""
+    datasets: list[tuple[str, str]]
+    """Project, and ``name@number``."""
 
-    artifacts: list[str]
-    """As ``job_.../path``."""
+    artifacts: list[tuple[str, str]]
+    """Project, and ``job_.../path``."""
 
 
 async def note_blobs(uow: UnitOfWork, files: Sequence[ManifestFile]) -> None:
@@ -55,25 +56,70 @@ async def record_seal(uow: UnitOfWork, request: SealRequest, *, dtype: str | Non
 async def record_damage(uow: UnitOfWork, sha256: str, found: str, run_id: str) -> Damaged:
     """Returns what holds a damaged blob, after it was noted of each version as evidence; ready ones are quarantined.
 
-    A master's state never changes: its evidence says it, and its bytes cannot be had. ``found`` says what is wrong.
+    A version of which the same was noted before, and nothing better since, is left as it is. A master's state never changes:
+    its evidence says it, and its bytes cannot be had. ``found`` says what is wrong.
     """
     holders = await uow.blobs.holders(sha256)
     versions = []
     for project_id, version_id in holders.versions:
         version = await uow.deletions.hold(project_id, version_id)
-        draft = EvidenceDraft(
-            kind=EvidenceKind.GATE,
-            name=INTEGRITY,
-            verdict=Verdict.FAIL,
-            metrics={"sha256": sha256, "found": found, "vault_run_id": run_id, "files": await _paths(uow, version, sha256)},
-        )
-        await uow.evidence.note(version, draft)
-        if version.kind is not VersionKind.MASTER and version.state is VersionState.READY:
-            await uow.versions.quarantine(version.id)
-        data = {"ref": version.ref, "sha256": sha256, "found": found}
-        await uow.audit.record(None, "version.damaged", "version", version.id, data, project_id=version.project_id)
+        newest = _newest(await _findings(uow, version)).get(sha256)
+        if newest is None or newest.metrics.get("found") != found:
+            await _note_damage(uow, version, sha256, found, run_id)
         versions.append(await uow.versions.get(version.project_id, version.id))
     return Damaged(versions, holders.datasets, holders.artifacts)
+
+
+async def record_whole(uow: UnitOfWork, digests: Sequence[str], run_id: str) -> list[Version]:
+    """Notes that these blobs were hashed just now and were right; returns the versions that are ready again for it.
+
+    A version that was told of a damage of one of them is told that it is over. It is ready again where a verification, and
+    not its gate, had quarantined it, and no other file of it is known as damaged.
+    """
+    await uow.blobs.note_verified(digests)
+    ready_again = []
+    for project_id, version_id, sha256 in await uow.evidence.told_of(INTEGRITY, digests):
+        version = await uow.deletions.hold(project_id, version_id)
+        findings = await _findings(uow, version)
+        damaged = {digest for digest, finding in _newest(findings).items() if finding.verdict is Verdict.FAIL}
+        if sha256 not in damaged:
+            continue
+        metrics = {"sha256": sha256, "vault_run_id": run_id, "files": await _paths(uow, version, sha256)}
+        await uow.evidence.note(version, EvidenceDraft(kind=EvidenceKind.GATE, name=INTEGRITY, verdict=Verdict.PASS, metrics=metrics))
+        is_for_damage = any(finding.metrics.get("quarantined") is True for finding in findings)
+        if damaged == {sha256} and version.state is VersionState.QUARANTINED and is_for_damage:
+            await uow.versions.end_quarantine(version.id)
+            ready_again.append(await uow.versions.get(version.project_id, version.id))
+        data = {"ref": version.ref, "sha256": sha256}
+        await uow.audit.record(None, "version.whole", "version", version.id, data, project_id=version.project_id)
+    return ready_again
+
+
+async def _note_damage(uow: UnitOfWork, version: Version, sha256: str, found: str, run_id: str) -> None:
+    is_quarantined_now = version.kind is not VersionKind.MASTER and version.state is VersionState.READY
+    metrics = {
+        "sha256": sha256,
+        "found": found,
+        "vault_run_id": run_id,
+        "files": await _paths(uow, version, sha256),
+        "quarantined": is_quarantined_now,
+    }
+    await uow.evidence.note(version, EvidenceDraft(kind=EvidenceKind.GATE, name=INTEGRITY, verdict=Verdict.FAIL, metrics=metrics))
+    if is_quarantined_now:
+        await uow.versions.quarantine(version.id)
+    data = {"ref": version.ref, "sha256": sha256, "found": found}
+    await uow.audit.record(None, "version.damaged", "version", version.id, data, project_id=version.project_id)
+
+
+async def _findings(uow: UnitOfWork, version: Version) -> list[Evidence]:
+    """Returns what verifications found of a version, oldest first; a worker's evidence of that name is none of it."""
+    evidence = await uow.evidence.list(version.id)
+    return [item for item in evidence if item.name == INTEGRITY and {"sha256", "vault_run_id"} <= item.metrics.keys()]
+
+
+def _newest(findings: list[Evidence]) -> dict[str, Evidence]:
+    """Returns the newest finding about each digest of which there is any."""
+    return {item.metrics["sha256"]: item for item in findings}
 
 
 async def _paths(uow: UnitOfWork, version: Version, sha256: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from quantry_api.estimates.checkpoints import CheckpointLibrary, FactsUnknown
-from quantry_api.estimates.origins import OfImport, OfVersion, Origin, find_origin, read_facts
-from quantry_api.estimates.refusals import check_quantizable
+from quantry_api.estimates.origins import OfImport, OfVersion, Origin, Output, find_origin, read_facts, recipe_of, stored_as
+from quantry_api.estimates.refusals import check_quantizable, devices_of
 from quantry_core.errors import FieldProblem, InvalidInput, NotServable
 from quantry_core.estimates import (
     CheckpointFacts,
@@ -37,8 +38,8 @@ from quantry_core.jobs import (
     route,
 )
 from quantry_core.methods import DeviceKind
-from quantry_core.servability import EngineName, not_served, schemes_of
-from quantry_core.versions import Version, VersionKind
+from quantry_core.servability import EngineName, not_served
+from quantry_core.versions import VersionKind
 from quantry_store.database import Database
 from quantry_store.transactions.inputs import SERVABLE_KINDS
 from quantry_store.transactions.serving_recipe import with_recipe
@@ -48,23 +49,34 @@ from quantry_store.unit_of_work import UnitOfWork
 CORRECTIONS_KEPT_S = 5.0
 """Earlier jobs are asked for anew after so long: they change slowly, and a submission should cost little."""
 
-NO_OUTPUTS: Mapping[str, CheckpointFacts] = {}
+NO_OUTPUTS: Mapping[str, Output] = {}
 
 
 class Preflight(NamedTuple):
     """What is told of a job beforehand."""
 
     placement: Placement
-    output_facts: CheckpointFacts | None
-    """Of the version that the job will make, for the jobs that use it; None if it makes none, or it is not known."""
+    output: Output
+    """What is known of the version that the job will make, for the jobs that use it."""
 
 
 class _Findings(NamedTuple):
     """What the database says."""
 
+    spec: JobSpec
+    """A recalibration's with its recipe."""
     main: Origin
     reference: Origin | None
     text_bytes: Sequence[int]
+    """Of what versions are scored on."""
+
+
+class _Weighed(NamedTuple):
+    """What is told of a job before its queue is."""
+
+    estimate: Estimate
+    resource: Resource
+    output: Output
 
 
 class _Kept(NamedTuple):
@@ -91,54 +103,55 @@ class Estimator:
         self._engine_device = engine_device
         self._earlier: dict[str, _Kept] = {}
 
-    async def preflight(
-        self, project_id: str, submission: JobSubmission, *, outputs: Mapping[str, CheckpointFacts] = NO_OUTPUTS
-    ) -> Preflight:
+    async def preflight(self, project_id: str, submission: JobSubmission, *, outputs: Mapping[str, Output] = NO_OUTPUTS) -> Preflight:
         """Returns where a job goes, its estimate, and what is known of the version that it will make.
 
-        ``outputs`` are the facts of versions that other jobs of the same submission will make, by step or job id. An object
-        store that is away leaves figures unknown and refuses nothing.
+        ``outputs`` are what other jobs of the same submission will make, by step or job id. An object store that is away leaves
+        figures unknown, and refuses nothing that only headers tell.
 
-        Raises UnknownModel, UnknownVersion, UnknownDataset, UnknownJob, InvalidName, UnknownMethod, UnknownScheme, or
-        InvalidInput for a version of a wrong kind, a method that cannot do its base or does not run on the job's resource, an
-        unknown queue, or a job that is too large for every queue; NotServable for a version that no engine here can load.
+        Raises UnknownModel, UnknownVersion, UnknownDataset, UnknownJob, UnknownDeployment, InvalidName, UnknownMethod,
+        UnknownScheme, or InvalidInput for a version of a wrong kind, what a method cannot do to its base, one that does not run on
+        the job's resource, an unknown queue, or a job that is too large for every queue; NotServable for a version that no engine
+        here can load.
         """
-        estimate, output_facts = await self._estimate(project_id, submission, outputs)
-        queue = self._queue(submission, estimate)
-        return Preflight(Placement(queue, estimate.model_copy(update={"queue": queue})), output_facts)
+        weighed = await self._weigh(project_id, submission, outputs)
+        queue = self._queue(submission, weighed)
+        return Preflight(Placement(queue, weighed.estimate.model_copy(update={"queue": queue})), weighed.output)
 
     async def estimate(self, project_id: str, submission: JobSubmission) -> Estimate:
         """Returns a job's estimate; raises as ``preflight``, but for a job too large for every queue: a note says so."""
-        estimate, _ = await self._estimate(project_id, submission, NO_OUTPUTS)
+        weighed = await self._weigh(project_id, submission, NO_OUTPUTS)
+        estimate = weighed.estimate
         try:
-            queue = self._queue(submission, estimate)
+            queue = self._queue(submission, weighed)
         except InvalidInput as error:
             if submission.queue is not None:
                 raise
             return estimate.model_copy(update={"notes": [*estimate.notes, error.detail]})
         return estimate.model_copy(update={"queue": queue})
 
-    async def _estimate(
-        self, project_id: str, submission: JobSubmission, outputs: Mapping[str, CheckpointFacts]
-    ) -> tuple[Estimate, CheckpointFacts | None]:
+    async def _weigh(self, project_id: str, submission: JobSubmission, outputs: Mapping[str, Output]) -> _Weighed:
         spec = submission.spec
-        resource = self._resource(submission)
-        key = estimate_key(spec, resource)
-        earlier = self._kept(key)
+        earlier = self._kept(estimate_key(spec, Resource.CPU)) if isinstance(spec, ImportSpec) else None
         if isinstance(spec, ImportSpec) and earlier is not None:
             # Nothing in the database to ask for: the commonest job of a load test, and the first of every pipeline.
-            findings = _Findings(OfImport(spec.source), None, ())
+            findings = _Findings(spec, OfImport(spec.source), None, ())
+            resource, key = Resource.CPU, estimate_key(spec, Resource.CPU)
         else:
             async with self._database.begin() as uow:
                 findings = await self._find(uow, project_id, spec, outputs)
+                resource = self._resource(submission, findings.spec)
+                key = estimate_key(findings.spec, resource)
+                earlier = self._kept(key)
                 if earlier is None:
                     earlier = self._keep(key, await uow.estimates.earlier(key))
         notes: list[str] = []
         main = await self._read(findings.main, notes)
         reference = None if findings.reference is None else await self._read(findings.reference, notes)
-        if isinstance(spec, QuantizeSpec):
-            check_quantizable(spec, main, resource)
-        uncorrected = estimate_figures(spec, Given(main, reference, findings.text_bytes), resource)
+        given = Given(main, reference, findings.text_bytes)
+        weigh = partial(_figures, findings.spec, given, resource)
+        # In a thread: tens of thousands of modules, and patterns that a caller chose, take a while, and others are served meanwhile.
+        uncorrected, facts = weigh() if recipe_of(findings.spec) is None else await asyncio.to_thread(weigh)
         factors = corrections(earlier)
         estimate = Estimate(
             **corrected(uncorrected, factors).model_dump(),
@@ -148,41 +161,48 @@ class Estimator:
             num_earlier_jobs=len(earlier),
             notes=notes,
         )
-        return estimate, _output_facts(spec, main)
+        return _Weighed(estimate, resource, Output(findings.spec, facts))
 
-    async def _find(self, uow: UnitOfWork, project_id: str, spec: JobSpec, outputs: Mapping[str, CheckpointFacts]) -> _Findings:
+    async def _find(self, uow: UnitOfWork, project_id: str, spec: JobSpec, outputs: Mapping[str, Output]) -> _Findings:
         async def origin(ref: str, kinds: frozenset[VersionKind] | None) -> Origin:
             return await find_origin(uow, self._library, project_id, ref, kinds=kinds, outputs=outputs)
 
+        async def text_bytes(refs: Iterable[str]) -> list[int]:
+            """Raises UnknownDataset, too."""
+            return [(await uow.datasets.resolve(project_id, ref)).size_bytes for ref in refs]
+
         match spec:
             case ImportSpec():
-                return _Findings(OfImport(spec.source), None, ())
+                return _Findings(spec, OfImport(spec.source), None, ())
             case QuantizeSpec():
                 main = await origin(spec.base, frozenset({VersionKind.MASTER}))
-                refs = [] if spec.calibration is None else spec.calibration.datasets
-                texts = [await uow.datasets.resolve(project_id, ref) for ref in refs]
-                return _Findings(main, None, [text.size_bytes for text in texts])
+                await text_bytes([] if spec.calibration is None else spec.calibration.datasets)
+                return _Findings(spec, main, None, ())
             case RecalibrateSpec():
-                # The recipe is found at submission; until then the version that serves stands for what is made.
-                serving = await with_recipe(uow, project_id, spec)
-                ref = serving.serving if isinstance(serving, RecalibrateSpec) else None
-                return _Findings(await origin(ref or "", None), None, ())
+                # The recipe is found at submission once more, in the transaction that writes the job.
+                found = await with_recipe(uow, project_id, spec)
+                if not isinstance(found, RecalibrateSpec) or found.recipe is None:
+                    raise TypeError(f"a recalibration was given no recipe, but became a {found.type} job")
+                await text_bytes(found.datasets)
+                main = await origin(found.recipe.base, frozenset({VersionKind.MASTER}))
+                return _Findings(found, main, None, await text_bytes(found.corpora))
             case EvaluateSpec():
                 main = await origin(spec.version, None)
                 reference = None if spec.against is None else await origin(spec.against, None)
-                texts = [await uow.datasets.resolve(project_id, ref) for ref in spec.corpora]
-                return _Findings(main, reference, [text.size_bytes for text in texts])
+                return _Findings(spec, main, reference, await text_bytes(spec.corpora))
             case DeploySpec():
                 main = await origin(spec.version, SERVABLE_KINDS)
-                if isinstance(main, OfVersion):
-                    self._check_servable(main.version, spec)
-                return _Findings(main, None, ())
+                self._check_servable(main, spec)
+                return _Findings(spec, main, None, ())
 
-    def _check_servable(self, version: Version, spec: DeploySpec) -> None:
-        engine = EngineName(spec.engine.engine)
-        sentence = not_served(version.format, schemes_of(version.scheme, version.recipe), engine, self._engine_device)
+    def _check_servable(self, origin: Origin, spec: DeploySpec) -> None:
+        stored = stored_as(origin)
+        if stored is None:
+            return
+        sentence = not_served(stored.format, stored.schemes, EngineName(spec.engine.engine), self._engine_device)
         if sentence is not None:
-            raise NotServable(f"{version.ref}: {sentence}", errors=[FieldProblem(field="spec.version", message=sentence)])
+            ref = origin.version.ref if isinstance(origin, OfVersion) else spec.version
+            raise NotServable(f"{ref}: {sentence}", errors=[FieldProblem(field="spec.version", message=sentence)])
 
     async def _read(self, origin: Origin, notes: list[str]) -> CheckpointFacts | None:
         try:
@@ -191,26 +211,30 @@ class Estimator:
             notes.append(str(unknown))
             return None
 
-    def _resource(self, submission: JobSubmission) -> Resource:
-        if isinstance(submission.spec, ImportSpec):
+    def _resource(self, submission: JobSubmission, spec: JobSpec) -> Resource:
+        if isinstance(spec, ImportSpec):
             return Resource.CPU
         if submission.queue is not None:
             return resource_of(submission.queue)
-        return submission.resource or self._default_resource
+        if submission.resource is not None:
+            return submission.resource
+        # No GPU is held for what leaves it idle. What wants one says so itself: it may be a scarce one.
+        recipe = recipe_of(spec)
+        return Resource.CPU if recipe is not None and devices_of(recipe) == (DeviceKind.CPU,) else self._default_resource
 
-    def _queue(self, submission: JobSubmission, estimate: Estimate) -> Queue | None:
+    def _queue(self, submission: JobSubmission, weighed: _Weighed) -> Queue | None:
         """Returns a job's queue, None for a deploy job; raises InvalidInput if there is none for it."""
         if isinstance(submission.spec, DeploySpec):
             if submission.queue is not None:
-                raise _refusal("a deploy job goes to no queue: the rollout controller runs it")
+                raise _refusal("queue", "a deploy job goes to no queue: the rollout controller runs it")
             return None
         if submission.queue is not None and submission.resource not in {None, resource_of(submission.queue)}:
-            raise _refusal(f"the queue {submission.queue} has no {submission.resource}; name one of the two")
+            raise _refusal("queue", f"the queue {submission.queue} has no {submission.resource}; name one of the two")
         return route(
             self._queues,
-            self._resource(submission),
-            ram_bytes=estimate.peak_ram_bytes,
-            vram_bytes=estimate.peak_vram_bytes,
+            weighed.resource,
+            ram_bytes=weighed.estimate.peak_ram_bytes,
+            vram_bytes=weighed.estimate.peak_vram_bytes,
             queue=submission.queue,
         )
 
@@ -224,13 +248,25 @@ class Estimator:
         return jobs
 
 
-def _output_facts(spec: JobSpec, main: CheckpointFacts | None) -> CheckpointFacts | None:
-    if main is None:
-        return None
-    if isinstance(spec, QuantizeSpec):
-        return quantized_facts(main, spec)
-    return main if isinstance(spec, ImportSpec) else None
+def _figures(spec: JobSpec, given: Given, resource: Resource) -> tuple[EstimateFigures, CheckpointFacts | None]:
+    """Returns a job's figures, uncorrected, and the facts of what it will make; raises what speaks against it."""
+    recipe = recipe_of(spec)
+    if recipe is not None:
+        try:
+            check_quantizable(recipe, given.main, resource)
+        except InvalidInput as error:
+            if isinstance(spec, RecalibrateSpec):
+                # The fields that are named are the recipe's, which nobody gave.
+                field = "spec.serving" if spec.deployment is None else "spec.deployment"
+                raise _refusal(field, f"the recipe of what serves cannot be repeated: {error.detail}") from error
+            raise
+    figures = estimate_figures(spec, given, resource)
+    if given.main is None:
+        return figures, None
+    if recipe is not None:
+        return figures, quantized_facts(given.main, recipe)
+    return figures, given.main if isinstance(spec, ImportSpec) else None
 
 
-def _refusal(sentence: str) -> InvalidInput:
-    return InvalidInput(sentence, errors=[FieldProblem(field="queue", message=sentence)])
+def _refusal(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, errors=[FieldProblem(field=field, message=sentence)])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantry_api.estimates.checkpoints import CheckpointLibrary, FactsUnknown
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.estimates import CheckpointFacts, quantized_facts
-from quantry_core.jobs import OUTPUT_PREFIX, ImportSpec, QuantizeSpec, VersionRef
+from quantry_core.jobs import OUTPUT_PREFIX, ImportSpec, JobSpec, QuantizeSpec, RecalibrateSpec, VersionRef, chosen
+from quantry_core.methods import Format, Scheme
+from quantry_core.servability import schemes_of
 from quantry_core.versions import ManifestFile, Version, VersionKind
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -40,11 +43,27 @@ class OfQuantize:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What another job of the same submission will make, as far as it is known."""
+
+    spec: JobSpec
+    facts: CheckpointFacts | None
+
+
+@dataclass(frozen=True)
 class Told:
-    """Facts that the caller has; None where it knows none."""
+    """What the caller knows of an output; None where it knows nothing."""
 
     ref: VersionRef
-    facts: CheckpointFacts | None
+    output: Output | None
+
+
+class StoredAs(NamedTuple):
+    """What an engine must be able to load."""
+
+    format: Format
+    schemes: set[Scheme | None]
+    """None is 16 bit."""
 
 
 Origin = OfVersion | OfImport | OfQuantize | Told
@@ -57,10 +76,10 @@ async def find_origin(
     ref: VersionRef,
     *,
     kinds: Collection[VersionKind] | None,
-    outputs: Mapping[str, CheckpointFacts],
+    outputs: Mapping[str, Output],
     depth: int = 0,
 ) -> Origin:
-    """Returns where the facts of what ``ref`` means come from; ``outputs`` are those that are known by step or job id.
+    """Returns where the facts of what ``ref`` means come from; ``outputs`` are of other jobs of the submission, by step or job id.
 
     Raises InvalidName, UnknownModel, UnknownVersion, UnknownJob, or InvalidInput for a version of another kind than ``kinds``.
     """
@@ -76,14 +95,19 @@ async def find_origin(
     job = await uow.jobs.get(project_id, name)
     if job.result is not None and job.result.version_id is not None:
         return await _of_version(uow, library, await uow.versions.get(project_id, job.result.version_id))
-    match job.spec:
-        case ImportSpec():
-            return OfImport(job.spec.source)
-        case QuantizeSpec():
-            base = await find_origin(uow, library, project_id, job.spec.base, kinds=None, outputs=outputs, depth=depth + 1)
-            return OfQuantize(job.spec, base)
-        case _:
-            return Told(ref, None)
+    if isinstance(job.spec, ImportSpec):
+        return OfImport(job.spec.source)
+    recipe = recipe_of(job.spec)
+    if recipe is None:
+        return Told(ref, None)
+    return OfQuantize(recipe, await find_origin(uow, library, project_id, recipe.base, kinds=None, outputs=outputs, depth=depth + 1))
+
+
+def recipe_of(spec: JobSpec) -> QuantizeSpec | None:
+    """Returns how a job quantizes: a recalibration by its recipe, once that is found; None for one that does not."""
+    if isinstance(spec, RecalibrateSpec):
+        return spec.recipe
+    return spec if isinstance(spec, QuantizeSpec) else None
 
 
 async def read_facts(library: CheckpointLibrary, origin: Origin) -> CheckpointFacts:
@@ -96,10 +120,30 @@ async def read_facts(library: CheckpointLibrary, origin: Origin) -> CheckpointFa
             return await library.of_source(source)
         case OfQuantize(spec, base):
             return quantized_facts(await read_facts(library, base), spec)
-        case Told(ref, facts):
-            if facts is None:
+        case Told(ref, output):
+            if output is None or output.facts is None:
                 raise FactsUnknown(f"nothing can be told yet of {ref}")
-            return facts
+            return output.facts
+
+
+def stored_as(origin: Origin) -> StoredAs | None:
+    """Returns how an origin's weights are stored, or will be; None where that is not known."""
+    match origin:
+        case OfVersion(version):
+            return StoredAs(version.format, schemes_of(version.scheme, version.recipe))
+        case OfImport() | Told(output=Output(spec=ImportSpec())):
+            return StoredAs(Format.SAFETENSORS, {None})
+        case OfQuantize(spec):
+            return _quantized_as(spec)
+        case Told(output=Output(spec=spec)) if (recipe := recipe_of(spec)) is not None:
+            return _quantized_as(recipe)
+        case _:
+            return None
+
+
+def _quantized_as(spec: QuantizeSpec) -> StoredAs:
+    choice = chosen(spec)
+    return StoredAs(choice.info.format, schemes_of(choice.scheme, spec.model_dump(mode="json")))
 
 
 async def _of_version(uow: UnitOfWork, library: CheckpointLibrary, version: Version) -> OfVersion:

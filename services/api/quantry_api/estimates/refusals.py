@@ -7,36 +7,38 @@ from __future__ import annotations
 
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.estimates import CheckpointFacts
-from quantry_core.families import blocks_refusal, is_router, refusal
 from quantry_core.jobs import QuantizeSpec, Resource, chosen
-from quantry_core.linears import is_named
-from quantry_core.methods import METHODS, DeviceKind, Format, MethodChoice
+from quantry_core.methods import METHODS, DeviceKind, Method, Scheme
+from quantry_core.plans import plan_quantization
 
 DEVICES: dict[Resource, DeviceKind] = {Resource.CPU: DeviceKind.CPU, Resource.GPU: DeviceKind.CUDA}
 
 
 def check_quantizable(spec: QuantizeSpec, base: CheckpointFacts | None, resource: Resource) -> None:
-    """Raises InvalidInput for a method that does not run on that resource, or that cannot do this to a base whose facts are known."""
-    choice = chosen(spec)
-    reason = _device_refusal(choice, resource)
-    if reason is None and base is not None:
-        reason = refusal(choice, base.config, base.tensors) or _export_refusal(choice, spec, base)
+    """Raises InvalidInput for a method that does not run on that resource, and what quantry_core.plans does to a base whose facts are
+    known."""
+    reason = _device_refusal(spec, resource)
     if reason is not None:
         raise InvalidInput(reason, errors=[FieldProblem(field="spec.method", message=reason)])
+    if base is not None:
+        plan_quantization(spec, base.config, base.tensors)
 
 
-def _device_refusal(choice: MethodChoice, resource: Resource) -> str | None:
-    info = choice.info
-    if DEVICES[resource] in info.devices:
+def devices_of(spec: QuantizeSpec) -> tuple[DeviceKind, ...]:
+    """Returns what works on a job. Scales of a KV cache are fitted where those of method kv-cache are, whatever comes along."""
+    choice = chosen(spec)
+    if spec.kv_cache is not None:
+        return METHODS[Method.KV_CACHE].devices(Scheme.KV_FP8)
+    return choice.devices
+
+
+def _device_refusal(spec: QuantizeSpec, resource: Resource) -> str | None:
+    devices = devices_of(spec)
+    if DEVICES[resource] in devices:
         return None
-    others = [other.method for other in METHODS.values() if choice.scheme in other.schemes and DEVICES[resource] in other.devices]
-    instead = f", or take {choice.scheme} by method {' or '.join(others)}" if others else ""
-    devices = " and ".join(info.devices)
-    return f"method {info.method} runs on {devices} only, and this job would go to a queue for {resource}; name another queue{instead}"
-
-
-def _export_refusal(choice: MethodChoice, spec: QuantizeSpec, base: CheckpointFacts) -> str | None:
-    if choice.info.format is not Format.GGUF:
-        return None
-    kept = [name for name in base.linears if is_router(name) or is_named(name, spec.kept_patterns)]
-    return blocks_refusal(choice.scheme, kept, base.tensors)
+    choice = chosen(spec)
+    scheme = choice.scheme
+    others = [other.method for other in METHODS.values() if scheme in other.schemes and DEVICES[resource] in other.devices(scheme)]
+    instead = f", or take {scheme} by method {' or '.join(others)}" if others else ""
+    what = f"method {choice.info.method}" if len(choice.info.schemes) == 1 else f"scheme {scheme} of method {choice.info.method}"
+    return f"{what} runs on {' and '.join(devices)} only, and this job would go to a queue for {resource}; name another queue{instead}"

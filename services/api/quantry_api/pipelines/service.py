@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from quantry_api.estimates.estimator import Estimator
+from quantry_api.estimates.origins import Output
 from quantry_api.idempotency import IdempotencyKey, Load
 from quantry_api.jobs.service import check_spec
 from quantry_api.jobs.sources import ImportPlaces
 from quantry_api.state import ApiState
-from quantry_core.estimates import CheckpointFacts
 from quantry_core.jobs import JobOptions, JobSubmission
 from quantry_core.keys import Identity
 from quantry_core.pipelines import PipelineDetail, PipelineSubmission, step_order
@@ -39,7 +39,7 @@ async def place_steps(estimator: Estimator, places: ImportPlaces, project_id: st
     Raises what is wrong with the steps and their specs, naming the step.
     """
     placements: dict[str, Placement] = {}
-    outputs: dict[str, CheckpointFacts] = {}
+    outputs: dict[str, Output] = {}
     for name in step_order(submission):
         step = submission.steps[name]
         with naming_step(name):
@@ -47,9 +47,7 @@ async def place_steps(estimator: Estimator, places: ImportPlaces, project_id: st
             options = {option: getattr(step, option) for option in JobOptions.model_fields}
             job = JobSubmission.model_construct(**options, spec=step.spec, needs=[])
             preflight = await estimator.preflight(project_id, job, outputs=outputs)
-        placements[name] = preflight.placement
-        if preflight.output_facts is not None:
-            outputs[name] = preflight.output_facts
+        placements[name], outputs[name] = preflight
     return placements
 
 

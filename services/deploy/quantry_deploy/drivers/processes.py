@@ -6,7 +6,9 @@ them again whatever happened in between: a controller that was killed, a reused 
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from quantry_core.ports import LISTENING_PORTS
 
 REPLICA_VARIABLE = "QUANTRY_REPLICA_ID"
 URL_VARIABLE = "QUANTRY_REPLICA_URL"
@@ -189,12 +193,13 @@ def free_port(host: str, taken: set[int]) -> int:
     An engine binds its port only seconds after it was started, so the caller names the ports it gave away; and vLLM
     shares a port with others of the same user (SO_REUSEPORT) instead of failing.
     """
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
+    candidates = [port for port in LISTENING_PORTS if port not in taken]
+    random.shuffle(candidates)
+    for port in candidates:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind((host, port))
             return port
+    raise OSError(errno.EADDRINUSE, f"no port of {host} is free from {LISTENING_PORTS.start} to {LISTENING_PORTS.stop - 1}")
 
 
 def _signal_group(pgid: int, number: signal.Signals) -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from quantry_core.datasets import Dataset, DatasetKind, DatasetPreview, DatasetRecipe
+from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs import DatasetRef
 from quantry_core.names import Name
 from quantry_core.pages import Page
@@ -45,8 +46,11 @@ async def list_datasets(caller: Viewer, database: Db, page: PageParams) -> Page[
 
 @router.get("/{ref}", responses=problem_responses(404))
 async def get_dataset(caller: Viewer, database: Db, ref: Ref) -> Dataset:
-    """Returns a dataset."""
-    return await _find(database, caller.project_id, ref)
+    """Returns a dataset; a deleted one by its id."""
+    if not is_id(ref, IdPrefix.DATASET):
+        return await _find(database, caller.project_id, ref)
+    async with database.begin() as uow:
+        return await uow.datasets.get(caller.project_id, ref)
 
 
 @router.get("/{ref}/preview", responses=problem_responses(404))
@@ -67,7 +71,7 @@ async def get_content(caller: Viewer, database: Db, parts: PartsOf, wanted: Want
     "/{name}",
     dependencies=[Depends(allow_dataset_body)],
     status_code=201,
-    responses={200: {"model": Dataset, "description": "The name has these bytes already."}, **problem_responses(409, 413)},
+    responses={200: {"model": Dataset, "description": "The name has these bytes already."}, **problem_responses(409, 413, 507)},
     openapi_extra={"requestBody": _BODY},
 )
 async def put_dataset(

@@ -144,6 +144,9 @@ def _derive(vault: Vault, sources: list[Source], recipe: DatasetRecipe, kind: Da
 async def _record(database: Database, caller: Identity, name: str, stored: Stored, draft: DatasetDraft) -> tuple[Dataset, bool]:
     async with database.begin() as uow:
         dataset, is_new = await uow.datasets.add(caller.project_id, name, stored, draft)
+        for parent in (draft.derivation or {}).get("parents", []):
+            # They may have been deleted while it was made of their bytes.
+            await uow.datasets.hold(parent["id"])
         if is_new:
             data = {"ref": dataset.ref, "kind": dataset.kind, "sha256": dataset.sha256, "size_bytes": dataset.size_bytes}
             if draft.derivation is not None:

@@ -61,9 +61,16 @@ async def move_alias(caller: Operator, database: Db, name: Name, alias: Name, mo
         return await uow.aliases.move(caller.project_id, name, alias, move.version_id, caller)
 
 
+@router.delete("/{name}/aliases/{alias}", status_code=204, responses=_NOT_FOUND)
+async def delete_alias(caller: Operator, database: Db, name: Name, alias: Name) -> None:
+    """Deletes an alias, which then protects its version no more. Where it pointed before is still answered."""
+    async with database.begin() as uow:
+        await uow.aliases.delete(caller.project_id, name, alias, caller)
+
+
 @router.get("/{name}/aliases/{alias}/history", responses=_NOT_FOUND)
 async def get_alias_history(caller: Viewer, database: Db, name: Name, alias: Name) -> AliasHistory:
-    """Returns every move of an alias, newest first."""
+    """Returns every move of an alias and its deletions, newest first."""
     async with database.begin() as uow:
         return AliasHistory(data=await uow.aliases.history(caller.project_id, name, alias))
 

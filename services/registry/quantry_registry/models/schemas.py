@@ -28,6 +28,6 @@ class AliasList(BaseModel):
 
 
 class AliasHistory(BaseModel):
-    """Every move of an alias, newest first."""
+    """Every move of an alias and its deletions, newest first."""
 
     data: list[AliasChange]

@@ -10,11 +10,13 @@ from quantry_core.versions import SealRequest, SealResult, manifest_digest
 from quantry_registry.parts import Parts
 from quantry_registry.seals.moves import check_paths, move_in, note_moved
 from quantry_store.database import Database
+from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.execution import check_attempt
 
 
 async def seal(database: Database, parts: Parts, request: SealRequest) -> SealResult:
-    """Moves an attempt's artifacts into the vault; it names them when it finishes. May be repeated.
+    """Moves an attempt's artifacts into the vault and notes that they are what the attempt may leave. May be repeated: the last
+    seal counts.
 
     Raises StaleAttempt if the attempt no longer holds its job, SealRefused if a file is not what was declared, of a format
     that is not kept, or beyond the number or the bytes that a job may leave.
@@ -34,4 +36,7 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
 
     num_sealed = await move_in(parts, request.files, key_of)
     await note_moved(database, parts, request.files, key_of)
+    async with database.begin() as uow:
+        # Fenced again: hashing takes a while, and an attempt that lost its job meanwhile writes nothing.
+        await record_artifact_seal(uow, request)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)

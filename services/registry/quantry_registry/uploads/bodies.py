@@ -12,8 +12,9 @@ import hashlib
 import io
 import re
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
-from quantry_core.errors import InvalidInput
+from quantry_core.errors import InvalidInput, QuantryError
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
@@ -35,16 +36,26 @@ def promised_sha256(header: str | None) -> str | None:
     raise InvalidInput("Content-Digest is written sha-256=:<base64 of the SHA-256>:")
 
 
+class BodyStalled(QuantryError):
+    """The client sent nothing for too long. Nothing of the file was kept."""
+
+    status: ClassVar[int] = 408
+    slug: ClassVar[str] = "body-stalled"
+    title: ClassVar[str] = "The request's body stopped coming"
+
+
 class BodyReader(io.RawIOBase):
     """Reads an asynchronous body of ``loop`` from another thread. Raises what the body raises, for example when a client leaves.
 
-    Raises InvalidInput at the end if the bytes are not those of ``sha256``, so that whoever stores them keeps nothing.
+    Raises BodyStalled where nothing comes for ``idle_s`` seconds, and InvalidInput at the end if the bytes are not those of
+    ``sha256``, so that whoever stores them keeps nothing.
     """
 
-    def __init__(self, pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, sha256: str | None) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, sha256: str | None, *, idle_s: float) -> None:
         self._pieces = pieces
         self._loop = loop
         self._sha256 = sha256
+        self._idle_s = idle_s
         self._digest = hashlib.sha256()
         self._rest = memoryview(b"")
 
@@ -66,7 +77,11 @@ class BodyReader(io.RawIOBase):
         return bytes(taken)
 
     async def _next(self) -> bytes | None:
-        return await anext(self._pieces, None)
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await anext(self._pieces, None)
+        except TimeoutError as error:
+            raise BodyStalled(f"nothing of the body came for {self._idle_s:.0f} s; send the file again") from error
 
     def _check(self) -> None:
         if self._sha256 is not None and self._digest.hexdigest() != self._sha256:

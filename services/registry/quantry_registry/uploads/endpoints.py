@@ -57,7 +57,7 @@ async def get_upload(caller: Viewer, database: Db, upload_id: UploadId) -> Uploa
 @router.put(
     "/{upload_id}/files/{path:path}",
     dependencies=[Depends(allow_file_body)],
-    responses=problem_responses(404, 409, 413),
+    responses=problem_responses(404, 408, 409, 413),
     openapi_extra={"requestBody": _BYTES_BODY},
 )
 async def put_file(

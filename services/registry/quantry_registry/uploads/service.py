@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import BinaryIO, cast
 
 from quantry_core.checkpoints import check_listing
@@ -21,17 +22,20 @@ async def add_file(
     """Returns the file, in the vault and noted as one of the upload. The same path again takes the other's place.
 
     Raises NotFound, SourceRefused for a file that no checkpoint may have, Conflict while an import uses the upload, TooLarge,
-    InvalidInput where the bytes are not those of ``sha256`` (hex).
+    InvalidInput where the bytes are not those of ``sha256`` (hex), BodyStalled where they stop coming, Unavailable where as many
+    files are being uploaded as may be.
     """
     async with database.begin() as uow:
         upload = await uow.uploads.get(caller.project_id, upload_id)
     # Before the bytes: nobody should send gigabytes of a pickle to hear of it then.
     check_listing({file.path: file.size_bytes for file in upload.files} | {path: 0})
-    reader = cast(BinaryIO, BodyReader(pieces, asyncio.get_running_loop(), sha256))
-    stored = await asyncio.to_thread(parts.vault.put_stream, reader, parts.settings.max_upload_file_bytes)
+    settings = parts.settings
+    reader = cast(BinaryIO, BodyReader(pieces, asyncio.get_running_loop(), sha256, idle_s=settings.upload_idle_s))
+    stored = await parts.upload_slots.run(partial(parts.vault.put_stream, reader, settings.max_upload_file_bytes))
     await keep(database, parts.vault, stored)
     file = ManifestFile(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
     async with database.begin() as uow:
         # Looked up again: it may have expired while the bytes came.
-        await uow.uploads.put(await uow.uploads.hold(caller.project_id, upload_id), file)
+        held = await uow.uploads.hold(caller.project_id, upload_id)
+        await uow.uploads.put(held, file, lifetime_s=parts.settings.upload_lifetime_s)
     return file

@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import structlog
 
+from quantry_blobs.errors import StoreUnavailable
 from quantry_blobs.stores import Entry
+from quantry_core.datasets import Dataset
+from quantry_core.errors import Unavailable
 from quantry_core.vault import CollectReport, CollectRequest
+from quantry_core.versions import Version
 from quantry_registry.parts import Parts
 from quantry_registry.sweeps import abandoned_attempts, sweep_incoming, sweep_staging
 from quantry_registry.vault.claims import HeldRun
 from quantry_store.database import Database
 from quantry_store.repositories.blobs import Blob
+from quantry_store.transactions.dataset_deletion import remove_dataset
 from quantry_store.transactions.deletion import remove_version
 
 _log = structlog.get_logger(__name__)
 
 BATCH = 200
 MAX_NAMED = 100
+REMOVAL_BEGINS_WITHIN_S = 10.0
+"""A removal that finds no free thread for longer is left to the next run: its transaction must not end before its request."""
+
+MAX_REMOVALS = 3
+"""Tries of removing one object while the store does not answer, each in a transaction of its own."""
 
 
 async def collect(database: Database, parts: Parts, held: HeldRun) -> CollectReport:
@@ -34,6 +45,7 @@ async def collect(database: Database, parts: Parts, held: HeldRun) -> CollectRep
     age_s = parts.settings.collect_age_s if request.age_s is None else request.age_s
     run = _Run(database, parts, held, CollectReport(dry_run=request.dry_run), age_s)
     await run.versions()
+    await run.datasets()
     await run.blobs()
     await run.orphans()
     await run.leftovers()
@@ -52,24 +64,50 @@ class _Run:
 
     async def versions(self) -> None:
         """Removes deleted versions that can no longer be restored; children before parents."""
-        retention_s = self._parts.settings.deleted_retention_s
-        refs: list[str] = []
-        while True:
-            async with self._database.begin() as uow:
-                expired = await uow.deletions.expired(retention_s)
-            removed = [] if self.report.dry_run else [version for version in expired if await self._remove(version.id, version.project_id)]
-            refs += [version.ref for version in (expired if self.report.dry_run else removed)]
-            await self._note(num_versions=len(refs), versions=refs[:MAX_NAMED])
-            # Without the last child its parent may go: until nothing more goes.
-            if not removed:
+        while await self._expired_versions():
+            # Without the last child its parent may go: until nothing more goes. What is only counted stays, and is counted once.
+            if self.report.dry_run:
                 return
 
-    async def _remove(self, version_id: str, project_id: str) -> bool:
+    async def _expired_versions(self) -> int:
+        """Removes the versions that nothing was made from, or counts them; returns how many. Each batch renews the claim."""
+        num_gone, cursor = 0, ""
+        while True:
+            async with self._database.begin() as uow:
+                batch = await uow.deletions.expired(self._parts.settings.deleted_retention_s, after=cursor, limit=BATCH)
+            if not batch:
+                return num_gone
+            cursor = batch[-1].id
+            gone = batch if self.report.dry_run else [version for version in batch if await self._remove(version)]
+            num_gone += len(gone)
+            refs = [*self.report.versions, *self._own_refs(gone)][:MAX_NAMED]
+            await self._note(num_versions=self.report.num_versions + len(gone), versions=refs)
+
+    async def _remove(self, version: Version) -> bool:
         async with self._database.begin() as uow:
-            version = await uow.versions.get(project_id, version_id)
             is_removed = await remove_version(uow, version, self._parts.settings.deleted_retention_s)
         if is_removed:
             _log.info("deleted version removed for good", version_id=version.id, ref=version.ref)
+        return is_removed
+
+    async def datasets(self) -> None:
+        """Makes deleted datasets that can no longer be restored let go of their bytes; what they were is kept."""
+        retention_s, cursor = self._parts.settings.deleted_retention_s, ""
+        while True:
+            async with self._database.begin() as uow:
+                batch = await uow.dataset_deletions.expired(retention_s, after=cursor, limit=BATCH)
+            if not batch:
+                return
+            cursor = batch[-1].id
+            gone = batch if self.report.dry_run else [dataset for dataset in batch if await self._remove_dataset(dataset, retention_s)]
+            refs = [*self.report.datasets, *self._own_refs(gone)][:MAX_NAMED]
+            await self._note(num_datasets=self.report.num_datasets + len(gone), datasets=refs)
+
+    async def _remove_dataset(self, dataset: Dataset, retention_s: float) -> bool:
+        async with self._database.begin() as uow:
+            is_removed = await remove_dataset(uow, dataset, retention_s)
+        if is_removed:
+            _log.info("deleted dataset removed for good", dataset_id=dataset.id, ref=dataset.ref)
         return is_removed
 
     async def blobs(self) -> None:
@@ -112,24 +150,62 @@ class _Run:
         await self._note(num_staged_attempts=num_attempts, num_incoming=num_incoming)
 
     async def _remove_object(self, blob: Blob) -> bool:
-        """Removes an object unless a row knows it again; returns whether it did.
+        """Removes an object unless a row knows it again or it is in use; returns whether it did."""
+        for _ in range(MAX_REMOVALS - 1):
+            with suppress(StoreUnavailable):
+                return await _to_its_end(self._remove_reserved(blob))
+        return await _to_its_end(self._remove_reserved(blob))
 
-        The transaction spans the request on purpose: while it lasts, whoever would note this digest waits.
-        """
-        async with self._database.begin() as uow:
-            if not await uow.blobs.reserve(blob):
-                return False
-            await asyncio.to_thread(self._parts.vault.remove, blob.sha256)
-            await uow.blobs.unreserve(blob)
-        return True
+    async def _remove_reserved(self, blob: Blob) -> bool:
+        """The transaction spans the request on purpose: while it lasts, whoever would note this digest waits."""
+        try:
+            async with self._database.begin() as uow:
+                if not await uow.blobs.reserve(blob):
+                    return False
+                begin_by_s = time.monotonic() + REMOVAL_BEGINS_WITHIN_S
+                is_removed = await asyncio.to_thread(self._parts.vault.remove, blob.sha256, begin_by_s)
+                await uow.blobs.unreserve(blob)
+        except Unavailable:
+            await self._look_again(blob)
+            raise
+        return is_removed
+
+    async def _look_again(self, blob: Blob) -> None:
+        """Says in the log where a row is without its object: the transaction was lost before its request had an end."""
+        try:
+            async with self._database.begin() as uow:
+                is_known = bool(await uow.blobs.known([blob.sha256]))
+            is_lost = is_known and not await asyncio.to_thread(self._parts.vault.contains, blob.sha256, blob.size_bytes)
+        except Unavailable as error:
+            _log.warning("removal broken off, and nothing to ask", sha256=blob.sha256, error=error.detail)
+            return
+        if is_lost:
+            _log.error("blob lost: it was taken up again while it was removed", sha256=blob.sha256)
+
+    def _own_refs(self, gone: Sequence[Version | Dataset]) -> list[str]:
+        """Returns the names of those that the project that asked had: others are only counted."""
+        return [thing.ref for thing in gone if thing.project_id == self._held.run.project_id]
 
     async def _count(self, gone: list[Blob], **counts: int) -> None:
-        digests = [*self.report.digests, *(blob.sha256 for blob in gone)][:MAX_NAMED]
-        await self._note(num_bytes=self.report.num_bytes + sum(blob.size_bytes for blob in gone), digests=digests, **counts)
+        # By name in the log alone: the run is one project's, and what nothing refers to may have been any other's.
+        _log.info("collected", run_id=self._held.run.id, dry_run=self.report.dry_run, digests=[blob.sha256 for blob in gone])
+        await self._note(num_bytes=self.report.num_bytes + sum(blob.size_bytes for blob in gone), **counts)
 
     async def _note(self, **changes: object) -> None:
         self.report = self.report.model_copy(update=changes)
         await self._held.note(self.report.model_dump(mode="json"))
+
+
+async def _to_its_end(removal: Coroutine[None, None, bool]) -> bool:
+    """Returns what a removal returns. Where the caller is cancelled it is waited for all the same: a thread is sending its
+    request, and the transaction that makes others wait must last as long.
+    """
+    task = asyncio.create_task(removal)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _take(listing: Iterator[tuple[str, Entry]], number: int) -> list[tuple[str, Entry]]:

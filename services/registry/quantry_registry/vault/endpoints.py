@@ -1,4 +1,7 @@
-"""``/api/v1/vault``: what was verified and collected, and asking for it. For administrators: it goes over every project's bytes."""
+"""``/api/v1/vault``: what was verified and collected, and asking for it. For administrators: it goes over every project's bytes.
+
+What is shown of other projects are counts: no name, no id and no digest.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,17 @@ async def get_store(_caller: Viewer, parts: PartsOf) -> VaultStore:
 async def list_runs(caller: Admin, database: Db, page: PageParams) -> Page[VaultRun]:
     """Returns a page of runs, newest first."""
     async with database.begin() as uow:
-        return await uow.vault_runs.list(caller.project_id, after=page.after, limit=page.limit)
+        runs = await uow.vault_runs.list(caller.project_id, after=page.after, limit=page.limit)
+    return runs.model_copy(update={"data": [_shown(run) for run in runs.data]})
 
 
 @router.get("/runs/{run_id}", responses=problem_responses(404))
 async def get_run(caller: Admin, database: Db, run_id: RunId) -> VaultRun:
     """Returns a run: how far it is, or what it found."""
     async with database.begin() as uow:
-        return await uow.vault_runs.get(caller.project_id, run_id)
+        return _shown(await uow.vault_runs.get(caller.project_id, run_id))
+
+
+def _shown(run: VaultRun) -> VaultRun:
+    """Returns a run without the digest that it has got to, which is for the registries alone."""
+    return run.model_copy(update={"report": {name: value for name, value in run.report.items() if name != "cursor"}})

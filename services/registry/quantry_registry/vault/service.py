@@ -19,6 +19,9 @@ from quantry_store.database import Database
 
 _log = structlog.get_logger(__name__)
 
+AFTER_FAILURE_S = 900.0
+"""How soon a collection that failed is asked for again by the clock, where its interval is longer."""
+
 
 async def ask_verify(database: Database, who: Identity, request: VerifyRequest) -> VaultRun:
     """Returns the run that will verify what was asked for; raises UnknownModel, UnknownVersion or InvalidName."""
@@ -44,12 +47,15 @@ async def ask_collect(database: Database, settings: RegistrySettings, who: Ident
 
 
 async def ask_when_due(database: Database, settings: RegistrySettings) -> None:
-    """Asks for a collection when the last one is ``collect_interval_s`` ago; never where that is not set."""
-    if settings.collect_interval_s is None:
+    """Asks for a collection when the last one that removed is ``collect_interval_s`` ago; never where that is not set."""
+    interval_s = settings.collect_interval_s
+    if interval_s is None:
         return
     async with database.begin() as uow:
         project_id = await uow.vault_runs.hold_home()
-        if project_id is None or await uow.vault_runs.is_recent(VaultRunKind.COLLECT, settings.collect_interval_s):
+        if project_id is None:
+            return
+        if await uow.vault_runs.has_collected(interval_s, failed_within_s=min(interval_s, AFTER_FAILURE_S)):
             return
         asked = {"dry_run": False, "age_s": settings.collect_age_s}
         await uow.vault_runs.add(project_id, VaultRunKind.COLLECT, asked, who=None)
@@ -90,7 +96,7 @@ async def _play(database: Database, parts: Parts, held: HeldRun) -> None:
     match held.run.kind:
         case VaultRunKind.VERIFY:
             checked = await verify(database, parts, held)
-            status = VaultRunStatus.FAILED if checked.damaged else VaultRunStatus.SUCCEEDED
+            status = VaultRunStatus.FAILED if checked.num_damaged else VaultRunStatus.SUCCEEDED
             await held.finish(status, checked.model_dump(mode="json"), words_of(checked))
         case VaultRunKind.COLLECT:
             collected = await collect(database, parts, held)

@@ -57,7 +57,7 @@ async def get_version(caller: Viewer, database: Db, ref: Ref) -> VersionDetail:
 
 @router.get("/{ref}/lineage", responses=_NOT_FOUND)
 async def get_lineage(caller: Viewer, database: Db, ref: Ref) -> Lineage:
-    """Returns every ancestor and descendant of a version."""
+    """Returns every ancestor of a version, and its descendants: the nearest 500 where there are more."""
     async with database.begin() as uow:
         version = await uow.versions.resolve(caller.project_id, ref)
         return await uow.versions.lineage(caller.project_id, version.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantry_core.cards import model_card
-from quantry_core.comparisons import Comparison, compare, relation_of
+from quantry_core.comparisons import Comparison, Descent, compare, relation_of
 from quantry_core.versions import EdgeRole, ManifestFile, VersionDetail
 from quantry_store.database import Database
 from quantry_store.unit_of_work import UnitOfWork
@@ -23,7 +23,7 @@ async def card_of(database: Database, project_id: str, ref: str) -> str:
         base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
         master = None if base_id is None else await uow.versions.detail(project_id, base_id)
         names = {
-            edge.parent_dataset_id: (await uow.datasets.resolve(project_id, edge.parent_dataset_id)).ref
+            edge.parent_dataset_id: (await uow.datasets.get(project_id, edge.parent_dataset_id)).ref
             for edge in version.edges
             if edge.parent_dataset_id is not None
         }
@@ -34,7 +34,8 @@ async def comparison_of(database: Database, project_id: str, left: str, right: s
     """Returns what tells two versions apart; raises UnknownModel or UnknownVersion."""
     async with database.begin() as uow:
         ours, theirs = await _detail(uow, project_id, left), await _detail(uow, project_id, right)
-        relation = relation_of(await uow.versions.lineage(project_id, ours.id), await uow.versions.lineage(project_id, theirs.id))
+        descents = [Descent(version.id, await uow.versions.ancestors(project_id, version.id)) for version in (ours, theirs)]
+        relation = relation_of(*descents)
     return compare(ours, theirs, relation)
 
 

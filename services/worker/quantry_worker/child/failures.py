@@ -23,7 +23,7 @@ def failure_of(error: Exception) -> ChildFailure:
             return _failure(JobReason.INVALID_INPUT, error.detail)
         case Diverged():
             return _failure(JobReason.DIVERGED, str(error))
-        case _ if _is_out_of_memory(error):
+        case _ if is_out_of_memory(error):
             return _failure(JobReason.OUT_OF_MEMORY, f"the job ran out of memory: {error}")
         case _ if (words := full_disk_words(error)) is not None:
             return _failure(JobReason.INTERNAL, words)
@@ -31,7 +31,13 @@ def failure_of(error: Exception) -> ChildFailure:
             return _failure(JobReason.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_of_machine(error: Exception) -> bool:
+    """Tells whether an exception says that the machine's memory or disk are spent: on another machine it might not come."""
+    return is_out_of_memory(error) or full_disk_words(error) is not None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tells whether an exception says that memory, the machine's or a device's, is spent."""
     # By name: this module must not import torch.
     names = {cls.__name__ for cls in type(error).__mro__}
     return bool(names & _OUT_OF_MEMORY_TYPES) or any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)

@@ -20,6 +20,7 @@ from quantry_worker.child.failures import Diverged, failure_of
 from quantry_worker.child.inputs import inputs_of, only_input, read_text
 from quantry_worker.child.recipes.table import RECIPES, load_recipe
 from quantry_worker.child.reporter import MIN_INTERVAL_S, Reporter, Units
+from quantry_worker.disk import DiskFull
 from quantry_worker.protocol import MAX_FAILURE_CHARS, ChildInput, ChildNote, ChildProgress, ChildTask, parse_event
 
 
@@ -39,6 +40,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.ENOSPC, "No space left on device", "/w/a"), JobReason.INTERNAL, "disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), JobReason.INTERNAL, "QUANTRY_WORK_DIR"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), JobReason.INTERNAL, "disk is full"),
+        (DiskFull("the worker's disk is full: 9 bytes"), JobReason.INTERNAL, "the worker's disk is full: 9 bytes"),
         (OSError(errno.EACCES, "Permission denied"), JobReason.INTERNAL, "PermissionError: "),
         (RuntimeError("shape mismatch"), JobReason.INTERNAL, "RuntimeError: shape mismatch"),
     ],

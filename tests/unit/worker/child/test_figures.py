@@ -12,21 +12,20 @@ from safetensors.numpy import load_file
 
 from quantry_core.metrics import ATTENTION_METRICS, METRICS
 from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict
-from quantry_worker.child.evaluation.figures import ReferenceScores, TokenScores, figures
+from quantry_worker.child.evaluation.figures import ReferenceScores, TokenScores, figures, figures_beside
 from quantry_worker.child.evaluation.results import write_results, write_rows, write_tokens
 from quantry_worker.child.evaluation.verdicts import (
     broken_thresholds,
     missing_figures,
-    of_attention,
-    of_corpora,
     verdict,
+    worst,
 )
 
 NUM_WINDOWS, TOKENS = 10, 20
 
 
-def scores() -> TokenScores:
-    generator = np.random.default_rng(0)
+def scores(seed: int = 0) -> TokenScores:
+    generator = np.random.default_rng(seed)
     nll, reference = generator.gamma(2.0, 1.5, size=(2, NUM_WINDOWS * TOKENS))
     kl = generator.gamma(0.5, 0.1, size=NUM_WINDOWS * TOKENS)
     window = np.repeat(np.arange(NUM_WINDOWS), TOKENS)
@@ -62,6 +61,24 @@ def test_a_version_against_itself_has_no_change_at_all() -> None:
     found = figures(TokenScores(one.nll, one.window, alike), seed=0)
     assert found["nll_increase_low_nats"] == found["nll_increase_high_nats"] == found["kl_max_nats"] == 0
     assert found["perplexity_ratio"] == found["top1_agreement"] == 1
+
+
+def test_two_versions_beside_each_other_and_one_master() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    assert ours.reference is not None and theirs.reference is not None
+    found = figures_beside(ours, theirs, seed=1)
+    further = [a - b for a, b in zip(ours.reference.kl.tolist(), theirs.reference.kl.tolist(), strict=True)]
+    assert found["kl_increase_nats"] == pytest.approx(math.fsum(further) / len(further))
+    assert found["kl_from_master_nats"] == pytest.approx(math.fsum(ours.reference.kl) / 200)
+    assert found["reference_kl_from_master_nats"] == pytest.approx(math.fsum(theirs.reference.kl) / 200)
+    assert found["nll_increase_nats"] == pytest.approx(float(found["nll_mean"] or 0) - math.fsum(theirs.nll) / 200)
+    for change in ("kl_increase", "nll_increase"):
+        low, middle, high = (float(found[f"{change}{end}_nats"] or 0) for end in ("_low", "", "_high"))
+        assert low < middle < high
+    same = figures_beside(ours, ours, seed=1)
+    assert same["kl_increase_low_nats"] == same["kl_increase_high_nats"] == same["nll_increase_high_nats"] == 0
+    with pytest.raises(ValueError, match="master as their reference"):
+        figures_beside(ours, TokenScores(ours.nll, ours.window), seed=1)
 
 
 def test_without_a_reference_and_with_few_windows_figures_are_left_out() -> None:
@@ -104,12 +121,19 @@ def test_verdicts(measured: dict[str, float], thresholds: dict[str, float], expe
     assert verdict(measured, thresholds) is expected
 
 
-def test_thresholds_are_told_in_words_and_go_where_they_are_measured() -> None:
+def test_thresholds_are_told_in_words() -> None:
     thresholds = {"top1_agreement": 0.9, "kl_mean_nats": 0.1, "attention_similarity_min": 0.9}
     assert broken_thresholds({"top1_agreement": 0.85}, thresholds) == ["top1_agreement is 0.85, at least 0.9 is asked for"]
     assert missing_figures({"top1_agreement": 0.85}, thresholds) == ["kl_mean_nats", "attention_similarity_min"]
-    assert set(of_attention(thresholds)) == {"attention_similarity_min"}
-    assert of_corpora(thresholds) | of_attention(thresholds) == thresholds
+
+
+def test_the_worst_of_several_is_by_direction_and_only_where_all_have_it() -> None:
+    found: list[dict[str, float | None]] = [
+        {"perplexity": 4.0, "top1_agreement": 0.8, "kl_mean_nats": None},
+        {"perplexity": 5.0, "top1_agreement": 0.9},
+    ]
+    assert worst(found, ["perplexity", "top1_agreement", "kl_mean_nats"]) == {"perplexity": 5.0, "top1_agreement": 0.8}
+    assert worst([], ["perplexity"]) == {}
 
 
 def test_raw_results_can_be_read_back(tmp_path: Path) -> None:

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from factories.quantized import MODULES, TinyCheckpoint, pack_word, packed_parts, tiny_master, tiny_quantized
+from factories.quantized import MODULES, NUM_LAYERS, TinyCheckpoint, pack_word, packed_parts, tiny_master, tiny_quantized
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
 from quantry_core.gate import GateCheck, required_checks
 from quantry_core.jobs import CalibrationSpec, QualitySpec, QuantizeSpec
 from quantry_core.versions import EvidenceDraft, Verdict
-from quantry_worker.child.gate import reconstruction
+from quantry_worker.child.formats.stored import StoredCheckpoint
+from quantry_worker.child.gate import findings, reconstruction
 from quantry_worker.child.gate.findings import GateInput
 from quantry_worker.child.gate.reconstruction import max_relative_error
 from quantry_worker.child.gate.table import CHECKS, due_checks, run_gate
+from quantry_worker.child.gate.tensors import check_tensors
+from quantry_worker.child.numerics.tensors import TensorReader
 from quantry_worker.child.plan import plan_quantization
 from quantry_worker.protocol import ChildTask
 
@@ -220,6 +223,51 @@ BREAKAGES: list[tuple[str, Callable[[TinyCheckpoint], object], str, str]] = [
     ),
     ("no quantization_config", lambda o: o.config.pop("quantization_config"), "files", "config.json has no quantization_config"),
 ]
+
+
+def with_kv_scales(**changed: float) -> TinyCheckpoint:
+    """Returns the master with scales of an fp8 KV cache, all fitted but those that are named here, such as ``k_scale``, in layer 1."""
+    output = tiny_master()
+    scheme = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
+    output.config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "dense",
+        "config_groups": {},
+        "kv_cache_scheme": scheme,
+        "ignore": [],
+    }
+    for layer in range(NUM_LAYERS):
+        for kind in ("k_scale", "v_scale"):
+            value = changed.get(kind, 0.02) if layer == 1 else 0.02
+            output.tensors[f"model.layers.{layer}.self_attn.{kind}"] = np.array([value], dtype=np.float16)
+    return output
+
+
+def test_fitted_kv_scales_pass_and_one_that_was_left_at_its_default_does_not(tmp_path: Path) -> None:
+    kv: dict[str, Any] = {"method": "kv-cache", "group_size": None}
+    assert gate(tmp_path / "good", with_kv_scales(), **kv)["kv-scales"].verdict is Verdict.PASS
+    for kind in ("k_scale", "v_scale"):
+        evidence = gate(tmp_path / kind, with_kv_scales(**{kind: 1.0}), **kv)["kv-scales"]
+        name = f"model.layers.1.self_attn.{kind}"
+        assert evidence.metrics["problems"] == [f"{name} is exactly 1.0, which is what a layer has that was not calibrated"]
+
+
+def test_a_converted_vector_must_have_the_masters_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As GGUF stores vectors: in float32. No family that adds one to its norms is written so."""
+
+    def problems_of(name: str, added: float) -> list[str]:
+        output = tiny_master()
+        output.tensors["model.norm.weight"] = output.tensors["model.norm.weight"].astype(np.float32) + np.float32(added)
+        directory = output.write(tmp_path / name)
+        files = DirectoryCheckpoint(directory)
+        info = inspect_checkpoint(files)
+        stored = StoredCheckpoint(info, TensorReader(files, info), {}, is_converted=True)
+        monkeypatch.setattr(findings, "open_stored", lambda *_: stored)
+        problems: list[str] = check_tensors(given_of(tmp_path, directory, ("lm_head",), tiny_master())).metrics["problems"]
+        return problems
+
+    assert problems_of("same", 0.0) == []
+    assert problems_of("one more", 1.0) == ["model.norm.weight is not quantized and does not hold the master's values"]
 
 
 OLD_STYLE_CONFIG = {

@@ -8,12 +8,12 @@ import pytest
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import InvalidInput
-from quantry_core.families import GGUF_BLOCKS
 from quantry_core.gguf import GgufInfo, GgufTensor
+from quantry_core.gguf_schemes import FILE_TYPES, MATRIX_TYPES, block_weights
 from quantry_core.jobs import QuantizeSpec
 from quantry_core.methods import SCHEMES, NumberType, Scheme
 from quantry_core.safetensors import TensorInfo
-from quantry_worker.child.backends.gguf_schemes import FILE_TYPES, MATRIX_TYPES, check_exported
+from quantry_worker.child.backends.gguf_schemes import check_exported
 from quantry_worker.child.plan import plan_quantization
 
 DOWN = "model.layers.0.mlp.down_proj"
@@ -41,7 +41,11 @@ GOOD = {"token_embd.weight": "Q6_K", "blk.0.ffn_down.weight": "Q4_K", "output_no
 
 def test_every_k_quant_scheme_is_described() -> None:
     schemes = {row.scheme for row in SCHEMES.values() if row.number_type is NumberType.K_QUANT}
-    assert set(GGUF_BLOCKS) == set(MATRIX_TYPES) == set(FILE_TYPES) == schemes
+    assert set(MATRIX_TYPES) == set(FILE_TYPES) == schemes
+    for scheme in schemes:
+        assert SCHEMES[scheme].weight_bits == MATRIX_TYPES[scheme][0].bits
+    assert [block_weights(scheme) for scheme in (Scheme.Q8_0, Scheme.Q5_K_M, Scheme.Q4_K_M)] == [32, 256, 256]
+    assert [one.bits for one in MATRIX_TYPES[Scheme.Q4_K_M]] == [4.5, 6.5625]
 
 
 def test_whole_blocks_are_accepted() -> None:

@@ -17,7 +17,6 @@ from quantry_worker.child.plan import (
     fused_groups,
     names_in_words,
     plan_quantization,
-    unmatched_patterns,
 )
 
 LAYER = {
@@ -46,10 +45,9 @@ def plan(info: CheckpointInfo, **changes: Any) -> QuantizationPlan:
 
 
 def test_names_and_expressions_are_ignored() -> None:
-    made = plan(master(), ignore=["lm_head", "re:.*down_proj$", "model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj", "re:nothing"])
+    made = plan(master(), ignore=["lm_head", "re:.*down_proj$", "model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"])
     assert set(made.kept) == {f"model.layers.0.mlp.{name}_proj" for name in ("down", "gate", "up")}
     assert len(made.targets) == 3
-    assert unmatched_patterns(made) == ["re:nothing"]
     weights = made.targets["model.layers.0.self_attn.q_proj"].weights
     assert (weights.bits, weights.group_size, weights.symmetric) == (4, 32, True)
 
@@ -79,6 +77,33 @@ def test_names_and_expressions_are_ignored() -> None:
 def test_what_cannot_be_done_or_served_is_refused_by_name(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         plan(master(n_positions=64), **({"calibration": CalibrationSpec(datasets=["text"], length_tokens=64)} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields", "words"),
+    [
+        (
+            {"overrides": [ModuleOverride(modules=["*.mlp.*", "*.dwon_proj"], scheme="W8A16", group_size=32)]},
+            ["spec.overrides.0.modules"],
+            r"overrides\.0\.modules: '\*\.dwon_proj' names no module of this model; near it are model\.layers\.0\.mlp\.down_proj",
+        ),
+        ({"keep_16bit": ["model.layers.7.mlp.up_proj"]}, ["spec.keep_16bit"], r"near it are model\.layers\.0\.mlp\.up_proj"),
+        ({"ignore": ["lm_head", "re:.*zzz$"], "keep_16bit": ["qqq"]}, ["spec.ignore", "spec.keep_16bit"], "'re:.*zzz.' names no module"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_refused_with_what_is_near(changes: dict[str, Any], fields: list[str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as told:
+        plan(master(), **changes)
+    assert [problem.field for problem in told.value.errors] == fields
+
+
+def test_what_stays_at_16_bit_in_any_case_may_be_named_there_but_not_overridden() -> None:
+    plan(master(), ignore=["re:.*lm_head", "model.embed_tokens"], keep_16bit=["*.norm"])
+    with pytest.raises(InvalidInput, match=r"overrides\.0\.modules: 'model\.embed_tokens' names no module"):
+        plan(master(), overrides=[ModuleOverride(modules=["model.embed_tokens"], scheme="W8A16", group_size=32)])
+    routed = master(EXPERT_LAYER, model_type="qwen3_moe")
+    with pytest.raises(InvalidInput, match=r"overrides\.0\.modules: '\*\.mlp\.gate' names no module"):
+        plan(routed, overrides=[ModuleOverride(modules=["*.mlp.gate"], scheme="W8A16", group_size=32)])
 
 
 def test_an_untied_output_layer_may_be_quantized() -> None:

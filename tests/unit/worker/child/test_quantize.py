@@ -86,7 +86,7 @@ def run(
     task = ChildTask(
         job_id="job_1",
         attempt=1,
-        spec=QuantizeSpec(base="tiny", group_size=32, ignore=["lm_head", "re:typo"], calibration=calibration),
+        spec=QuantizeSpec(base="tiny", group_size=32, calibration=calibration),
         inputs=[base, text],
         output_dir=tmp_path / "output",
         artifacts_dir=tmp_path / "artifacts",
@@ -120,7 +120,7 @@ def test_a_good_result_is_ready_with_its_evidence_and_what_it_takes_over(tmp_pat
 
     events = [parse_event(line) for line in lines]
     notes = [event.text for event in events if isinstance(event, ChildNote)]
-    assert notes == ["ignore: 're:typo' names no module of tiny@1", "one module fell back"]
+    assert notes == ["one module fell back"]
     fractions = [event.fraction for event in events if isinstance(event, ChildProgress)]
     assert fractions == sorted(fractions)
 

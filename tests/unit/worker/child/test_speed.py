@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quantry_core.errors import InvalidInput
+from quantry_core.estimates.facts import CheckpointFacts
 from quantry_core.jobs import InputRole, SpeedSpec
 from quantry_core.methods import DeviceKind, Format, Scheme
 from quantry_core.versions import VersionKind
-from quantry_worker.child.engine import MIN_KV_CACHE_BYTES, EngineFacts, kv_cache_bytes
+from quantry_worker.child.engine import MIN_KV_CACHE_BYTES, EngineFacts, kv_cache_bytes, unseen_device
 from quantry_worker.child.evaluation.servability import check_speed
 from quantry_worker.child.evaluation.speed import Timing, level_figures
 from quantry_worker.protocol import ChildInput
@@ -65,8 +67,28 @@ def test_what_can_be_measured_is_let_through(given: ChildInput) -> None:
     assert check_speed(SpeedSpec(), given, LLAMA, ENGINE) is ENGINE
 
 
-def test_the_kv_cache_holds_every_token_of_the_largest_level() -> None:
-    config = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
-    # Keys and values of 32 layers, 8 heads, 128 wide, two bytes each: 128 KiB a token.
-    assert kv_cache_bytes(config, 8000) == 8000 * 128 * 1024 * 5 // 4
-    assert kv_cache_bytes(config, 10) == MIN_KV_CACHE_BYTES
+def test_an_engine_whose_device_the_job_does_not_see_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = replace(ENGINE, device=DeviceKind.CUDA)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert unseen_device(ENGINE) is None
+    with pytest.raises(InvalidInput, match="was built for CUDA, and a job of this queue sees no GPU; leave speed out"):
+        check_speed(SpeedSpec(), subject(Format.SAFETENSORS), LLAMA, on_gpu)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1")
+    assert check_speed(SpeedSpec(), subject(Format.SAFETENSORS), LLAMA, on_gpu) is on_gpu
+
+
+@pytest.mark.parametrize(
+    ("config", "bytes_per_token"),
+    [
+        # Keys and values of 32 layers, 8 heads, 128 wide, two bytes each.
+        ({"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}, 128 * 1024),
+        ({"num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "hidden_size": 1024}, 112 * 1024),
+        # GPT-2 XL and MPT-7B, whose names are others, and whose heads have keys of their own.
+        ({"n_layer": 48, "n_head": 25, "n_embd": 1600}, 2 * 2 * 48 * 1600),
+        ({"n_layers": 32, "n_heads": 32, "d_model": 4096}, 2 * 2 * 32 * 4096),
+    ],
+)
+def test_the_kv_cache_holds_every_token_of_the_largest_level(config: dict[str, int], bytes_per_token: int) -> None:
+    facts = CheckpointFacts(tensors={}, weights_bytes=0, other_bytes=0, config=config)
+    assert kv_cache_bytes(facts, 8000) == 8000 * bytes_per_token * 5 // 4
+    assert kv_cache_bytes(facts, 10) == MIN_KV_CACHE_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,18 @@ def test_with_a_stride_only_what_the_last_window_did_not_see_is_scored() -> None
     windows = cut_windows(stream(17), window_tokens=10, stride_tokens=4, max_windows=None)
     assert windows == [Window(0, 1, 10), Window(4, 10, 14), Window(8, 14, 17)]
     assert cut_windows(stream(17), window_tokens=10, stride_tokens=4, max_windows=1) == windows[:1]
+
+
+def test_windows_past_the_limit_are_never_made() -> None:
+    text = stream(10_000_000)
+    tracemalloc.start()
+    try:
+        windows = cut_windows(text, window_tokens=256, stride_tokens=1, max_windows=10)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [one.begin for one in windows] == list(range(10))
+    assert peak_bytes < 1_000_000, "ten windows are a few kilobytes, ten million a gigabyte"
 
 
 @given(num_tokens=st.integers(16, 400), window=st.integers(16, 64), data=st.data())

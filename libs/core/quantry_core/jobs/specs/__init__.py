@@ -20,7 +20,7 @@ from quantry_core.jobs.specs.quantize import (
     overridden,
     written_out,
 )
-from quantry_core.jobs.specs.recalibrate import RecalibrateSpec
+from quantry_core.jobs.specs.recalibrate import JudgedBy, RecalibrateSpec
 from quantry_core.jobs.specs.references import OUTPUT_PREFIX, DatasetRef, ModulePattern, VersionRef
 from quantry_core.jobs.states import JobType
 
@@ -35,6 +35,7 @@ __all__ = [
     "EvaluateSpec",
     "ImportSpec",
     "JobSpec",
+    "JudgedBy",
     "ModuleOverride",
     "ModulePattern",
     "QualitySpec",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from quantry_core.jobs.specs.references import DatasetRef, Spec, VersionRef
 from quantry_core.jobs.states import JobType
-from quantry_core.metrics import ATTENTION_METRICS, check_thresholds
+from quantry_core.thresholds import Measured, Part, check_thresholds
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 """A task of lm-evaluation-harness."""
@@ -49,13 +49,23 @@ class EvaluateSpec(Spec):
     )
     max_windows: int | None = Field(default=None, ge=1, description="Scores only the first windows of each corpus; None scores all.")
     thresholds: dict[str, float] = Field(
-        default={"perplexity_ratio": 1.02}, max_length=16, description="A bound for each metric by name; they decide each verdict."
+        default_factory=dict,
+        max_length=64,
+        description="A bound for each metric by name, as in task:piqa.acc; they decide each verdict. "
+        "perplexity_ratio 1.02 where corpora are compared with a reference and none is named.",
     )
     attention: bool = Field(default=False, description="Compares the attention maps of each layer with the reference's.")
     extremes: bool = Field(default=False, description="Looks at behaviour on empty, huge, odd and longest inputs.")
     tasks: TasksSpec | None = None
     speed: SpeedSpec | None = None
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the bootstrap and of everything else that is drawn.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_threshold_where_one_can_be_measured(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("corpora") and given.get("against") and "thresholds" not in given:
+            return given | {"thresholds": {"perplexity_ratio": 1.02}}
+        return given
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
@@ -65,7 +75,19 @@ class EvaluateSpec(Spec):
             raise ValueError("attention maps are compared with those of a reference, on corpora: name against and corpora")
         if self.stride_tokens is not None and self.stride_tokens > self.window_tokens:
             raise ValueError("stride_tokens is more than window_tokens: tokens in between would never be scored")
-        check_thresholds(self.thresholds)
-        if not self.attention and (unmeasured := sorted(ATTENTION_METRICS & self.thresholds.keys())):
-            raise ValueError(f"thresholds on {', '.join(unmeasured)} need attention maps: ask for attention too")
+        asked = {
+            Part.CORPORA: bool(self.corpora),
+            Part.ATTENTION: self.attention,
+            Part.EXTREMES: self.extremes,
+            Part.TASKS: self.tasks is not None,
+            Part.SPEED: self.speed is not None,
+        }
+        check_thresholds(
+            self.thresholds,
+            Measured(
+                parts=frozenset(part for part, is_asked in asked.items() if is_asked),
+                has_reference=self.against is not None,
+                tasks=[] if self.tasks is None else self.tasks.names,
+            ),
+        )
         return self

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from quantry_core.errors import InvalidInput
+from quantry_core.jobs.specs.evaluate import TasksSpec
 from quantry_core.jobs.specs.references import DatasetRef, ModulePattern, Spec, VersionRef
 from quantry_core.jobs.states import JobType
 from quantry_core.methods import (
     CHANNEL,
     SCHEMES,
+    Environment,
     Granularity,
     GroupSize,
     Method,
@@ -22,10 +24,12 @@ from quantry_core.methods import (
     choose,
     choose_weights,
 )
-from quantry_core.metrics import check_thresholds
+from quantry_core.thresholds import Measured, Part, check_thresholds
 
 BUILT_IN_QUALITY_CORPUS = "builtin.prose.test"
 """The text on which quality is measured where a job names none."""
+MAX_PATTERNS = 256
+"""Of one job: each is tried on every module, of which large models have tens of thousands."""
 
 
 class CalibrationSpec(Spec):
@@ -56,18 +60,24 @@ class QualitySpec(Spec):
     thresholds: dict[str, float] = Field(
         default={"perplexity_ratio": 1.02},
         min_length=1,
-        max_length=16,
-        description="A bound for each metric by name, on every corpus: an upper one where less is better, else a lower one.",
+        max_length=64,
+        description="A bound for each metric by name, as in task:piqa.acc: an upper one where less is better, else a lower one. "
+        "Figures of text are judged on every corpus.",
     )
     window_tokens: int = Field(default=256, ge=16, le=32768, description="Length of one scored window; at most the model's context.")
     max_windows: int = Field(default=64, ge=1, le=100_000, description="Scores only the first windows of each corpus.")
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the bootstrap.")
+    extremes: bool = Field(default=False, description="The version must run on empty, huge, odd and longest inputs with finite logits.")
+    tasks: TasksSpec | None = Field(default=None, description="Tasks that it and its master are tried on.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of the bootstrap and of everything else that is drawn.")
 
-    @field_validator("thresholds")
-    @classmethod
-    def _are_known(cls, thresholds: dict[str, float]) -> dict[str, float]:
-        check_thresholds(thresholds)
-        return thresholds
+    @model_validator(mode="after")
+    def _measures_what_it_bounds(self) -> Self:
+        # Text and attention maps are always there, and the master is the reference.
+        parts = {Part.CORPORA, Part.ATTENTION}
+        parts |= ({Part.EXTREMES} if self.extremes else set()) | ({Part.TASKS} if self.tasks is not None else set())
+        tasks = [] if self.tasks is None else self.tasks.names
+        check_thresholds(self.thresholds, Measured(parts=frozenset(parts), has_reference=True, tasks=tasks))
+        return self
 
 
 class QuantizeSpec(Spec):
@@ -117,6 +127,11 @@ def chosen(spec: QuantizeSpec) -> MethodChoice:
     """
     choice = choose(spec.method, spec.scheme, spec.group_size, spec.options)
     info = choice.info
+    num_patterns = len(spec.kept_patterns) + sum(len(override.modules) for override in spec.overrides)
+    if num_patterns > MAX_PATTERNS:
+        raise InvalidInput(
+            f"ignore, keep_16bit and overrides have {num_patterns} patterns together, more than the {MAX_PATTERNS} of one job"
+        )
     check_patterns("ignore", spec.ignore)
     check_patterns("keep_16bit", spec.keep_16bit)
     if spec.overrides and not info.takes_overrides:
@@ -130,6 +145,10 @@ def chosen(spec: QuantizeSpec) -> MethodChoice:
     if is_needed and spec.calibration is None:
         what = "KV cache scales are" if not choice.needs_calibration else f"scheme {choice.scheme} of method {info.method} is"
         raise InvalidInput(f"{what} fitted to text: name calibration.datasets, for example builtin.prose.calibration")
+    if spec.quality is not None and spec.quality.tasks is not None and info.environment is not Environment.ML:
+        raise InvalidInput(
+            f"method {info.method} runs where lm-evaluation-harness is not: leave quality.tasks out, and evaluate afterwards"
+        )
     if spec.calibration is not None and not is_needed:
         raise InvalidInput(f"scheme {choice.scheme} of method {info.method} looks at weights alone; leave calibration out")
     return choice

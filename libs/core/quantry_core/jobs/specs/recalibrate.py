@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,7 +10,16 @@ from pydantic import Field, model_validator
 from quantry_core.jobs.specs.quantize import QuantizeSpec
 from quantry_core.jobs.specs.references import DatasetRef, Spec, VersionRef
 from quantry_core.jobs.states import JobType
-from quantry_core.names import Name
+from quantry_core.names import AliasName, Name
+
+
+class JudgedBy(StrEnum):
+    """What two quantized versions are compared by."""
+
+    KL = "kl"
+    """The mean KL divergence from the master: what quantization lost of it."""
+    LOG_LOSS = "log_loss"
+    """The mean log-loss on the text itself, whatever the master makes of it."""
 
 
 class RecalibrateSpec(Spec):
@@ -24,11 +34,14 @@ class RecalibrateSpec(Spec):
         default=0.01,
         ge=0,
         le=10,
-        description="The candidate is no worse where the interval of its change in log-loss ends below this, in nats per token.",
+        description="The candidate is no worse where the interval of its change against the serving version ends below this, nats a token.",
+    )
+    judged_by: JudgedBy = Field(
+        default=JudgedBy.KL, description="Of what that change is: kl (from the master) or log_loss; both are measured."
     )
     window_tokens: int = Field(default=256, ge=16, le=32768)
     max_windows: int | None = Field(default=None, ge=1)
-    alias: Name = Field(default="candidate", description="Moved to the new version if it is no worse on any corpus.")
+    alias: AliasName = Field(default="candidate", description="Moved to the new version if it is no worse on any corpus.")
     rollout: bool = Field(default=False, description="Submits a rollout of the candidate to the deployment.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: QuantizeSpec | None = Field(

@@ -25,7 +25,8 @@ from quantry_core.methods import Method
 from quantry_worker.child.backends.auto_round_progress import layers_told
 from quantry_worker.child.backends.auto_round_vocabulary import known_pre_tokenizer
 from quantry_worker.child.backends.gguf_schemes import check_exported
-from quantry_worker.child.backends.master_model import load_master, write_config
+from quantry_worker.child.backends.master_model import load_master
+from quantry_worker.child.backends.shards import write_config
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.toolchain import toolchain
 
@@ -64,7 +65,7 @@ def export_gguf(order: QuantizationOrder) -> QuantizationReport:
         order.on_progress(SHARE_EXPORTED, "checking")
         target = order.output_dir / f"model-{scheme}.gguf"
         shutil.move(_only_file(Path(scratch) / "exported"), target)
-    write_config(order, None)
+    write_config(order.output_dir, order.master, None)
     info = _read(target)
     check_exported(info, scheme, order.master)
     return QuantizationReport(

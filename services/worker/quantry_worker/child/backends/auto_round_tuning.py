@@ -17,7 +17,8 @@ from transformers import AutoTokenizer, set_seed
 from quantry_core.errors import InvalidInput
 from quantry_core.methods import Weights
 from quantry_worker.child.backends.auto_round_progress import layers_told
-from quantry_worker.child.backends.master_model import check_linears, load_master, restore_dtypes, weights_dtype, write_config
+from quantry_worker.child.backends.master_model import check_linears, load_master, restore_dtypes, weights_dtype
+from quantry_worker.child.backends.shards import write_config
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.numerics.text import Tokens
 from quantry_worker.child.plan import QuantizationPlan, names_in_words
@@ -158,5 +159,5 @@ def _save(model: Any, order: QuantizationOrder) -> None:
     settings = packed.config.quantization_config
     restore_dtypes(packed, order.master)
     packed.save_pretrained(order.output_dir)
-    write_config(order, settings)
+    write_config(order.output_dir, order.master, settings)
     (order.output_dir / "generation_config.json").unlink(missing_ok=True)

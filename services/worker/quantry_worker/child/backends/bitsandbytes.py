@@ -13,13 +13,12 @@ from transformers import BitsAndBytesConfig, set_seed
 
 from quantry_core.errors import InvalidInput
 from quantry_core.methods import Scheme
-from quantry_worker.child.backends.master_model import load_master, restore_tensors, weights_dtype, write_config
+from quantry_worker.child.backends.master_model import load_master, modules_left_alone, restore_tensors, weights_dtype
+from quantry_worker.child.backends.shards import write_config
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
-from quantry_worker.child.plan import OUTPUT_LAYER, QuantizationPlan, names_in_words
+from quantry_worker.child.plan import QuantizationPlan, names_in_words
 from quantry_worker.child.toolchain import toolchain
 
-NF4_BLOCK = 64
-"""Weights that share one scale, along the flattened matrix."""
 SHARE_QUANTIZED = 0.8
 
 
@@ -30,7 +29,7 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     """
     torch.set_num_threads(order.num_threads)
     set_seed(order.seed)
-    settings = bits_and_bytes_config(order.plan, weights_dtype(order.master))
+    settings = bits_and_bytes_config(order, weights_dtype(order.master))
     # Loading quantizes, one tensor after the other: the 16-bit model is never whole in memory.
     model = load_master(
         order.master_dir,
@@ -43,7 +42,7 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     restore_tensors(model, order)
     model.save_pretrained(order.output_dir)
     (order.output_dir / "generation_config.json").unlink(missing_ok=True)
-    write_config(order, model.config.quantization_config.to_dict())
+    write_config(order.output_dir, order.master, model.config.quantization_config.to_dict())
     return QuantizationReport(
         toolchain=toolchain("torch", "transformers", "bitsandbytes"),
         settings={"compute_dtype": str(weights_dtype(order.master)).removeprefix("torch.")},
@@ -51,9 +50,10 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     )
 
 
-def bits_and_bytes_config(plan: QuantizationPlan, compute_dtype: torch.dtype) -> BitsAndBytesConfig:
+def bits_and_bytes_config(order: QuantizationOrder, compute_dtype: torch.dtype) -> BitsAndBytesConfig:
     """Returns what transformers needs to know; the output layer stays at 16 bit where it is tied or kept."""
-    skipped = sorted({OUTPUT_LAYER, *plan.kept} - set(plan.targets))
+    plan = order.plan
+    skipped = modules_left_alone(plan, order.master.config)
     if plan.scheme is Scheme.INT8:
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(

@@ -7,7 +7,6 @@ everything else is copied from the master, which the library would have converte
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from importlib import import_module
@@ -21,14 +20,12 @@ from quantry_core.families import FUSED_MODULES, family_of, is_router
 from quantry_core.layouts import StoredPart
 from quantry_worker.child.backends.shards import Shard, copy_tensor, layouts, target_of, write_config, write_index
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
+from quantry_worker.child.gptqmodel_library import import_gptqmodel
 from quantry_worker.child.numerics.tensors import TensorReader
 from quantry_worker.child.plan import QuantizationPlan, names_in_words
 from quantry_worker.child.reporter import Units
 from quantry_worker.child.toolchain import toolchain
 
-WORKERS_VARIABLE = "GPTQMODEL_CPU_WORKERS"
-MIN_WORKERS = 2
-"""With fewer, as it chooses on two cores, the library refuses to start."""
 PACKING = "original"
 """Packs with torch. The default compiles C++ at every start: half a minute, and a compiler is needed."""
 BATCH_TOKENS = 2048
@@ -44,13 +41,13 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     """
     if order.windows is None:
         raise InvalidInput(f"method {order.plan.method.method} is fitted to text: name calibration.datasets")
-    # Read when the library is imported.
-    os.environ[WORKERS_VARIABLE] = str(max(MIN_WORKERS, order.num_threads))
-    torch, library = import_module("torch"), import_module("gptqmodel")
+    torch, library = import_module("torch"), import_gptqmodel(order.num_threads)
     torch.set_num_threads(order.num_threads)
     import_module("transformers").set_seed(order.seed)
+    # The one GPU that the job was given, where it was given one: the others are hidden from this process.
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
     model = library.GPTQModel.load(
-        str(order.master_dir), _settings(library, order.plan), device="cpu", dtype=torch.float32, trust_remote_code=False
+        str(order.master_dir), _settings(library, order.plan), device=device, dtype=torch.float32, trust_remote_code=False
     )
     order.on_progress(SHARE_LOADED, "loaded")
     model.layer_callback = _LayerCount(order)
@@ -65,7 +62,7 @@ def quantize(order: QuantizationOrder) -> QuantizationReport:
     write_config(order.output_dir, order.master, _quantization_config(saved.config["quantization_config"], order.plan, order.master))
     return QuantizationReport(
         toolchain=toolchain("torch", "transformers", "gptqmodel"),
-        settings={"activation_order": "within groups", "compute_dtype": "float32", "num_threads": order.num_threads},
+        settings={"activation_order": "within groups", "compute_dtype": "float32", "device": device, "num_threads": order.num_threads},
     )
 
 

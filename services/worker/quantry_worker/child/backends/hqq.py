@@ -22,8 +22,8 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from hqq.core.optimize import optimize_weights_proximal_legacy
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.families import family_of
 from quantry_core.methods import Weights
+from quantry_worker.child.backends.master_model import TORCH_DTYPES, modules_left_alone
 from quantry_worker.child.backends.shards import Shard, copy_tensor, layouts, target_of, write_config, write_index
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.numerics.tensors import TensorReader
@@ -39,7 +39,6 @@ LP_NORM, BETA, KAPPA = 0.7, 10.0, 1.01
 """The library's own: the norm, the weight of the penalty, and how that grows at each step."""
 NUM_REFITS = 5
 """Rounds of fitting scale and integers to each other; later ones change next to nothing."""
-TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
 class Solution(NamedTuple):
@@ -130,8 +129,6 @@ def quantization_config(plan: QuantizationPlan, config: dict[str, Any]) -> dict[
         }
         for index, (weights, modules) in enumerate(by_weights.items())
     }
-    # A tied output layer has no weight in the file but is a Linear all the same.
-    outputs = {name for name in family_of(config).output_layers if name not in plan.targets}
     return {
         "quant_method": "compressed-tensors",
         "version": version("compressed-tensors"),
@@ -139,7 +136,7 @@ def quantization_config(plan: QuantizationPlan, config: dict[str, Any]) -> dict[
         "quantization_status": "compressed",
         "config_groups": groups,
         "kv_cache_scheme": None,
-        "ignore": sorted(outputs | set(plan.kept)),
+        "ignore": modules_left_alone(plan, config),
     }
 
 

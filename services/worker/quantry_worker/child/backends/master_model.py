@@ -1,8 +1,8 @@
-"""The master as a transformers model, and what a backend must give back as it was: dtypes, plain tensors and config.json."""
+"""The master as a transformers model, and what a backend must give back as it was: dtypes and plain tensors."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from quantry_core.checkpoints import CheckpointInfo, check_master
 from quantry_core.errors import InvalidInput
+from quantry_core.families import family_of
 from quantry_worker.child.backends.table import QuantizationOrder
 from quantry_worker.child.plan import QuantizationPlan, names_in_words
 
@@ -34,8 +35,8 @@ def weights_dtype(master: CheckpointInfo) -> torch.dtype:
     return dtype
 
 
-def check_linears(model: Any, plan: QuantizationPlan) -> None:
-    """Raises InvalidInput naming targets that are no Linear module of the model once it is loaded."""
+def check_linears(model: Any, plan: QuantizationPlan) -> list[str]:
+    """Returns the Linear modules that are no targets; raises InvalidInput naming targets that are no Linear of the loaded model."""
     linears = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     missing = set(plan.targets) - linears
     if missing:
@@ -43,6 +44,7 @@ def check_linears(model: Any, plan: QuantizationPlan) -> None:
             f"a {model.config.model_type} model keeps its weights in another form than its file says, at {names_in_words(missing)}: "
             f"method {plan.method.method} quantizes plain Linear modules; ignore these"
         )
+    return sorted(linears - set(plan.targets))
 
 
 def restore_dtypes(model: Any, master: CheckpointInfo) -> None:
@@ -56,16 +58,17 @@ def restore_dtypes(model: Any, master: CheckpointInfo) -> None:
 
 
 def restore_tensors(model: Any, order: QuantizationOrder) -> None:
-    """Puts the master's own values back into float32 tensors that were loaded in 16 bit."""
-    wanted = {name: info for name, info in order.master.tensors.items() if TORCH_DTYPES[info.dtype] is torch.float32}
+    """Puts the master's own values back into floating tensors that were loaded in another dtype than they have there."""
     for name, parameter in model.named_parameters():
-        if name in wanted and parameter.is_floating_point() and parameter.dtype is not torch.float32:
+        known = order.master.tensors.get(name)
+        if known is not None and parameter.is_floating_point() and parameter.dtype is not TORCH_DTYPES[known.dtype]:
             with safe_open(order.master_dir / order.master.tensor_files[name], framework="pt") as shard:
                 parameter.data = shard.get_tensor(name).to(parameter.device)
 
 
-def write_config(order: QuantizationOrder, quantization_config: dict[str, Any] | None) -> None:
-    """Writes the master's own config.json with quantization_config added: transformers rewrites it in its own version's words."""
-    added = {} if quantization_config is None else {"quantization_config": quantization_config}
-    text = json.dumps(order.master.config | added, indent=2, ensure_ascii=False)
-    (order.output_dir / "config.json").write_text(text + "\n", encoding="utf-8")
+def modules_left_alone(plan: QuantizationPlan, master_config: Mapping[str, Any]) -> list[str]:
+    """Returns what a library must be told to leave at 16 bit: the kept modules, and the output layer unless it is a target.
+
+    A tied output layer has no weight of its own but is a Linear of the model all the same.
+    """
+    return sorted({*family_of(master_config).output_layers, *plan.kept} - set(plan.targets))

@@ -103,9 +103,12 @@ def write_index(output_dir: Path, master: CheckpointInfo, files: Mapping[str, La
     (output_dir / INDEX_PATH).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def write_config(output_dir: Path, master: CheckpointInfo, quantization_config: Mapping[str, Any]) -> None:
-    """Writes the master's own config.json with quantization_config added."""
-    config = master.config | {"quantization_config": dict(quantization_config)}
+def write_config(output_dir: Path, master: CheckpointInfo, quantization_config: Mapping[str, Any] | None) -> None:
+    """Writes the master's own config.json, with quantization_config added if the format has one.
+
+    Its own, because transformers rewrites it in its own version's words.
+    """
+    config = master.config | ({} if quantization_config is None else {"quantization_config": dict(quantization_config)})
     (output_dir / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,22 +17,34 @@ NUM_WINDOWS = 4
 """Of each corpus. Maps of single windows hardly differ from one another in this."""
 
 
-def compare_attention(model: Any, reference_model: Any, corpora: list[Corpus]) -> dict[str, Any]:
-    """Returns cosine similarity and Jensen-Shannon divergence of each layer's maps, means over heads, positions and windows.
+Maps = tuple[torch.Tensor, ...]
+"""Of each layer, float32 [1, H, T, T]."""
+
+
+def attention_maps(model: Any, corpora: list[Corpus]) -> Iterator[Maps]:
+    """Yields a model's maps of the first windows of each corpus.
 
     Windows are cut where the maps of all layers would take more than 64 MiB. Raises InvalidInput for a model that gives no maps,
     such as one without attention.
     """
-    config = reference_model.config.get_text_config()
-    similarities, divergences = [], []
+    config = model.config.get_text_config()
     length = attention_tokens(config.num_hidden_layers, config.num_attention_heads, min(corpus.window_tokens for corpus in corpora))
-    with giving_maps(model), giving_maps(reference_model), torch.inference_mode():
+    with giving_maps(model):
         for corpus in corpora:
             for window in corpus.windows[:NUM_WINDOWS]:
                 ids = torch.from_numpy(corpus.stream.tokens[window.begin : window.begin + length])[None]
-                pairs = list(zip(_maps(model, ids), _maps(reference_model, ids), strict=True))
-                similarities.append([cosine_similarity(ours, theirs) for ours, theirs in pairs])
-                divergences.append([jensen_shannon_nats(ours, theirs) for ours, theirs in pairs])
+                with torch.inference_mode():
+                    found = _maps(model, ids)
+                yield found
+
+
+def compare_maps(ours: Iterable[Maps], theirs: Iterable[Maps]) -> dict[str, Any]:
+    """Returns cosine similarity and Jensen-Shannon divergence of each layer's maps, means over heads, positions and windows."""
+    similarities, divergences, length = [], [], 0
+    for mine, other in zip(ours, theirs, strict=True):
+        similarities.append([cosine_similarity(one, two) for one, two in zip(mine, other, strict=True)])
+        divergences.append([jensen_shannon_nats(one, two) for one, two in zip(mine, other, strict=True)])
+        length = mine[0].shape[-1]
     by_layer, js_by_layer = np.mean(similarities, axis=0), np.mean(divergences, axis=0)
     return {
         "attention_similarity_min": float(by_layer.min()),
@@ -56,7 +68,7 @@ def giving_maps(model: Any) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-def _maps(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _maps(model: Any, ids: torch.Tensor) -> Maps:
     maps = model(input_ids=ids, use_cache=False, output_attentions=True).attentions
     found = tuple(one for one in maps or () if one is not None)
     if not found:

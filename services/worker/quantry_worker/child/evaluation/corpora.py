@@ -1,8 +1,11 @@
-"""Corpora cut into windows, and how two models score them. Both see a batch before the next one is taken, so no logits are kept."""
+"""Corpora cut into windows, and how a model scores them, alone or beside a reference.
+
+The reference's log-probabilities come batch by batch: from a model in memory, or from disk, where they were kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from quantry_worker.child.numerics.model import vocabulary_size
 from quantry_worker.child.numerics.perplexity import batch_windows, next_token_log_probs, token_nll
 from quantry_worker.child.numerics.text import SamplingReport, TokenStream, scoring_report
 from quantry_worker.child.numerics.tokenizer import tokenize
-from quantry_worker.child.numerics.windows import Window, batches, cut_windows
+from quantry_worker.child.numerics.windows import Batch, Window, batches, cut_windows
 from quantry_worker.protocol import ChildInput
 
 OnWindows = Callable[[int], None]
@@ -72,25 +75,42 @@ def check_same_tokens(ours: list[TokenStream], theirs: list[TokenStream]) -> Non
             )
 
 
-def score(model: Any, reference_model: Any | None, corpus: Corpus, on_windows: OnWindows) -> TokenScores:
-    """Returns the scores of every token of a corpus that is scored, in float64."""
+def log_probs(model: Any, corpus: Corpus) -> Iterator[torch.Tensor]:
+    """Yields a model's log-probabilities of the scored tokens, float32 [B, S, V], batch by batch."""
+    for batch in _batches(corpus, vocabulary_size(model)):
+        with torch.inference_mode():
+            found = next_token_log_probs(model, torch.from_numpy(batch.ids), batch.num_scored)
+        yield found
+
+
+def score(model: Any, reference: Iterable[torch.Tensor] | None, corpus: Corpus, on_windows: OnWindows) -> TokenScores:
+    """Returns the scores of every token of a corpus that is scored, in float64. ``reference`` is another model's ``log_probs``.
+
+    Raises InvalidInput if the two have vocabularies of different sizes.
+    """
     nll, reference_nll, kl, same, num_scored = [], [], [], [], []
     num_done = 0
-    with torch.inference_mode():
-        for batch in batches(corpus.stream, corpus.windows, batch_windows(corpus.window_tokens, vocabulary_size(model))):
-            ids = torch.from_numpy(batch.ids)
-            log_q = next_token_log_probs(model, ids, batch.num_scored)
-            nll.append(token_nll(log_q, ids).ravel())
-            if reference_model is not None:
-                log_p = next_token_log_probs(reference_model, ids, batch.num_scored)
-                reference_nll.append(token_nll(log_p, ids).ravel())
-                kl.append(kl_nats(log_p, log_q).ravel())
-                same.append(same_top1(log_p, log_q).ravel())
-            num_scored += [batch.num_scored] * len(ids)
-            num_done += len(ids)
-            on_windows(num_done)
+    theirs = None if reference is None else iter(reference)
+    for batch, log_q in zip(_batches(corpus, vocabulary_size(model)), log_probs(model, corpus), strict=True):
+        ids = torch.from_numpy(batch.ids)
+        nll.append(token_nll(log_q, ids).ravel())
+        if theirs is not None:
+            log_p = next(theirs)
+            if log_p.shape != log_q.shape:
+                raise InvalidInput(f"logits of shape {list(log_q.shape)} cannot be compared with a reference's of {list(log_p.shape)}")
+            reference_nll.append(token_nll(log_p, ids).ravel())
+            kl.append(kl_nats(log_p, log_q).ravel())
+            same.append(same_top1(log_p, log_q).ravel())
+        num_scored += [batch.num_scored] * len(ids)
+        num_done += len(ids)
+        on_windows(num_done)
     window = np.repeat(np.arange(len(num_scored), dtype=np.int64), num_scored)
-    if reference_model is None:
+    if theirs is None:
         return TokenScores(np.concatenate(nll), window)
-    reference = ReferenceScores(np.concatenate(reference_nll), np.concatenate(kl), np.concatenate(same))
-    return TokenScores(np.concatenate(nll), window, reference)
+    return TokenScores(
+        np.concatenate(nll), window, ReferenceScores(np.concatenate(reference_nll), np.concatenate(kl), np.concatenate(same))
+    )
+
+
+def _batches(corpus: Corpus, vocabulary: int) -> Iterator[Batch]:
+    return batches(corpus.stream, corpus.windows, batch_windows(corpus.window_tokens, vocabulary))

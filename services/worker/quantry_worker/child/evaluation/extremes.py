@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from quantry_core.families import context_tokens
+from quantry_core.thresholds import Part
 from quantry_core.versions import Verdict
 from quantry_worker.child.numerics.divergence import kl_nats, same_top1
 
@@ -25,6 +26,8 @@ MAX_CONTEXT_TOKENS = 32_768
 DEFAULT_CONTEXT_TOKENS = 2048
 """Where config.json states none."""
 MAX_ERROR_CHARS = 300
+PREFIX = f"{Part.EXTREMES}."
+"""Of the names of thresholds."""
 
 PARAGRAPH = (
     "The harbour was quiet before dawn. Two boats came in with the tide, and nobody on the quay asked where they had been. "
@@ -58,17 +61,56 @@ OnCase = Callable[[int, str], None]
 """Told how many cases are done, and which comes next."""
 
 
-def look_at_extremes(model: Any, reference_model: Any | None, tokenizer: Any, on_case: OnCase) -> list[dict[str, Any]]:
-    """Returns what happened in each case. A case that raises is a fact about the version, not the end of the job."""
-    cases = []
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of one case."""
+
+    facts: dict[str, Any]
+    """Whether it ran, and whether its logits are finite."""
+    logits: torch.Tensor | None = None
+    """Behind the last tokens, float32 [1, at most 64, V]; only of a case that ran and is finite."""
+    continuation: list[int] = field(default_factory=list)
+
+
+def answer_extremes(model: Any, tokenizer: Any, config: Any, on_case: OnCase) -> list[Answer]:
+    """Returns a model's answer to each case. ``config`` says how long a text may be; the same one for models that are compared.
+
+    A case that raises is a fact about the version, not the end of the job.
+    """
+    answers = []
     for index, extreme in enumerate(EXTREMES):
         on_case(index, extreme.name)
         try:
-            facts = _try(model, reference_model, tokenizer, extreme)
+            answers.append(_answer(model, tokenizer, config, extreme))
         except (RuntimeError, ValueError, IndexError, TypeError, OverflowError) as error:
-            facts = {"runs": False, "error": f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]}
-        cases.append({"name": extreme.name, "num_characters": len(extreme.text)} | facts)
+            answers.append(Answer({"runs": False, "error": f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]}))
+    return answers
+
+
+def compare_answers(ours: list[Answer], theirs: list[Answer] | None, tokenizer: Any) -> list[dict[str, Any]]:
+    """Returns what happened in each case, and with a reference's answers how far both agree where both have finite logits."""
+    cases = []
+    for index, (extreme, mine) in enumerate(zip(EXTREMES, ours, strict=True)):
+        facts = {"name": extreme.name, "num_characters": len(extreme.text)} | mine.facts
+        if mine.logits is not None:
+            facts["continuation"] = tokenizer.decode(mine.continuation)
+            if theirs is not None:
+                facts |= _agreement(mine, theirs[index])
+        cases.append(facts)
     return cases
+
+
+def extremes_figures(cases: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the worst of all cases that were tried, by the names of thresholds; agreement only where every one has it."""
+    tried = [case for case in cases if "skipped" not in case]
+    if not tried:
+        return {}
+    figures: dict[str, float] = {f"{PREFIX}num_failed": sum(not (case["runs"] and case["is_finite"]) for case in tried)}
+    if all("kl_mean_nats" in case for case in tried):
+        figures[f"{PREFIX}kl_mean_nats"] = max(case["kl_mean_nats"] for case in tried)
+        figures[f"{PREFIX}top1_agreement"] = min(case["top1_agreement"] for case in tried)
+        figures[f"{PREFIX}same_tokens"] = min(case["num_same_tokens"] / case["num_continuation_tokens"] for case in tried)
+    return figures
 
 
 def verdict(cases: list[dict[str, Any]]) -> Verdict:
@@ -79,20 +121,14 @@ def verdict(cases: list[dict[str, Any]]) -> Verdict:
     return Verdict.PASS if all(case["runs"] and case["is_finite"] for case in tried) else Verdict.FAIL
 
 
-def _try(model: Any, reference_model: Any | None, tokenizer: Any, extreme: Extreme) -> dict[str, Any]:
-    ids = _token_ids(tokenizer, extreme, model.config)
+def _answer(model: Any, tokenizer: Any, config: Any, extreme: Extreme) -> Answer:
+    ids = _token_ids(tokenizer, extreme, config)
     if ids is None:
-        return {"skipped": "the tokenizer has no token that begins a text, so there is nothing to go on from"}
+        return Answer({"skipped": "the tokenizer has no token that begins a text, so there is nothing to go on from"})
     logits = _last_logits(model, ids)
     is_finite = bool(torch.isfinite(logits).all())
     facts: dict[str, Any] = {"runs": True, "is_finite": is_finite, "num_tokens": ids.shape[1]}
-    if not is_finite:
-        return facts
-    continuation = _continue(model, ids)
-    facts["continuation"] = tokenizer.decode(continuation)
-    if reference_model is not None:
-        facts |= _agreement(reference_model, ids, logits, continuation)
-    return facts
+    return Answer(facts, logits, _continue(model, ids, config)) if is_finite else Answer(facts)
 
 
 def _token_ids(tokenizer: Any, extreme: Extreme, config: Any) -> torch.Tensor | None:
@@ -115,9 +151,9 @@ def _last_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits[:, -LOOKED_AT_TOKENS:].float()
 
 
-def _continue(model: Any, ids: torch.Tensor) -> list[int]:
+def _continue(model: Any, ids: torch.Tensor, config: Any) -> list[int]:
     """Returns the likeliest next tokens, one after the other. Where the context is full, the oldest token makes room."""
-    longest = max(ids.shape[1], _longest(model.config))
+    longest = max(ids.shape[1], _longest(config))
     continuation: list[int] = []
     for _ in range(CONTINUATION_TOKENS):
         likeliest = _last_logits(model, ids)[0, -1].argmax()
@@ -130,12 +166,11 @@ def _longest(config: Any) -> int:
     return min(context_tokens(config.to_dict()) or DEFAULT_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
 
 
-def _agreement(reference_model: Any, ids: torch.Tensor, logits: torch.Tensor, continuation: list[int]) -> dict[str, Any]:
-    theirs = _last_logits(reference_model, ids)
-    if not torch.isfinite(theirs).all():
+def _agreement(ours: Answer, theirs: Answer) -> dict[str, Any]:
+    if ours.logits is None or theirs.logits is None:
         return {"reference_is_finite": False}
-    log_p, log_q = theirs.log_softmax(-1), logits.log_softmax(-1)
-    same = [ours == other for ours, other in zip(continuation, _continue(reference_model, ids), strict=True)]
+    log_p, log_q = theirs.logits.log_softmax(-1), ours.logits.log_softmax(-1)
+    same = [mine == other for mine, other in zip(ours.continuation, theirs.continuation, strict=True)]
     return {
         "kl_mean_nats": float(kl_nats(log_p, log_q).mean()),
         "top1_agreement": float(same_top1(log_p, log_q).mean()),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantry_worker.child.numerics.bootstrap import CONFIDENCE, mean_interval
+from quantry_worker.child.numerics.bootstrap import CONFIDENCE, Interval, mean_interval
 
 Figures = dict[str, float | int | None]
 
@@ -69,17 +69,46 @@ def figures(scores: TokenScores, *, seed: int) -> Figures:
             "logprob_error_mean_nats": float(error.mean()),
             "logprob_error_p99_nats": float(np.percentile(error, 99)),
         }
-        | _change(scores, reference, seed)
+        | _change(scores.nll - reference.nll, scores.window, seed)
     )
 
 
-def _change(scores: TokenScores, reference: ReferenceScores, seed: int) -> Figures:
+def figures_beside(subject: TokenScores, other: TokenScores, *, seed: int) -> Figures:
+    """Returns how a version does on a corpus beside another one, both scored with one master as their reference.
+
+    The change of the log-loss and that of the divergence from the master are the subject's less the other's, token by token.
+    Raises ValueError where one was scored without a reference.
+    """
+    if subject.reference is None or other.reference is None:
+        raise ValueError("both versions are scored with the master as their reference")
+    kl, other_kl = subject.reference.kl, other.reference.kl
+    found: Figures = {
+        "perplexity": _exp(subject.nll.mean()),
+        "nll_mean": float(subject.nll.mean()),
+        "num_tokens": subject.nll.size,
+        "num_windows": subject.num_windows,
+        "reference_perplexity": _exp(other.nll.mean()),
+        "kl_from_master_nats": float(kl.mean()),
+        "reference_kl_from_master_nats": float(other_kl.mean()),
+        "kl_increase_nats": float((kl - other_kl).mean()),
+    }
+    interval = _interval(kl - other_kl, subject.window, seed)
+    if interval is not None:
+        found |= {"kl_increase_low_nats": interval.low, "kl_increase_high_nats": interval.high}
+    return found | _change(subject.nll - other.nll, subject.window, seed)
+
+
+def _interval(change: NDArray[np.float64], window: NDArray[np.int64], seed: int) -> Interval | None:
+    """Returns the interval of the mean of what changed at each token; None where it cannot be stated."""
+    sums = np.bincount(window, weights=change).astype(np.float64)
+    counts = np.bincount(window).astype(np.float64)
+    return mean_interval(sums, counts, seed=seed) if np.isfinite(sums).all() else None
+
+
+def _change(change: NDArray[np.float64], window: NDArray[np.int64], seed: int) -> Figures:
     """Returns the change in log-loss with its interval, and the same as a ratio of perplexities: exp of it."""
-    change = scores.nll - reference.nll
     found: Figures = {"nll_increase_nats": float(change.mean()), "perplexity_ratio": _exp(change.mean())}
-    sums = np.bincount(scores.window, weights=change).astype(np.float64)
-    counts = np.bincount(scores.window).astype(np.float64)
-    interval = mean_interval(sums, counts, seed=seed) if np.isfinite(sums).all() else None
+    interval = _interval(change, window, seed)
     if interval is None:
         return found
     return found | {

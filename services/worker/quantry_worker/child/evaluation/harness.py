@@ -1,4 +1,5 @@
-"""Tasks of lm-evaluation-harness on a loaded model. Nothing is fetched: a task runs if its documents are on this machine.
+"""Tasks of lm-evaluation-harness on a loaded model. Nothing is fetched: a task runs if its documents are on this machine,
+in what the worker lends of its QUANTRY_DATASETS_CACHE.
 
 Two tasks come with this package, in ``tasks``; their documents were made from the texts in examples/corpora by
 ``examples/make_tasks.py``. Paper: Biderman et al. 2024, arXiv:2405.14782.
@@ -6,6 +7,7 @@ Two tasks come with this package, in ``tasks``; their documents were made from t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import yaml
 
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import TasksSpec
+from quantry_core.thresholds import CHANGE_SUFFIX, TASK_PREFIX, Part, thresholds_on
 from quantry_worker.child.numerics.model import vocabulary_size
 from quantry_worker.child.numerics.perplexity import batch_windows
 
@@ -65,12 +68,34 @@ def task_figures(document: dict[str, Any], name: str) -> dict[str, float | int]:
     return figures
 
 
-def reported(document: dict[str, Any], asked: list[str]) -> list[str]:
-    """Returns the names to report: each that was asked for, or, for a tag that stands for several tasks, all that ran for it."""
+def compared_figures(document: dict[str, Any], theirs: dict[str, Any] | None, name: str) -> dict[str, float | int]:
+    """Returns a task's figures; with a reference's document its figures too, and what changed against them (``_change``)."""
+    figures = task_figures(document, name)
+    if theirs is None:
+        return figures
+    before = task_figures(theirs, name)
+    changes = {
+        f"{metric}{CHANGE_SUFFIX}": value - before[metric]
+        for metric, value in figures.items()
+        if metric in before and not metric.partition(".")[0].endswith("_stderr")
+    }
+    return figures | {f"reference_{metric}": value for metric, value in before.items()} | changes
+
+
+def bounded_figures(figures: dict[str, float | int], name: str) -> dict[str, float | int]:
+    """Returns a task's figures by the names of thresholds."""
+    return {f"{TASK_PREFIX}{name}.{metric}": value for metric, value in figures.items()}
+
+
+def reported(document: dict[str, Any], asked: list[str], thresholds: Mapping[str, float]) -> list[str]:
+    """Returns the names to report: each that was asked for, or, for a tag that stands for several tasks, all that ran for it.
+
+    What a threshold is on is among them even if it has no figures of its own.
+    """
     results = document["results"]
     if all(name in results for name in asked):
         return asked
-    return list(results)
+    return [*results, *(name for name in asked if name not in results and thresholds_on(thresholds, Part.TASKS, name))]
 
 
 def task_facts(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -95,7 +120,8 @@ def _load(manager: Any, name: str) -> Any:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE_CHARS]
         raise InvalidInput(
-            f"task {name} cannot be loaded: its documents are not on this machine, and evaluations fetch nothing ({cause}); "
+            f"task {name} cannot be loaded: its documents are not in this worker's QUANTRY_DATASETS_CACHE, and evaluations fetch nothing "
+            f"({cause}); "
             f"tasks that need no download: {', '.join(own_tasks())}"
         ) from error
     return name

@@ -3,7 +3,7 @@
 - ``results.json``: every evidence, the spec with its seed, versions of libraries.
 - ``tokens/<corpus>.safetensors``: for each scored token ``nll`` (float32, nats) and ``window`` (int32); with a reference also
   ``reference_nll`` and ``kl`` (float32, nats) and ``same_top1`` (uint8).
-- ``tasks/<task>.jsonl``: one line for each document of a task: what was asked, answered and scored.
+- ``tasks.jsonl``: one line for each document of each ``task``: what was asked, answered and scored.
 - ``speed.jsonl``: one line for each request that was counted, seconds from the start of its measurement.
 """
 
@@ -21,6 +21,7 @@ from quantry_core.versions import EvidenceDraft
 from quantry_worker.child.evaluation.figures import TokenScores
 
 RESULTS = "results.json"
+TASKS = "tasks.jsonl"
 TOKENS = "tokens"
 """Folder of the scores of an evaluation; the quality gate has one of its own. Paths of artifacts have one folder at most."""
 

@@ -9,7 +9,7 @@ from quantry_core.errors import InvalidInput
 from quantry_core.families import context_tokens
 from quantry_core.jobs import SpeedSpec
 from quantry_core.servability import EngineName, not_served, schemes_of
-from quantry_worker.child.engine import EngineFacts
+from quantry_worker.child.engine import EngineFacts, unseen_device
 from quantry_worker.protocol import ChildInput
 
 
@@ -17,6 +17,9 @@ def check_speed(spec: SpeedSpec, subject: ChildInput, config: Mapping[str, Any],
     """Returns the engine; raises InvalidInput naming what stands in the way of a measurement."""
     if engine is None:
         raise InvalidInput("speed is measured with vLLM, and this worker has no engine environment; leave speed out")
+    unseen = unseen_device(engine)
+    if unseen is not None:
+        raise InvalidInput(f"speed is measured with vLLM, but {unseen}; leave speed out")
     if subject.format is None:
         raise TypeError(f"{subject.ref} is no version")
     recipe = subject.recipe or {}

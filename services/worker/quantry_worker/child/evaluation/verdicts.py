@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from quantry_core.metrics import ATTENTION_METRICS, METRICS, Better, is_within
+from quantry_core.metrics import Better
+from quantry_core.thresholds import is_within, threshold_of
 from quantry_core.versions import Verdict
 
 _BOUNDS = {Better.LOWER: "at most", Better.HIGHER: "at least"}
@@ -15,7 +16,7 @@ _BOUNDS = {Better.LOWER: "at most", Better.HIGHER: "at least"}
 def broken_thresholds(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[str]:
     """Returns in words which thresholds the figures do not keep; a figure that is not there or not finite breaks none."""
     return [
-        f"{name} is {figures[name]:.6g}, {_BOUNDS[METRICS[name].better]} {bound:g} is asked for"
+        f"{name} is {figures[name]:.6g}, {_BOUNDS[threshold_of(name).better]} {bound:g} is asked for"
         for name, bound in thresholds.items()
         if _is_measured(figures, name) and not is_within(name, figures[name], bound)
     ]
@@ -35,14 +36,15 @@ def verdict(figures: Mapping[str, Any], thresholds: Mapping[str, float]) -> Verd
     return Verdict.PASS
 
 
-def of_corpora(thresholds: Mapping[str, float]) -> dict[str, float]:
-    """Returns the thresholds that are judged on each corpus."""
-    return {name: bound for name, bound in thresholds.items() if name not in ATTENTION_METRICS}
-
-
-def of_attention(thresholds: Mapping[str, float]) -> dict[str, float]:
-    """Returns the thresholds that are judged on attention maps."""
-    return {name: bound for name, bound in thresholds.items() if name in ATTENTION_METRICS}
+def worst(found: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, float]:
+    """Returns for every name the worst of several figures; a name that one of them has no number for is left out."""
+    every = list(found)
+    chosen = {Better.LOWER: max, Better.HIGHER: min}
+    return {
+        name: chosen[threshold_of(name).better](one[name] for one in every)
+        for name in names
+        if every and all(_is_measured(one, name) for one in every)
+    }
 
 
 def _is_measured(figures: Mapping[str, Any], name: str) -> bool:

@@ -17,13 +17,12 @@ import numpy as np
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import SourceRefused
+from quantry_core.layouts import NF4_BLOCK, NF4_SUPER_BLOCK
 from quantry_core.linears import Shape
 from quantry_core.methods import Format, Granularity, NumberType
 from quantry_worker.child.formats.stored import Float32, Levels, Part, StatedWeights, StoredCheckpoint, row_spans
 from quantry_worker.child.numerics.tensors import TensorReader
 
-NF4_BLOCK = 64
-NESTED_BLOCK = 256
 INT8_LEVELS = 127
 QUANTILE_TOLERANCE = 1e-6
 NF4: Float32 = np.array(
@@ -59,7 +58,7 @@ class Nf4Module:
             "weight.quant_state.bitsandbytes__nf4": Part(byte, (self.tensors.shape(f"{self.name}.{STATE_SUFFIX}"),)),
         }
         if self.is_nested:
-            parts["weight.nested_absmax"] = Part(float32, ((-(-num_blocks // NESTED_BLOCK),),))
+            parts["weight.nested_absmax"] = Part(float32, ((-(-num_blocks // NF4_SUPER_BLOCK),),))
             parts["weight.nested_quant_map"] = Part(float32, ((256,),))
         return {f"{self.name}.{part}": expected for part, expected in parts.items()}
 
@@ -92,7 +91,7 @@ class Nf4Module:
         if not self.is_nested:
             return self.tensors.floats(f"{self.name}.weight.absmax")
         codes = self.tensors.integers(f"{self.name}.weight.absmax")
-        nested = self.tensors.floats(f"{self.name}.weight.nested_absmax")[np.arange(len(codes)) // NESTED_BLOCK]
+        nested = self.tensors.floats(f"{self.name}.weight.nested_absmax")[np.arange(len(codes)) // NF4_SUPER_BLOCK]
         scales: Float32 = self.tensors.floats(f"{self.name}.weight.nested_quant_map")[codes] * nested
         return scales + np.float32(self._state().get("nested_offset", np.nan))
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantry_core.layouts import num_groups
 from quantry_core.linears import Shape
 from quantry_core.methods import Granularity
-from quantry_worker.child.formats.integers import SCALE_DTYPES, num_groups
+from quantry_worker.child.formats.integers import SCALE_DTYPES
 from quantry_worker.child.formats.stored import Float32, Levels, Part, StatedWeights, row_spans, spread_groups
 from quantry_worker.child.numerics.tensors import TensorReader
 
@@ -42,7 +43,7 @@ class Fp8:
         if self.stated.granularity is Granularity.TENSOR:
             scales: tuple[tuple[int, ...], ...] = ((1,), ())
         else:
-            scales = ((out_features, num_groups(self.stated, in_features)),)
+            scales = ((out_features, num_groups(in_features, self.stated.group_size)),)
         parts = {"weight": Part(frozenset({"F8_E4M3"}), (self.shape,)), "weight_scale": Part(SCALE_DTYPES, scales)}
         if self.has_input_scale:
             parts["input_scale"] = Part(SCALE_DTYPES, ((1,), ()))
@@ -75,7 +76,7 @@ class NvFp4:
         out_features, in_features = self.shape
         parts = {
             "weight_packed": Part(frozenset({"U8"}), ((out_features, in_features // 2),)),
-            "weight_scale": Part(frozenset({"F8_E4M3"}), ((out_features, num_groups(self.stated, in_features)),)),
+            "weight_scale": Part(frozenset({"F8_E4M3"}), ((out_features, num_groups(in_features, self.stated.group_size)),)),
             "weight_global_scale": Part(SCALE_DTYPES, ((1,), ())),
         }
         if self.has_input_scale:
@@ -107,7 +108,9 @@ class MxFp4:
         out_features, in_features = self.shape
         return {
             f"{self.name}.weight_packed": Part(frozenset({"U8"}), ((out_features, in_features // 2),)),
-            f"{self.name}.weight_scale": Part(frozenset({"U8", "F8_E8M0"}), ((out_features, num_groups(self.stated, in_features)),)),
+            f"{self.name}.weight_scale": Part(
+                frozenset({"U8", "F8_E8M0"}), ((out_features, num_groups(in_features, self.stated.group_size)),)
+            ),
         }
 
     def levels(self) -> Levels:

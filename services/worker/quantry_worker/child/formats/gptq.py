@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import SourceRefused
+from quantry_core.layouts import WORD_BITS, num_groups
 from quantry_core.linears import Shape
 from quantry_core.methods import Format, Granularity, NumberType
-from quantry_worker.child.formats.integers import SCALE_DTYPES, WORD_BITS, num_groups, unpack_rows
+from quantry_worker.child.formats.integers import SCALE_DTYPES, unpack_rows
 from quantry_worker.child.formats.stored import Float32, Levels, Part, StatedWeights, StoredCheckpoint, row_spans
 from quantry_worker.child.numerics.tensors import TensorReader
 
@@ -39,7 +40,7 @@ class GptqModule:
 
     def parts(self) -> Mapping[str, Part]:
         out_features, in_features = self.shape
-        groups, bits = num_groups(self.stated, in_features), int(self.stated.bits)
+        groups, bits = num_groups(in_features, self.stated.group_size), int(self.stated.bits)
         return {
             f"{self.name}.qweight": Part(frozenset({"I32"}), ((in_features * bits // WORD_BITS, out_features),)),
             f"{self.name}.qzeros": Part(frozenset({"I32"}), ((groups, out_features * bits // WORD_BITS),)),
@@ -49,7 +50,7 @@ class GptqModule:
 
     def levels(self) -> Levels:
         group_of_input = self._group_of_input()
-        groups = num_groups(self.stated, self.shape[1])
+        groups = num_groups(self.shape[1], self.stated.group_size)
         problems = []
         if group_of_input.min() < 0 or group_of_input.max() >= groups:
             problems.append(f"{self.name}.g_idx names group {int(group_of_input.max())}, there are {groups}")

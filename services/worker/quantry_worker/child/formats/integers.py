@@ -15,11 +15,11 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from quantry_core.layouts import WORD_BITS, num_groups
 from quantry_core.linears import Shape
 from quantry_worker.child.formats.stored import Float32, Levels, Part, StatedWeights, row_spans, spread_groups
 from quantry_worker.child.numerics.tensors import TensorReader
 
-WORD_BITS = 32
 BYTE_BITS = 8
 SCALE_DTYPES = frozenset({"F16", "BF16", "F32"})
 SHAPE_DTYPES = frozenset({"I32", "I64"})
@@ -46,11 +46,6 @@ def unpack_rows(packed: NDArray[np.int64], bits: int, in_features: int) -> NDArr
     return (unsigned - np.uint8(1 << (bits - 1))).view(np.int8)
 
 
-def num_groups(stated: StatedWeights, in_features: int) -> int:
-    """Returns G: 1 for one scale a channel."""
-    return 1 if stated.group_size is None else ceil(in_features / stated.group_size)
-
-
 @dataclass(frozen=True)
 class PackedIntegers:
     """A module of format pack-quantized."""
@@ -62,7 +57,7 @@ class PackedIntegers:
 
     def parts(self) -> Mapping[str, Part]:
         out_features, in_features = self.shape
-        groups, bits = num_groups(self.stated, in_features), int(self.stated.bits)
+        groups, bits = num_groups(in_features, self.stated.group_size), int(self.stated.bits)
         parts = {
             "weight_packed": Part(frozenset({"I32"}), ((out_features, packed_columns(in_features, bits)),)),
             "weight_scale": Part(SCALE_DTYPES, ((out_features, groups),)),
@@ -114,7 +109,7 @@ class ByteIntegers:
     tensors: TensorReader
 
     def parts(self) -> Mapping[str, Part]:
-        groups = num_groups(self.stated, self.shape[1])
+        groups = num_groups(self.shape[1], self.stated.group_size)
         per_group = ((self.shape[0], groups), (self.shape[0],)) if groups == 1 else ((self.shape[0], groups),)
         parts = {"weight": Part(frozenset({"I8"}), (self.shape,)), "weight_scale": Part(SCALE_DTYPES, per_group)}
         if not self.stated.symmetric:

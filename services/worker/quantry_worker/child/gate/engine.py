@@ -1,7 +1,8 @@
 """Check ``engine``: vLLM itself loads the checkpoint, and its greedy tokens and logprobs agree with the reader's.
 
-Runs where the worker has an engine at hand and is told to use it. What vLLM cannot serve on this device passes as "not served":
-the servability table says so before a deployment does. vLLM computes in 16 bits where the reader computes in 32, so logprobs
+Runs where the worker has an engine at hand and is told to use it. Where it cannot be asked, the verdict is inconclusive and says
+why: vLLM cannot serve this on its device, as the servability table tells a deployment too, or it was built for a device that the
+job does not see. vLLM computes in 16 bits where the reader computes in 32, so logprobs
 differ by some hundredths; a token may differ where the reader finds both nearly alike.
 """
 
@@ -15,15 +16,16 @@ from typing import Any
 import torch
 
 from quantry_core.errors import SourceRefused
+from quantry_core.estimates.facts import facts_of
 from quantry_core.families import context_tokens
 from quantry_core.gate import GateCheck
 from quantry_core.methods import Scheme
 from quantry_core.servability import EngineName, not_served
 from quantry_core.versions import EvidenceDraft
-from quantry_worker.child.engine import HOST, SERVED_NAME, EngineFacts, kv_cache_bytes, running_engine, task_engine
+from quantry_worker.child.engine import HOST, Engine, EngineFacts, kv_cache_bytes, running_engine, task_engine, unseen_device
 from quantry_worker.child.gate.answers import Answer, compare_answers
-from quantry_worker.child.gate.findings import GateInput, evidence
-from quantry_worker.child.gate.probe import EIGHT_BIT_ACTIVATIONS_NATS, FOUR_BIT_ACTIVATIONS_NATS, activations_nats
+from quantry_worker.child.gate.findings import GateInput, evidence, not_asked
+from quantry_worker.child.gate.probe import FOUR_BIT_ACTIVATIONS_NATS, activations_nats
 from quantry_worker.child.gate.reader import probe_ids
 from quantry_worker.child.numerics.model import load_model
 
@@ -43,9 +45,9 @@ def check_engine(given: GateInput) -> EvidenceDraft:
     schemes: set[Scheme | None] = {target.weights.scheme for target in given.plan.targets.values()} or {given.plan.scheme}
     if given.plan.has_kv_scales:
         schemes.add(Scheme.KV_FP8)
-    reason = not_served(given.plan.method.format, schemes, EngineName.VLLM, facts.device)
+    reason = not_served(given.plan.method.format, schemes, EngineName.VLLM, facts.device) or unseen_device(facts)
     if reason is not None:
-        return evidence(GateCheck.ENGINE, [], {"not_served": reason})
+        return not_asked(GateCheck.ENGINE, {"not_served": reason})
     given.on_progress(0.1, f"{GateCheck.ENGINE}: vLLM loads it")
     config = given.master.config
     prompt = probe_ids(given.output_dir, config)[:, : (context_tokens(config) or NUM_TOKENS * 8) - NUM_TOKENS]
@@ -58,7 +60,7 @@ def check_engine(given: GateInput) -> EvidenceDraft:
 
 def tolerance(given: GateInput) -> float:
     """Returns how far logprobs of the two may be, in nats."""
-    is_fp4 = activations_nats(given.plan) >= FOUR_BIT_ACTIVATIONS_NATS > EIGHT_BIT_ACTIVATIONS_NATS
+    is_fp4 = activations_nats(given.plan) >= FOUR_BIT_ACTIVATIONS_NATS
     return LOGPROB_TOLERANCE_FP4_NATS if is_fp4 else LOGPROB_TOLERANCE_NATS
 
 
@@ -70,15 +72,15 @@ def ask_engine(given: GateInput, facts: EngineFacts, prompt: list[int]) -> Answe
         given.output_dir,
         max_num_seqs=1,
         max_model_len=length,
-        kv_cache_bytes=kv_cache_bytes(given.master.config, length),
+        kv_cache_bytes=kv_cache_bytes(facts_of(given.master), length),
         num_threads=given.task.num_threads,
     ) as engine:
-        return _complete(engine.port, prompt)
+        return _complete(engine, prompt)
 
 
-def _complete(port: int, prompt: list[int]) -> Answer:
+def _complete(engine: Engine, prompt: list[int]) -> Answer:
     body = {
-        "model": SERVED_NAME,
+        "model": engine.served_name,
         "prompt": prompt,
         "max_tokens": NUM_TOKENS,
         "temperature": 0,
@@ -87,7 +89,7 @@ def _complete(port: int, prompt: list[int]) -> Answer:
         "prompt_logprobs": 1,
         "return_token_ids": True,
     }
-    connection = http.client.HTTPConnection(HOST, port, timeout=REQUEST_TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, engine.port, timeout=REQUEST_TIMEOUT_S)
     try:
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

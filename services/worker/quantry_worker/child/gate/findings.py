@@ -71,6 +71,13 @@ class GateInput:
         return open_stored(self.plan.method.format, self.output, self.master)
 
 
+def not_asked(name: GateCheck, reasons: dict[str, Any]) -> EvidenceDraft:
+    """Returns the evidence of a check that could not be made, with its reasons: no data is no pass."""
+    return EvidenceDraft(
+        kind=EvidenceKind.GATE, name=name, verdict=Verdict.INCONCLUSIVE, metrics=reasons | {"num_problems": 0, "problems": []}
+    )
+
+
 def evidence(name: GateCheck, problems: list[str], metrics: dict[str, Any]) -> EvidenceDraft:
     """Returns a check's evidence: it passes if there is no problem. The first 20 problems are kept in words.
 

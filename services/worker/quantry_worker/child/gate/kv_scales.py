@@ -1,7 +1,7 @@
 """Check ``kv-scales``: the scales of an fp8 KV cache were calibrated where they were asked for, and are absent elsewhere.
 
-Where nothing was calibrated engines and libraries take 1.0, and a cache of such scales overflows or rounds to nothing
-(FP8 E4M3 reaches 448).
+Where a layer was not calibrated engines and libraries take 1.0, and a cache of such scales overflows or rounds to nothing
+(FP8 E4M3 reaches 448). A calibrated scale is the largest number seen, over 448: it is exactly 1.0 by chance alone.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def _problems(stored: StoredCheckpoint, names: list[str], num_layers: int | None
             problems.append(f"there are {len(of_kind)} of {kind}, the model has {num_layers} layers")
         scales = {name: stored.reader.floats(name) for name in of_kind}
         problems += [f"{name} is not finite and positive" for name, one in scales.items() if not (np.isfinite(one) & (one > 0)).all()]
-        if all((one == 1).all() for one in scales.values()):
-            problems.append(f"every {kind} is 1.0, so none was calibrated")
+        problems += [
+            f"{name} is exactly 1.0, which is what a layer has that was not calibrated" for name, one in scales.items() if (one == 1).any()
+        ]
     return problems
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from quantry_core.families import family_of, is_tied
 from quantry_core.gate import GateCheck
+from quantry_core.gguf_schemes import MATRIX_TYPES
 from quantry_core.layouts import stored_parts
 from quantry_core.linears import Shape
 from quantry_core.methods import Format, Granularity, Scheme, Weights
@@ -29,12 +30,6 @@ BITS_TOLERANCE = 0.01
 CONSTANT_BITS = 1024
 """The same for a module of any size."""
 PLAIN_BITS = 16
-BLOCK_BITS: dict[Scheme, tuple[float, ...]] = {
-    Scheme.Q8_0: (8.5,),
-    Scheme.Q5_K_M: (5.5, 6.5625),
-    Scheme.Q4_K_M: (4.5, 6.5625),
-}
-"""Bits a weight of the blocks that each GGUF scheme mixes: the M in K_M is Q6_K for half of the layers' most delicate matrices."""
 
 
 def check_precision(given: GateInput) -> EvidenceDraft:
@@ -70,7 +65,7 @@ def _stated_problems(stored: StoredCheckpoint, plan: QuantizationPlan) -> list[s
 
 
 def _block_problems(name: str, bits: float, scheme: Scheme) -> list[str]:
-    allowed = BLOCK_BITS[scheme]
+    allowed = [one.bits for one in MATRIX_TYPES[scheme]]
     if bits in allowed:
         return []
     return [f"{name} takes {bits:g} bits a weight, {scheme} stores matrices at {' or '.join(f'{one:g}' for one in allowed)}"]

@@ -1,7 +1,7 @@
-"""Check ``reader``: a program that did not write the checkpoint loads it, and computes what its weights say.
+"""Check ``reader``: a program that shares no code with our own readers loads it, and computes what its weights say.
 
-Three models see the same fixed text: the reader's (transformers' own loader of the format, or for gptq our numpy reader), one
-built from the weights that ``child/formats`` dequantized, and the master. The reader's logits must be finite, near those of the
+Three models see the same fixed text: the reader's (transformers' own loader of the format, or GPTQModel's for gptq), one built
+from the weights that ``child/formats`` dequantized, and the master. The reader's logits must be finite, near those of the
 dequantized weights, and more loosely near the master's, which shows a swapped layer or a tokenizer of another model.
 One model is in memory at a time. From a GGUF file llama.cpp generates too (``llama_cpp.py``), and must agree.
 """
@@ -27,6 +27,7 @@ from quantry_worker.child.gate.probe import TEXT, activations_nats, master_nats
 from quantry_worker.child.numerics.dequantized import dequantized_model
 from quantry_worker.child.numerics.divergence import kl_nats, same_top1
 from quantry_worker.child.numerics.model import load_model
+from quantry_worker.child.numerics.release import release_memory
 
 DEFAULT_CONTEXT = 512
 
@@ -91,7 +92,10 @@ def log_probabilities(load: Callable[[], Any], token_ids: torch.Tensor) -> torch
     """Returns a model's log-probabilities of the next token, float32 [1, T, V]; the model is given up."""
     model = load()
     with torch.inference_mode():
-        return torch.log_softmax(model(input_ids=token_ids).logits.float(), dim=-1)
+        found = torch.log_softmax(model(input_ids=token_ids).logits.float(), dim=-1)
+    del model
+    release_memory()
+    return found
 
 
 def _load(directory: Path) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quantry_core.gate import GateCheck
 from quantry_core.versions import EvidenceDraft
 from quantry_worker.child.formats.stored import Float32, StoredModule
-from quantry_worker.child.gate.findings import GateInput, RowReader, evidence
+from quantry_worker.child.gate.findings import GateInput, RowReader, evidence, not_asked
 from quantry_worker.child.gate.smoothing import Pairs, Smoothing, fit_smoothing
 from quantry_worker.child.gate.tensors import SMOOTHING_METHODS
 
@@ -74,7 +74,7 @@ def check_reconstruction(given: GateInput) -> EvidenceDraft:
     stored = given.stored
     if stored.opaque:
         # Nothing is compared here; the reader's logits against the master's must do.
-        return evidence(GateCheck.RECONSTRUCTION, [], {"not_compared": stored.opaque})
+        return not_asked(GateCheck.RECONSTRUCTION, {"not_compared": stored.opaque})
     is_smoothed = given.plan.method.method in SMOOTHING_METHODS
     problems: list[str] = []
     errors: dict[str, float] = {}

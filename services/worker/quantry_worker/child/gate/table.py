@@ -1,10 +1,12 @@
 """The gate's checks: one literal table, in the order in which they run.
 
-Names, not functions: the later checks load models with libraries that take seconds to import. Each says every problem it found.
+Names, not functions: the later checks load models with libraries that take seconds to import. Each says every problem it found,
+and one that breaks off has found one too: whatever a library raises over a checkpoint speaks against the checkpoint.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
@@ -13,7 +15,10 @@ from typing import cast
 from quantry_core.errors import QuantryError
 from quantry_core.gate import GateCheck, required_checks
 from quantry_core.versions import EvidenceDraft
+from quantry_worker.child.failures import is_of_machine
 from quantry_worker.child.gate.findings import GateInput, evidence
+
+MAX_PROBLEM_CHARS = 500
 
 Check = Callable[[GateInput], EvidenceDraft]
 
@@ -41,7 +46,10 @@ def due_checks(given: GateInput) -> list[GateCheck]:
 
 
 def run_gate(given: GateInput, checks: Iterable[GateCheck]) -> list[EvidenceDraft]:
-    """Returns the evidence of each check. One that cannot even read the checkpoint fails; the rest still runs."""
+    """Returns the evidence of each check. One that cannot even read the checkpoint fails; the rest still runs.
+
+    Raises what a check raised for want of memory or disk: that says nothing of the checkpoint.
+    """
     names = list(checks)
     return [_run(name, given, index, len(names)) for index, name in enumerate(names)]
 
@@ -54,4 +62,10 @@ def _run(name: GateCheck, given: GateInput, index: int, num_checks: int) -> Evid
     try:
         return check(within)
     except QuantryError as error:
-        return evidence(name, [error.detail], {})
+        problem = error.detail
+    except Exception as error:
+        if is_of_machine(error):
+            raise
+        traceback.print_exc()
+        problem = f"the check broke off: {type(error).__name__}: {error}"[:MAX_PROBLEM_CHARS]
+    return evidence(name, [problem], {})

@@ -5,7 +5,7 @@ there: an output layer that was tied and is now stored a second time is found he
 
 Two kinds of checkpoint hold other bytes rightly. SmoothQuant and AWQ divide channels of what goes before a module by what they
 multiply its weights with: vectors (norms, biases) may differ in value, not in shape or dtype, and are judged by the logits
-(check ``reader``). GGUF stores vectors as float32: they have the master's values (or those plus one, as Gemma's norms have).
+(check ``reader``). GGUF stores vectors as float32: they have the master's values.
 """
 
 from __future__ import annotations
@@ -97,8 +97,6 @@ def _converted_problems(
 ) -> list[str]:
     if tensor.dtype not in CONVERTED_DTYPES or tensor.shape != original.shape:
         return [f"{name} is {tensor.dtype} {list(tensor.shape)}, in the master {original.dtype} {list(original.shape)}"]
-    ours, theirs = reader.floats(name), master_reader.floats(name)
-    # One more than Gemma's norms say is what Gemma computes with, and what llama.cpp wants to find.
-    if np.array_equal(ours, theirs) or np.allclose(ours, theirs + 1, rtol=1e-6):
+    if np.array_equal(reader.floats(name), master_reader.floats(name)):
         return []
     return [f"{name} is not quantized and does not hold the master's values"]

@@ -3,6 +3,9 @@
 Weights are what the checkpoint stores, dequantized. What an engine rounds while it runs is rounded here too where a library
 can: compressed-tensors rounds activations (W8A8, W4A8, FP8, NVFP4, MXFP4) and an fp8 KV cache as the checkpoint's config asks,
 bitsandbytes' int8 rounds activations itself. Formats without such rounding (gptq, GGUF, nf4) have none to leave out.
+
+The gptq layout is loaded by GPTQModel in its own environment, where it is made and gated. Elsewhere, as where an imported
+checkpoint is evaluated, our own reader dequantizes it: transformers loads this layout with GPTQModel alone.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
+from transformers.integrations import eetq
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import CheckpointInfo, inspect_checkpoint, read_json
 from quantry_core.errors import InvalidInput
 from quantry_core.families import family_of
+from quantry_core.layouts import WORD_BITS
 from quantry_core.linears import Shape
 from quantry_core.methods import Format
+from quantry_worker.child.eetq_library import eetq_device
 from quantry_worker.child.formats.gptq import open_gptq
-from quantry_worker.child.formats.integers import WORD_BITS
+from quantry_worker.child.gptqmodel_library import has_gptqmodel, import_gptqmodel
 from quantry_worker.child.numerics.dequantized import dequantized_tensors, model_of
 from quantry_worker.child.numerics.tensors import TensorReader
 
@@ -91,7 +97,27 @@ def _load_bitsandbytes(directory: Path) -> Any:
 
 
 def _load_gptq(directory: Path) -> Any:
-    """Returns the model from weights that our reader dequantized: transformers loads this layout with GPTQModel alone."""
+    return _load_with_gptqmodel(directory) if has_gptqmodel() else _load_dequantized_gptq(directory)
+
+
+def _load_with_gptqmodel(directory: Path) -> Any:
+    """Returns the model as the layout's own library reads it, none of this package's code between."""
+    library = import_gptqmodel(torch.get_num_threads())
+    # The kernel that is plain torch takes 16-bit floats only, and the layout's scales are float16. What is not quantized is
+    # rounded to that with them.
+    loaded = library.GPTQModel.load(
+        str(directory), device="cpu", backend=library.BACKEND.GPTQ_TORCH, dtype=torch.float16, trust_remote_code=False
+    )
+    model = loaded.model
+    for module in model.modules():
+        if isinstance(module, library.nn_modules.qlinear.torch.TorchLinear):
+            # Compiled, this would want a C++ compiler and half a minute; once for each module is enough.
+            del module.dequantize_weight
+            module.enable_weight_cache()
+    return model
+
+
+def _load_dequantized_gptq(directory: Path) -> Any:
     checkpoint = DirectoryCheckpoint(directory)
     info = inspect_checkpoint(checkpoint)
     quantized = [name.removesuffix(".qweight") for name in info.tensors if name.endswith(".qweight")]
@@ -110,6 +136,28 @@ def _gptq_shape(info: CheckpointInfo, name: str, bits: int) -> Shape:
     return rows, words * WORD_BITS // bits
 
 
+def _load_eetq(directory: Path) -> Any:
+    """Returns the model with weights that EETQ's own kernel put back in order, on the GPU that it needs for it."""
+    device = eetq_device()
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, device_map={"": device}, **OFFLINE)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, eetq.EetqLinear):
+            model.set_submodule(name, _dequantized_eetq(module))
+    return model.to("cpu")
+
+
+def _dequantized_eetq(module: eetq.EetqLinear) -> torch.nn.Linear:
+    in_features, out_features = module.weight.shape
+    # What it makes of the unit vectors is its weight, [in, out]; it computes in float16 alone.
+    units = torch.eye(in_features, dtype=torch.float16, device=module.weight.device)
+    with torch.inference_mode():
+        weight = eetq.EetqLinearMMFunction.apply(units, module.weight, module.weight_scales.half())
+    linear = torch.nn.Linear(in_features, out_features, bias=module.bias is not None, device="meta")
+    linear.weight = torch.nn.Parameter(weight.T.float().cpu().contiguous(), requires_grad=False)
+    linear.bias = module.bias
+    return linear
+
+
 def _load_gguf(directory: Path) -> Any:
     (name,) = sorted(path.name for path in directory.glob(f"*{GGUF_SUFFIX}"))
     return AutoModelForCausalLM.from_pretrained(directory, gguf_file=name, dtype=torch.float32, **OFFLINE)
@@ -121,4 +169,5 @@ _LOADERS: dict[str, Callable[[Path], Any]] = {
     Format.BITSANDBYTES: _load_bitsandbytes,
     Format.GPTQ: _load_gptq,
     Format.GGUF: _load_gguf,
+    Format.EETQ: _load_eetq,
 }

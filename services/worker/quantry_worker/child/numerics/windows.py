@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def cut_windows(stream: TokenStream, *, window_tokens: int, stride_tokens: int |
     if stride_tokens is None or stride_tokens == window_tokens:
         begins = range(0, num_tokens - window_tokens + 1, window_tokens)[:max_windows]
         return [Window(begin, begin + 1, begin + window_tokens) for begin in begins]
-    return _overlapping(num_tokens, window_tokens, stride_tokens)[:max_windows]
+    return list(islice(_overlapping(num_tokens, window_tokens, stride_tokens), max_windows))
 
 
 def batches(stream: TokenStream, windows: list[Window], max_windows: int) -> Iterator[Batch]:
@@ -65,10 +65,11 @@ def batches(stream: TokenStream, windows: list[Window], max_windows: int) -> Ite
             yield Batch(ids, num_scored)
 
 
-def _overlapping(num_tokens: int, window_tokens: int, stride_tokens: int) -> list[Window]:
-    windows = [Window(0, 1, window_tokens)]
-    while windows[-1].end < num_tokens:
-        last = windows[-1]
+def _overlapping(num_tokens: int, window_tokens: int, stride_tokens: int) -> Iterator[Window]:
+    """Yields windows as they are wanted: with a short stride there are nearly as many as tokens."""
+    last = Window(0, 1, window_tokens)
+    yield last
+    while last.end < num_tokens:
         begin = last.begin + stride_tokens
-        windows.append(Window(begin, last.end, min(begin + window_tokens, num_tokens)))
-    return windows
+        last = Window(begin, last.end, min(begin + window_tokens, num_tokens))
+        yield last

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import gc
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.checkpoints import inspect_checkpoint
+from quantry_core.estimates.facts import facts_of
 from quantry_core.jobs import EvaluateSpec, InputRole, SpeedSpec
+from quantry_core.thresholds import Part, thresholds_on
 from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict
-from quantry_worker.child.engine import HOST, SERVED_NAME, EngineFacts, kv_cache_bytes, running_engine, task_engine
+from quantry_worker.child.engine import HOST, EngineFacts, kv_cache_bytes, running_engine, task_engine
 from quantry_worker.child.evaluation import extremes, harness
-from quantry_worker.child.evaluation.attention import compare_attention
-from quantry_worker.child.evaluation.corpora import Corpus, read_corpora, score, scored
+from quantry_worker.child.evaluation.attention import attention_maps, compare_maps
+from quantry_worker.child.evaluation.corpora import Corpus, log_probs, read_corpora, score, scored
 from quantry_worker.child.evaluation.figures import figures
-from quantry_worker.child.evaluation.results import TOKENS, write_results, write_rows, write_tokens
+from quantry_worker.child.evaluation.results import TASKS, TOKENS, write_results, write_rows, write_tokens
 from quantry_worker.child.evaluation.servability import check_speed
+from quantry_worker.child.evaluation.sizes import size_figures
 from quantry_worker.child.evaluation.speed import Server, measure
-from quantry_worker.child.evaluation.verdicts import broken_thresholds, of_attention, of_corpora, verdict
+from quantry_worker.child.evaluation.verdicts import broken_thresholds, verdict, worst
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.inputs import inputs_of, only_input
 from quantry_worker.child.numerics.model import load_model, read_config
@@ -57,6 +61,11 @@ class Evaluation:
 
     def add(self, name: str, decided: Verdict, metrics: dict[str, Any]) -> None:
         self.evidence.append(EvidenceDraft(kind=EvidenceKind.EVALUATION, name=name, verdict=decided, metrics=metrics))
+
+    def add_compared(self, name: str, decided: Verdict, metrics: dict[str, Any]) -> None:
+        """Adds evidence whose figures were measured beside the reference's, where there is one: it says which version that is."""
+        against = {} if self.reference is None else {"against": self.reference.ref, "against_version_id": self.reference.id}
+        self.add(name, decided, metrics | against)
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
@@ -123,6 +132,7 @@ def _steps(job: Evaluation) -> list[tuple[str, Callable[[Evaluation, OnStep], No
         (job.spec.attention, "comparing attention", evaluate_attention),
         (job.spec.extremes, "trying extremes", evaluate_extremes),
         (bool(job.tasks), "running tasks", evaluate_tasks),
+        (bool(thresholds_on(job.spec.thresholds, Part.SIZE)), "measuring size", evaluate_size),
         (job.spec.speed is not None, "measuring speed", evaluate_speed),
     ]
     return [(phase, step) for is_asked, phase, step in asked if is_asked]
@@ -131,29 +141,30 @@ def _steps(job: Evaluation) -> list[tuple[str, Callable[[Evaluation, OnStep], No
 def evaluate_corpora(job: Evaluation, on_step: OnStep) -> None:
     """Adds one evidence for each corpus; raises Diverged where losses are not finite."""
     num_windows, num_before = sum(len(corpus.windows) for corpus in job.corpora), 0
-    thresholds = of_corpora(job.spec.thresholds)
+    thresholds = thresholds_on(job.spec.thresholds, Part.CORPORA)
     for corpus in job.corpora:
 
         def on_windows(num_done: int, corpus: Corpus = corpus, before: int = num_before) -> None:
             on_step((before + num_done) / num_windows, corpus.ref, Units(num_done, len(corpus.windows), "windows"))
 
-        scores = score(job.model, job.reference_model, corpus, on_windows)
+        reference = None if job.reference_model is None else log_probs(job.reference_model, corpus)
+        scores = score(job.model, reference, corpus, on_windows)
         found = figures(scores, seed=job.spec.seed)
         infinite = sorted(name for name, value in found.items() if value is not None and not math.isfinite(value))
         if infinite:
             raise Diverged(f"on {corpus.ref} these are infinite or not a number: {', '.join(infinite)}")
         write_tokens(job.task.artifacts_dir / TOKENS, corpus.ref, scores)
         found |= {"window_tokens": job.spec.window_tokens, "stride_tokens": job.spec.stride_tokens, "seed": job.spec.seed}
-        job.add(corpus.ref, verdict(found, thresholds), found | _judged(found, thresholds))
+        job.add_compared(corpus.ref, verdict(found, thresholds), found | _judged(found, thresholds))
         num_before += len(corpus.windows)
 
 
 def evaluate_attention(job: Evaluation, on_step: OnStep) -> None:
     """Adds the comparison of attention maps."""
     on_step(0.0, "", None)
-    found = compare_attention(job.model, job.reference_model, job.corpora)
-    thresholds = of_attention(job.spec.thresholds)
-    job.add("attention", verdict(found, thresholds), found | _judged(found, thresholds))
+    found = compare_maps(attention_maps(job.model, job.corpora), attention_maps(job.reference_model, job.corpora))
+    thresholds = thresholds_on(job.spec.thresholds, Part.ATTENTION)
+    job.add_compared("attention", verdict(found, thresholds), found | _judged(found, thresholds))
 
 
 def evaluate_extremes(job: Evaluation, on_step: OnStep) -> None:
@@ -162,8 +173,23 @@ def evaluate_extremes(job: Evaluation, on_step: OnStep) -> None:
     def on_case(index: int, name: str) -> None:
         on_step(index / len(extremes.EXTREMES), name, Units(index, len(extremes.EXTREMES), "cases"))
 
-    cases = extremes.look_at_extremes(job.model, job.reference_model, load_tokenizer(job.subject.path), on_case)
-    job.add("extremes", extremes.verdict(cases), {"cases": cases})
+    tokenizer, config = load_tokenizer(job.subject.path), job.model.config
+    ours = extremes.answer_extremes(job.model, tokenizer, config, on_case)
+    theirs = None if job.reference_model is None else extremes.answer_extremes(job.reference_model, tokenizer, config, on_case)
+    cases = extremes.compare_answers(ours, theirs, tokenizer)
+    found, thresholds = extremes.extremes_figures(cases), thresholds_on(job.spec.thresholds, Part.EXTREMES)
+    decided = extremes.verdict(cases)
+    if thresholds and decided is Verdict.PASS:
+        decided = verdict(found, thresholds)
+    job.add_compared("extremes", decided, {"cases": cases} | found | _judged(found, thresholds))
+
+
+def evaluate_size(job: Evaluation, on_step: OnStep) -> None:
+    """Adds how large the weights are, where a threshold is on it."""
+    on_step(0.0, job.subject.ref, None)
+    found = size_figures(job.subject.path, None if job.reference is None else job.reference.path)
+    thresholds = thresholds_on(job.spec.thresholds, Part.SIZE)
+    job.add_compared("size", verdict(found, thresholds), found | _judged(found, thresholds))
 
 
 def evaluate_tasks(job: Evaluation, on_step: OnStep) -> None:
@@ -177,22 +203,25 @@ def evaluate_tasks(job: Evaluation, on_step: OnStep) -> None:
     if job.reference is not None:
         on_step(0.5, job.reference.ref, None)
         theirs = harness.run_tasks(job.reference_model, load_tokenizer(job.reference.path), job.tasks, spec, seed=job.spec.seed)
-    for name in harness.reported(document, list(job.tasks)):
-        found: dict[str, Any] = dict(harness.task_figures(document, name))
-        if theirs is not None:
-            found |= {f"reference_{metric}": value for metric, value in harness.task_figures(theirs, name).items()}
-        # There is no threshold on a task: its figures have names of their own.
-        job.add(f"task:{name}", Verdict.INCONCLUSIVE, found | harness.task_facts(document, name))
-    for name, samples in document["samples"].items():
-        write_rows(job.task.artifacts_dir, f"tasks/{re.sub(r'[^A-Za-z0-9._-]', '-', name)}.jsonl", samples)
+    for name in harness.reported(document, list(job.tasks), job.spec.thresholds):
+        found = harness.compared_figures(document, theirs, name)
+        bounded, thresholds = harness.bounded_figures(found, name), thresholds_on(job.spec.thresholds, Part.TASKS, name)
+        job.add_compared(
+            f"task:{name}", verdict(bounded, thresholds), found | harness.task_facts(document, name) | _judged(bounded, thresholds)
+        )
+    # One file for all: a group of tasks may stand for more of them than a job may leave files.
+    write_rows(
+        job.task.artifacts_dir, TASKS, ({"task": name} | sample for name, samples in document["samples"].items() for sample in samples)
+    )
     job.facts["lm_eval"] = toolchain("lm-eval")["lm-eval"]
 
 
 def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
     """Adds how fast vLLM serves the version, and how much memory it holds."""
-    spec, config = job.spec.speed, read_config(job.subject.path)
+    spec = job.spec.speed
     if spec is None:
         return
+    facts = facts_of(inspect_checkpoint(DirectoryCheckpoint(job.subject.path)))
     engine = job_engine(job.task, spec, job.subject)
     job.model = job.reference_model = None
     gc.collect()
@@ -203,7 +232,7 @@ def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
         job.subject.path,
         max_num_seqs=most,
         max_model_len=length,
-        kv_cache_bytes=kv_cache_bytes(config, most * length),
+        kv_cache_bytes=kv_cache_bytes(facts, most * length),
         num_threads=job.task.num_threads,
     ) as running:
 
@@ -211,13 +240,16 @@ def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
             share = (1 + index) / (1 + len(spec.concurrency))
             on_step(share, f"{spec.concurrency[index]} at once", Units(index, len(spec.concurrency), "levels"))
 
-        server = Server(HOST, running.port, SERVED_NAME, int(config["vocab_size"]))
+        server = Server(HOST, running.port, running.served_name, facts.vocabulary)
         measured = measure(server, spec, seed=job.spec.seed, on_level=on_level)
         about = {"engine": "vllm", "engine_version": engine.version, "engine_device": engine.device}
         memory = {"engine_start_s": running.start_s, "memory_peak_bytes": running.memory.peak_bytes}
     write_rows(job.task.artifacts_dir, "speed.jsonl", measured.requests)
     asked = {"prompt_tokens": spec.prompt_tokens, "output_tokens": spec.output_tokens}
-    job.add("speed", Verdict.INCONCLUSIVE, {"levels": measured.levels} | about | memory | asked)
+    thresholds = thresholds_on(job.spec.thresholds, Part.SPEED)
+    every = [{f"{Part.SPEED}.{name}": value for name, value in (level | memory).items()} for level in measured.levels]
+    found = worst(every, thresholds)
+    job.add("speed", verdict(found, thresholds), {"levels": measured.levels} | about | memory | asked | _judged(found, thresholds))
 
 
 def job_engine(task: ChildTask, spec: SpeedSpec, subject: ChildInput) -> EngineFacts:
@@ -225,7 +257,7 @@ def job_engine(task: ChildTask, spec: SpeedSpec, subject: ChildInput) -> EngineF
     return check_speed(spec, subject, read_config(subject.path), task_engine(task))
 
 
-def _judged(found: dict[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:
+def _judged(found: Mapping[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:
     return {"thresholds": thresholds, "problems": broken_thresholds(found, thresholds)}
 
 

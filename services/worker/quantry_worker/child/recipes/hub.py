@@ -50,7 +50,7 @@ def download(source: HubSource, directory: Path, reporter: Reporter) -> str:
     """Downloads a repository into ``directory`` and returns the commit that its revision named.
 
     Raises SourceRefused saying what stands in the way: gated without a token, no such repository or revision, no way there,
-    too little disk, or files that are not what the hub lists.
+    or files that are not what the hub lists; DiskFull where there is no room for them.
     """
     repository, revision = source.repository, source.revision
     reporter.progress("downloading", 0.0, repository)

@@ -23,6 +23,7 @@ from quantry_worker.child.numerics.tensors import TensorReader
 from quantry_worker.child.plan import names_in_words
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
+from quantry_worker.disk import check_room
 from quantry_worker.protocol import ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
@@ -112,9 +113,13 @@ def _copy(given: Path, directory: Path, output_dir: Path, reporter: Reporter) ->
 
 
 def copy_checkpoint(checkpoint: DirectoryCheckpoint, output_dir: Path, reporter: Reporter) -> None:
-    """Copies every file of a checkpoint. No hard links: a later write to the source must not reach the copy."""
+    """Copies every file of a checkpoint; raises DiskFull where there is no room for them.
+
+    No hard links: a later write to the source must not reach the copy.
+    """
     sizes = checkpoint.files()
     total_bytes, done_bytes = sum(sizes.values()), 0
+    check_room(output_dir, total_bytes)
     for name in sorted(sizes):
 
         def on_copied(num_bytes: int, name: str = name) -> None:

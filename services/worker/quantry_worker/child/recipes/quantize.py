@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import shutil
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import CheckpointInfo, check_master, inspect_checkpoint
-from quantry_core.gate import required_checks
+from quantry_core.gate import lets_pass, required_checks
 from quantry_core.jobs import InputRole, QuantizeSpec, written_out
-from quantry_core.versions import EvidenceDraft, Verdict, VersionKind, VersionState
+from quantry_core.versions import EvidenceDraft, VersionKind, VersionState
 from quantry_worker.child.backends.table import BackendProgress, QuantizationOrder, QuantizationReport, load_backend
+from quantry_worker.child.evaluation.sizes import weights_bytes
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.gate.findings import GateInput
 from quantry_worker.child.gate.table import due_checks, run_gate
 from quantry_worker.child.inputs import inputs_of, only_input
 from quantry_worker.child.numerics.tensors import TensorReader, nonfinite_tensors
-from quantry_worker.child.numerics.text import SamplingReport, Tokens, calibration_report, check_length, sample_windows
+from quantry_worker.child.numerics.text import SamplingReport, Tokens, calibration_report, sample_windows
 from quantry_worker.child.numerics.tokenizer import tokenize
-from quantry_worker.child.plan import QuantizationPlan, carried_files, names_in_words, plan_quantization, unmatched_patterns
+from quantry_worker.child.plan import QuantizationPlan, carried_files, names_in_words, plan_quantization
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask, ChildVersion
 
 FILE_MODE = 0o644
-WEIGHTS = (".safetensors", ".gguf")
-"""How files of weights end."""
+HARNESS = "quantry_worker.child.evaluation.harness"
+"""A name: it imports libraries that take seconds, and only tasks need it."""
 READING, QUANTIZING, GATE = 0.02, 0.1, 0.8
 """Share of the work at which each phase begins."""
 
@@ -48,10 +50,7 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
     master = inspect_checkpoint(checkpoint)
     check_master(master)
     plan = plan_quantization(task.spec, master)
-    for pattern in unmatched_patterns(plan):
-        reporter.note(f"ignore: {pattern!r} names no module of {base.ref}")
-    if task.spec.calibration is not None:
-        check_length(task.spec.calibration.length_tokens, master.config, field="calibration.length_tokens")
+    check_tasks(task.spec)
     check_finite(TensorReader(checkpoint, master), master)
 
     reporter.progress("reading calibration text", READING)
@@ -98,6 +97,12 @@ def check_finite(reader: TensorReader, master: CheckpointInfo) -> None:
         raise Diverged(f"the master holds infinities or NaN in {names_in_words(broken)}: nothing can be fitted to it")
 
 
+def check_tasks(spec: QuantizeSpec) -> None:
+    """Raises InvalidInput naming a task of the quality gate that is not known or not on this machine."""
+    if spec.quality is not None and spec.quality.tasks is not None:
+        import_module(HARNESS).load_tasks(spec.quality.tasks)
+
+
 def calibration_windows(spec: QuantizeSpec, base: ChildInput, datasets: list[ChildInput]) -> tuple[Tokens | None, SamplingReport | None]:
     """Returns the calibration samples, shape [num_samples, length_tokens], and how they were drawn; None for a method that needs none.
 
@@ -130,12 +135,13 @@ def carry_over(master_dir: Path, output_dir: Path) -> None:
 def _version(
     plan: QuantizationPlan, report: QuantizationReport, sampling: SamplingReport | None, evidence: list[EvidenceDraft]
 ) -> ChildVersion:
-    passed = {one.name for one in evidence if one.verdict is Verdict.PASS}
+    form = plan.method.format
     # A check that said nothing has not let it pass; one that need not run must not fail.
-    has_passed = required_checks(plan.spec.quality) <= passed and all(one.verdict is Verdict.PASS for one in evidence)
+    were_made = required_checks(plan.spec.quality) <= {one.name for one in evidence}
+    has_passed = were_made and all(lets_pass(one.name, one.verdict, form) for one in evidence)
     return ChildVersion(
         kind=VersionKind.QUANTIZED,
-        format=plan.method.format,
+        format=form,
         scheme=plan.scheme,
         state=VersionState.READY if has_passed else VersionState.QUARANTINED,
         recipe=_recipe(plan, report, sampling),
@@ -150,11 +156,11 @@ def _recipe(plan: QuantizationPlan, report: QuantizationReport, sampling: Sampli
 
 
 def _metrics(report: QuantizationReport, windows: Tokens | None, master: CheckpointInfo, output_dir: Path) -> dict[str, Any]:
-    weights_bytes = sum(size for name, size in DirectoryCheckpoint(output_dir).files().items() if name.endswith(WEIGHTS))
+    size = weights_bytes(output_dir)
     return report.metrics | {
         "num_calibration_tokens": 0 if windows is None else int(windows.size),
-        "weights_bytes": weights_bytes,
-        "weights_ratio": weights_bytes / master.weights_bytes,
+        "weights_bytes": size,
+        "weights_ratio": size / master.weights_bytes,
     }
 
 

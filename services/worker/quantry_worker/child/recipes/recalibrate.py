@@ -1,31 +1,36 @@
 """Quantizes a master again with the recipe of the version that serves, on newer text, and compares the two versions.
 
-The candidate is no worse on a corpus where the interval of its change in log-loss against the serving version, by paired
-bootstrap, ends below the margin: a test of non-inferiority (Wellek 2010, "Testing Statistical Hypotheses of Equivalence and
-Noninferiority", chapter 2). Where all of the interval lies above the margin it is worse; in between nothing is decided.
+Both are scored with the master as their reference. The candidate is no worse on a corpus where the interval of its change
+against the serving version, by paired bootstrap, ends below the margin: a test of non-inferiority (Wellek 2010, "Testing Statistical
+Hypotheses of Equivalence and Noninferiority", chapter 2). Where all of the interval lies above the margin it is worse; in
+between nothing is decided. The change is that of the divergence from the master, or of the log-loss; ADR 9 says why.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
-from quantry_core.jobs import InputRole, RecalibrateSpec
-from quantry_core.recalibration import COMPARISON_PREFIX
+from quantry_core.jobs import InputRole, JudgedBy, RecalibrateSpec
+from quantry_core.recalibration import COMPARISON_PREFIX, settings_of
 from quantry_core.versions import EvidenceDraft, EvidenceKind, Verdict, VersionState
-from quantry_worker.child.evaluation.corpora import Corpus, OnWindows, read_corpora, score
-from quantry_worker.child.evaluation.figures import figures
+from quantry_worker.child.evaluation.corpora import Corpus, OnWindows, log_probs, read_corpora, score
+from quantry_worker.child.evaluation.figures import Figures, TokenScores, figures_beside
 from quantry_worker.child.evaluation.results import TOKENS, write_results, write_tokens
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.inputs import inputs_of, only_input
 from quantry_worker.child.numerics.model import load_model, read_config
+from quantry_worker.child.numerics.release import release_memory
 from quantry_worker.child.numerics.text import check_length
 from quantry_worker.child.recipes import quantize
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.protocol import ChildResult, ChildTask
 
-MADE, LOADED = 0.7, 0.8
-"""Shares of the work at which the candidate is made, and both versions are loaded."""
+MADE, HALF_COMPARED = 0.7, 0.85
+"""Shares of the work at which the candidate is made, and the serving version is scored."""
+SERVING_TOKENS = "serving"
+"""Folder of the serving version's raw scores among the artifacts; the candidate's are where an evaluation has them."""
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
@@ -49,27 +54,40 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
 
 def compare(task: ChildTask, spec: RecalibrateSpec, reporter: Reporter) -> list[EvidenceDraft]:
     """Returns the figures of the candidate in ``output_dir`` against the version that serves, one evidence for each corpus."""
-    serving = only_input(task, InputRole.REFERENCE)
+    serving, master = only_input(task, InputRole.REFERENCE), only_input(task, InputRole.BASE)
     reporter.progress("comparing", MADE, serving.ref)
     corpora = read_corpora(
-        [task.output_dir, serving.path],
+        [task.output_dir, serving.path, master.path],
         inputs_of(task, InputRole.COMPARISON),
         window_tokens=spec.window_tokens,
         stride_tokens=None,
         max_windows=spec.max_windows,
     )
-    candidate_model, serving_model = load_model(task.output_dir), load_model(serving.path)
+    master_model = load_model(master.path)
+    serving_scores = _score_all(serving.path, master_model, corpora, reporter.part(MADE, HALF_COMPARED))
+    candidate_scores = _score_all(task.output_dir, master_model, corpora, reporter.part(HALF_COMPARED, 1.0))
     evidence: list[EvidenceDraft] = []
-    for index, corpus in enumerate(corpora):
-        begin, end = (LOADED + (1 - LOADED) * place / len(corpora) for place in (index, index + 1))
-        scores = score(candidate_model, serving_model, corpus, _telling(reporter.part(begin, end), corpus))
-        found = figures(scores, seed=spec.seed)
+    for corpus, ours, theirs in zip(corpora, candidate_scores, serving_scores, strict=True):
+        found = figures_beside(ours, theirs, seed=spec.seed)
         infinite = sorted(name for name, value in found.items() if value is not None and not math.isfinite(value))
         if infinite:
             raise Diverged(f"on {corpus.ref} these are infinite or not a number: {', '.join(infinite)}")
-        write_tokens(task.artifacts_dir / TOKENS, corpus.ref, scores)
+        write_tokens(task.artifacts_dir / TOKENS, corpus.ref, ours)
+        write_tokens(task.artifacts_dir / SERVING_TOKENS, corpus.ref, theirs)
         evidence.append(_comparison(corpus.ref, found, spec, serving.ref))
     return evidence
+
+
+def _score_all(path: Path, master: Any, corpora: list[Corpus], reporter: Reporter) -> list[TokenScores]:
+    """Returns a version's scores on every corpus beside the master's; the version is in memory only while that is done."""
+    model = load_model(path)
+    scores = []
+    for index, corpus in enumerate(corpora):
+        part = reporter.part(index / len(corpora), (index + 1) / len(corpora))
+        scores.append(score(model, log_probs(master, corpus), corpus, _telling(part, corpus)))
+    del model
+    release_memory()
+    return scores
 
 
 def _telling(reporter: Reporter, corpus: Corpus) -> OnWindows:
@@ -80,9 +98,10 @@ def _telling(reporter: Reporter, corpus: Corpus) -> OnWindows:
     return on_windows
 
 
-def verdict(figures_: dict[str, Any], margin_nats: float) -> Verdict:
+def verdict(found: Figures, judged_by: JudgedBy, margin_nats: float) -> Verdict:
     """Returns pass where the interval of the change ends below the margin, fail where it begins above it, else inconclusive."""
-    low, high = figures_.get("nll_increase_low_nats"), figures_.get("nll_increase_high_nats")
+    change = {JudgedBy.KL: "kl_increase", JudgedBy.LOG_LOSS: "nll_increase"}[judged_by]
+    low, high = found.get(f"{change}_low_nats"), found.get(f"{change}_high_nats")
     if low is None or high is None:
         return Verdict.INCONCLUSIVE
     if high <= margin_nats:
@@ -90,11 +109,10 @@ def verdict(figures_: dict[str, Any], margin_nats: float) -> Verdict:
     return Verdict.FAIL if low > margin_nats else Verdict.INCONCLUSIVE
 
 
-def _comparison(ref: str, found: dict[str, Any], spec: RecalibrateSpec, serving: str) -> EvidenceDraft:
-    about = {"against": serving, "margin_nats": spec.margin_nats, "window_tokens": spec.window_tokens, "seed": spec.seed}
-    return EvidenceDraft(
-        kind=EvidenceKind.EVALUATION, name=COMPARISON_PREFIX + ref, verdict=verdict(found, spec.margin_nats), metrics=found | about
-    )
+def _comparison(ref: str, found: Figures, spec: RecalibrateSpec, serving: str) -> EvidenceDraft:
+    about = {"against": serving, "against_version_id": spec.serving, **settings_of(spec)}
+    judged = verdict(found, spec.judged_by, spec.margin_nats)
+    return EvidenceDraft(kind=EvidenceKind.EVALUATION, name=COMPARISON_PREFIX + ref, verdict=judged, metrics=found | about)
 
 
 def _quantize_task(task: ChildTask, spec: RecalibrateSpec) -> ChildTask:

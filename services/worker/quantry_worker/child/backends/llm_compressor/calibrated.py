@@ -7,22 +7,20 @@ layer at work lies there; the rest stays in main memory.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from llmcompressor import oneshot
 from llmcompressor.modeling.moe.linearize import linearize_moe
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import set_seed
 
-from quantry_core.errors import InvalidInput
 from quantry_worker.child.backends.llm_compressor.pinning import pinning_only_for_accelerators
 from quantry_worker.child.backends.llm_compressor.recipe import modifiers_of
 from quantry_worker.child.backends.llm_compressor.saving import save_model
 from quantry_worker.child.backends.llm_compressor.watch import SHARE_LOADED, SHARE_QUANTIZED, LayerWatch, layers_of
+from quantry_worker.child.backends.master_model import check_linears, load_master
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.numerics.text import Tokens
-from quantry_worker.child.plan import QuantizationPlan, names_in_words
+from quantry_worker.child.plan import names_in_words
 from quantry_worker.child.toolchain import toolchain
 
 BATCH_TOKENS = 2048
@@ -35,8 +33,9 @@ def quantize_calibrated(order: QuantizationOrder, windows: Tokens) -> Quantizati
     """
     torch.set_num_threads(order.num_threads)
     set_seed(order.seed)
-    model = load_model(order)
-    ignore = _ignored(model, order.plan)
+    # Experts that transformers holds as one tensor become a Linear each, as in the checkpoint.
+    model = linearize_moe(load_master(order.master_dir, torch.float32))
+    ignore = check_linears(model, order.plan)
     order.on_progress(SHARE_LOADED, "loaded")
     modifiers = modifiers_of(order.plan, ignore)
     watch = LayerWatch.calling(modifiers, layers_of(model, order.plan), order.on_progress)
@@ -52,30 +51,10 @@ def quantize_calibrated(order: QuantizationOrder, windows: Tokens) -> Quantizati
     )
 
 
-def load_model(order: QuantizationOrder) -> Any:
-    """Returns the master in float32. Experts that transformers holds as one tensor become a Linear each, as in the checkpoint."""
-    model = AutoModelForCausalLM.from_pretrained(
-        order.master_dir, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    return linearize_moe(model)
-
-
 def calibration_batches(windows: Tokens) -> DataLoader[dict[str, torch.Tensor]]:
     """Returns the samples, shape [num_samples, length_tokens], in batches of some 2000 tokens, in their order."""
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in torch.from_numpy(windows)]
     return DataLoader(samples, batch_size=max(1, BATCH_TOKENS // windows.shape[1]))
-
-
-def _ignored(model: Any, plan: QuantizationPlan) -> list[str]:
-    """Returns the Linear modules that are no targets; raises InvalidInput if a target is no Linear."""
-    linears = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    unknown = set(plan.targets) - linears
-    if unknown:
-        raise InvalidInput(
-            f"a {model.config.model_type} model keeps its weights in another form than its file says, at {names_in_words(unknown)}: "
-            f"method {plan.method.method} quantizes plain Linear modules; ignore these"
-        )
-    return sorted(linears - set(plan.targets))
 
 
 def _notes(round_to_nearest: list[str]) -> list[str]:

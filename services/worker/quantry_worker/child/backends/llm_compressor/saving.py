@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from compressed_tensors import ModelCompressor
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.checkpoints import CheckpointInfo, check_master
+from quantry_core.checkpoints import CheckpointInfo
 from quantry_worker.child.backends.llm_compressor.recipe import CHANGES_NORMS
+from quantry_worker.child.backends.master_model import TORCH_DTYPES, weights_dtype
+from quantry_worker.child.backends.shards import write_config
 from quantry_worker.child.backends.table import QuantizationOrder
 from quantry_worker.child.numerics.tensors import TensorReader
 
@@ -20,7 +21,6 @@ OWN_RECIPE_FILE = "recipe.yaml"
 MAX_SHARD = "5GB"
 SCALES_OF_SCALES = "_global_scale"
 """These stay float32, as engines read them: float16 does not reach that far. Other new tensors are stored as the weights are."""
-TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
 def save_model(model: Any, order: QuantizationOrder) -> None:
@@ -28,18 +28,11 @@ def save_model(model: Any, order: QuantizationOrder) -> None:
     # Compressed in float32: in half precision the last of 8 bits would be rounded a second time.
     ModelCompressor.from_pretrained_model(model).compress_model(model, skip_compressed=True)
     _restore(model, order)
-    model.config.dtype = getattr(torch, check_master(order.master))
+    model.config.dtype = weights_dtype(order.master)
     model.save_pretrained(order.output_dir, max_shard_size=MAX_SHARD)
     (order.output_dir / OWN_RECIPE_FILE).unlink(missing_ok=True)
-    path = order.output_dir / "config.json"
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    write_config(path, order.master, saved["quantization_config"])
-
-
-def write_config(path: Path, master: CheckpointInfo, quantization_config: dict[str, Any]) -> None:
-    """Writes the master's own config.json with quantization_config added: transformers rewrites it in its own version's words."""
-    config = master.config | {"quantization_config": quantization_config}
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    saved = json.loads((order.output_dir / "config.json").read_text(encoding="utf-8"))
+    write_config(order.output_dir, order.master, saved["quantization_config"])
 
 
 def read_tensor(reader: TensorReader, master: CheckpointInfo, name: str) -> torch.Tensor:
@@ -56,11 +49,11 @@ def _restore(model: Any, order: QuantizationOrder) -> None:
     """
     master, is_left_alone = order.master, order.plan.method.method not in CHANGES_NORMS
     reader = TensorReader(DirectoryCheckpoint(order.master_dir), master)
-    weights_dtype = getattr(torch, check_master(master))
+    dtype = weights_dtype(master)
     for name, parameter in model.named_parameters():
         known = master.tensors.get(name)
         if known is None:
             if parameter.dtype is torch.float32 and not name.endswith(SCALES_OF_SCALES):
-                parameter.data = parameter.data.to(weights_dtype)
+                parameter.data = parameter.data.to(dtype)
         elif name.removesuffix(".weight") not in order.plan.targets:
             parameter.data = read_tensor(reader, master, name) if is_left_alone else parameter.data.to(TORCH_DTYPES[known.dtype])

@@ -8,7 +8,7 @@ from compressed_tensors.config import CompressionFormat
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
 
 from quantry_core.methods import SCHEMES, Activations, Granularity, NumberType, Weights
-from quantry_worker.child.plan import OUTPUT_LAYER, QuantizationPlan
+from quantry_worker.child.plan import QuantizationPlan
 
 LINEAR_CLASS = "Linear"
 
@@ -55,9 +55,3 @@ def kv_cache_scheme(plan: QuantizationPlan) -> QuantizationArgs | None:
     if not plan.has_kv_scales:
         return None
     return QuantizationArgs(num_bits=8, type="float", symmetric=True, strategy="tensor", dynamic=False)
-
-
-def ignored_modules(plan: QuantizationPlan) -> list[str]:
-    """Returns the Linear modules that stay at 16 bit. A tied output layer has no weight of its own but is a Linear all the same."""
-    tied = set() if OUTPUT_LAYER in plan.targets else {OUTPUT_LAYER}
-    return sorted(tied.union(plan.kept))

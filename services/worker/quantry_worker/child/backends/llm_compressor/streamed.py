@@ -22,18 +22,19 @@ from llmcompressor.modifiers.quantization.calibration import (
 from llmcompressor.observers import FusionHandler
 
 from quantry_blobs.directory import DirectoryCheckpoint
-from quantry_core.checkpoints import check_master
 from quantry_core.errors import InvalidInput
+from quantry_core.families import family_of, is_tied
 from quantry_core.methods import Format
+from quantry_worker.child.backends.layers import LayerCount, layer_of
 from quantry_worker.child.backends.llm_compressor.allocation import return_freed_memory
-from quantry_worker.child.backends.llm_compressor.saving import read_tensor, write_config
-from quantry_worker.child.backends.llm_compressor.schemes import LINEAR_CLASS, Groups, config_groups, ignored_modules
+from quantry_worker.child.backends.llm_compressor.saving import read_tensor
+from quantry_worker.child.backends.llm_compressor.schemes import LINEAR_CLASS, Groups, config_groups
 from quantry_worker.child.backends.llm_compressor.shards import ShardWriter
-from quantry_worker.child.backends.llm_compressor.watch import layer_of
+from quantry_worker.child.backends.master_model import modules_left_alone, weights_dtype
+from quantry_worker.child.backends.shards import write_config
 from quantry_worker.child.backends.table import QuantizationOrder, QuantizationReport
 from quantry_worker.child.numerics.tensors import TensorReader
-from quantry_worker.child.plan import OUTPUT_LAYER, QuantizationPlan, fused_groups, names_in_words
-from quantry_worker.child.reporter import Units
+from quantry_worker.child.plan import QuantizationPlan, fused_groups, names_in_words
 from quantry_worker.child.toolchain import toolchain
 
 MIXED_PRECISION = "mixed-precision"
@@ -50,7 +51,7 @@ def quantize_streamed(order: QuantizationOrder) -> QuantizationReport:
     torch.set_num_threads(order.num_threads)
     groups = config_groups(order.plan)
     _Stream(order, groups).run()
-    write_config(order.output_dir / "config.json", order.master, _quantization_config(groups, ignored_modules(order.plan)))
+    write_config(order.output_dir, order.master, _quantization_config(groups, modules_left_alone(order.plan, order.master.config)))
     return QuantizationReport(
         toolchain=toolchain("torch", "llmcompressor", "compressed-tensors"),
         settings={"compute_dtype": "float32", "num_threads": order.num_threads},
@@ -86,11 +87,13 @@ class _Stream:
         self._master = order.master
         self._reader = TensorReader(DirectoryCheckpoint(order.master_dir), order.master)
         self._writer = ShardWriter(order.output_dir)
-        self._scale_dtype = getattr(torch, check_master(order.master))
+        self._scale_dtype = weights_dtype(order.master)
         by_target = {target: scheme for scheme in groups.values() for target in scheme.targets}
         self._schemes = {module: by_target[LINEAR_CLASS if len(groups) == 1 else module] for module in order.plan.targets}
         self._joined = {module: group for group in fused_groups(order.plan.targets) for module in group}
+        self._tied = family_of(order.master.config).output_layers if is_tied(order.master.config) else ()
         self._done: set[str] = set()
+        self._layers = LayerCount(self._schemes)
 
     def run(self) -> None:
         tensors = self._master.tensors
@@ -101,7 +104,7 @@ class _Stream:
                 self._writer.end_shard()
                 previous = files[name]
             module = name.removesuffix(".weight")
-            if module == OUTPUT_LAYER and module not in self._schemes and self._master.config.get("tie_word_embeddings"):
+            if module in self._tied and module not in self._schemes:
                 # A copy of the embedding that is never read.
                 continue
             if module not in self._schemes:
@@ -117,13 +120,7 @@ class _Stream:
         weights = {name: read_tensor(self._reader, self._master, f"{name}.weight") for name in members}
         self._writer.add(compressed(weights, scheme, self._scale_dtype))
         self._done.update(members)
-        self._tell(module)
-
-    def _tell(self, module: str) -> None:
-        layers = {layer_of(name) for name in self._schemes}
-        undone = {layer_of(name) for name in self._schemes.keys() - self._done}
-        share = len(self._done) / len(self._schemes)
-        self._order.on_progress(share, layer_of(module), Units(len(layers) - len(undone), len(layers), "layers"))
+        self._order.on_progress(len(self._done) / len(self._schemes), layer_of(module), self._layers.finish(members))
 
 
 def _check_data_free(plan: QuantizationPlan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,12 +11,12 @@ from llmcompressor.modifiers.gptq import GPTQModifier
 from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
+from quantry_worker.child.backends.layers import layer_of
 from quantry_worker.child.backends.table import BackendProgress
 from quantry_worker.child.plan import QuantizationPlan
 from quantry_worker.child.reporter import Units
 
 SHARE_LOADED, SHARE_QUANTIZED = 0.05, 0.95
-_LAYER = re.compile(r".*?\.\d+(?=\.|$)")
 
 
 class LayerWatch(Modifier):
@@ -61,11 +60,6 @@ class LayerWatch(Modifier):
         num_done = len(layers) - len(undone)
         share = SHARE_LOADED + (SHARE_QUANTIZED - SHARE_LOADED) * len(self._done) / max(1, len(self._layers))
         self._on_progress(share, layer, Units(num_done, len(layers), "layers"))
-
-
-def layer_of(module: str) -> str:
-    """Returns a module's layer: its name up to its first number, else all of it."""
-    return (_LAYER.match(module) or [module])[0]
 
 
 def layers_of(model: Any, plan: QuantizationPlan) -> dict[int, str]:
