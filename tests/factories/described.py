@@ -67,7 +67,7 @@ def described_quantized(**changes: Any) -> VersionDetail:
             "group_size": 64,
             "options": {"damping": 0.01},
             "ignore": ["lm_head"],
-            "keep_16bit": ["re:.*|odd`"],
+            "keep_16bit": ["*.odd|`"],
             "calibration": {"datasets": ["plays"], "num_samples": 64, "length_tokens": 256, "seed": 7},
         },
         "toolchain": {"llmcompressor": "0.14"},

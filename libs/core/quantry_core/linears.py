@@ -6,9 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from quantry_core.expressions import expression
-from quantry_core.methods import EXPRESSION_PREFIX
-
 Shape = tuple[int, int]
 """(out_features, in_features), as a Linear's weight is stored."""
 
@@ -46,14 +43,8 @@ def is_embedding(module: str) -> bool:
 
 
 def is_named(module: str, patterns: Iterable[str]) -> bool:
-    """Tells whether a module is one of ``patterns``: exact names, globs, or ``re:`` and an expression that matches from the start.
+    """Tells whether a module is one of ``patterns``: exact names or globs.
 
     In a glob ``*`` stands for any characters, dots included, ``?`` for one, and ``[ab]`` for one of those.
     """
-    return any(_matches(pattern, module) for pattern in patterns)
-
-
-def _matches(pattern: str, module: str) -> bool:
-    if pattern.startswith(EXPRESSION_PREFIX):
-        return expression(pattern.removeprefix(EXPRESSION_PREFIX)).matches(module)
-    return pattern == module or fnmatchcase(module, pattern)
+    return any(pattern == module or fnmatchcase(module, pattern) for pattern in patterns)

@@ -185,7 +185,7 @@ async def test_facts_of_one_submission_are_used_for_the_next(api: Api) -> None:
         (quantize(method="gguf", calibration=None), 422, "invalid-input"),
         (quantize(keep_16bit=["*.dwon_proj"]), 422, "invalid-input"),
         (quantize(overrides=[{"modules": ["*.q_proj"], "scheme": "W8A16"}]), 422, "invalid-input"),
-        (quantize(overrides=[{"modules": ["re:(?:[a-z0-9_.]+)+!"], "scheme": "W8A16"}]), 422, "invalid-input"),
+        (quantize(overrides=[{"modules": ["re:.*down_proj"], "scheme": "W8A16"}]), 422, "invalid-input"),
         (quantize(ignore=["*"]), 422, "invalid-input"),
         (quantize(calibration={"datasets": ["shakespeare"], "length_tokens": 4096}), 422, "invalid-input"),
         ({"type": "evaluate", "version": "nobody", "corpora": ["shakespeare"]}, 404, "unknown-model"),

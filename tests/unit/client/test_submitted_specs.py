@@ -37,9 +37,9 @@ DEFAULTS: dict[str, Any] = {
 
 def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("POST", "/api/v1/jobs", answer(job(), 201))
-    options = "--base bard@1 --method gptq --scheme W4A16 --group-size 64 --option damping=0.05 --ignore lm_head --ignore re:.*gate"
+    options = "--base bard@1 --method gptq --scheme W4A16 --group-size 64 --option damping=0.05 --ignore lm_head --ignore *.gate"
     more = "--calibration plays --calibration psalms@2 --num-samples 32 --length-tokens 128 --seed 7 --priority 1"
-    mixed = "--keep-16bit *.o_proj --override *.down_proj=W8A16:32 --override re:.*k_proj=W8A16 --kv-cache fp8"
+    mixed = "--keep-16bit *.o_proj --override *.down_proj=W8A16:32 --override *.k_proj=W8A16 --kv-cache fp8"
     quality = "--quality-corpus news --threshold perplexity_ratio=1.05 --threshold task:piqa.acc=0.5 --quality-task piqa"
     assert run("jobs", "submit", "quantize", *options.split(), *more.split(), *mixed.split(), *quality.split()) == 0
     assert sent(server) == {
@@ -50,11 +50,11 @@ def test_a_quantize_job_with_every_option(server: FakeServer, capsys: pytest.Cap
             "scheme": "W4A16",
             "group_size": 64,
             "options": {"damping": 0.05},
-            "ignore": ["lm_head", "re:.*gate"],
+            "ignore": ["lm_head", "*.gate"],
             "keep_16bit": ["*.o_proj"],
             "overrides": [
                 {"modules": ["*.down_proj"], "scheme": "W8A16", "group_size": 32},
-                {"modules": ["re:.*k_proj"], "scheme": "W8A16", "group_size": None},
+                {"modules": ["*.k_proj"], "scheme": "W8A16", "group_size": None},
             ],
             "kv_cache": "fp8",
             "calibration": {"datasets": ["plays", "psalms@2"], "num_samples": 32, "length_tokens": 128, "seed": 7},

@@ -126,14 +126,12 @@ def test_an_option_within_its_bounds_is_taken(damping: float) -> None:
     assert choose("gptq", None, None, {"damping": damping}).options["damping"] == damping
 
 
-@pytest.mark.parametrize("expression", ["(", "a{99999999999}", "(?P<n>a)(?P<n>b)", "[z-a]"])
-def test_what_is_no_regular_expression_is_refused(expression: str) -> None:
+def test_regular_expressions_are_refused() -> None:
     for field in ("ignore", "keep_16bit"):
-        with pytest.raises(InvalidInput, match=f"{field}: .* is not a regular expression"):
-            chosen(spec("gptq", None, **{field: ["lm_head", f"re:{expression}"]}))
-    with pytest.raises(InvalidInput, match=r"overrides: 're:.*cannot be matched in bounded time"):
-        chosen(spec("gptq", overrides=[{"modules": [r"re:(a|b)\1"], "scheme": "W8A16"}]))
-    chosen(spec("gptq", ignore=[expression, r"re:model\.layers\.[0-3]\..*"]))
+        with pytest.raises(InvalidInput, match=f"{field}: 're:.*' is a regular expression; write a glob"):
+            chosen(spec("gptq", None, **{field: ["lm_head", "re:.*down_proj"]}))
+    with pytest.raises(InvalidInput, match=r"overrides: 're:.*is a regular expression"):
+        chosen(spec("gptq", overrides=[{"modules": ["re:.*down_proj"], "scheme": "W8A16"}]))
 
 
 def test_patterns_of_one_job_are_counted_together() -> None:

@@ -1,7 +1,6 @@
 """Quantization methods: names, schemes, the table of methods, and what a spec chooses from it."""
 
 from quantry_core.methods.choice import (
-    EXPRESSION_PREFIX,
     MethodChoice,
     Weights,
     check_patterns,
@@ -16,7 +15,6 @@ from quantry_core.methods.table import METHODS, MethodInfo
 
 __all__ = [
     "CHANNEL",
-    "EXPRESSION_PREFIX",
     "METHODS",
     "SCHEMES",
     "Activations",

@@ -23,4 +23,4 @@ DatasetRef = Annotated[str, StringConstraints(min_length=1, max_length=160)]
 """``dat_...``, ``name@3``, or ``name`` for the latest."""
 
 ModulePattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-"""A module's exact name, a glob over it (``*.mlp.*``), or ``re:`` and an expression that matches from the start."""
+"""A module's exact name, or a glob over it (``*.mlp.*``)."""

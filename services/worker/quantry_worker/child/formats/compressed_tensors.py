@@ -14,7 +14,7 @@ from typing import Any
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.errors import SourceRefused
 from quantry_core.linears import Shape
-from quantry_core.methods import EXPRESSION_PREFIX, Format, Granularity, NumberType
+from quantry_core.methods import Format, Granularity, NumberType
 from quantry_worker.child.formats.floats import Fp8, MxFp4, NvFp4
 from quantry_worker.child.formats.integers import ByteIntegers, PackedIntegers
 from quantry_worker.child.formats.stored import StatedWeights, StoredCheckpoint, StoredModule
@@ -110,6 +110,10 @@ def _module(name: str, shape: Shape, group: Group, reader: TensorReader) -> Stor
             return MxFp4(name, shape, stated, reader)
         case other:
             raise SourceRefused(f"quantization_config: format {other} is not known here")
+
+
+EXPRESSION_PREFIX = "re:"
+"""Begins a target or an exception that is a regular expression."""
 
 
 def _is_among(module: str, patterns: tuple[str, ...]) -> bool:
