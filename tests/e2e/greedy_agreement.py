@@ -7,7 +7,9 @@ token that was chosen how many nats it lies behind the likeliest one, given ever
 from __future__ import annotations
 
 import json
+import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,8 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 def main(checkpoint: str) -> None:
     answers: list[dict[str, list[int]]] = json.load(sys.stdin)
     torch.set_num_threads(1)
-    # float32, so that what differs is the engine's arithmetic alone.
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, config=AutoConfig.from_pretrained(checkpoint)).eval()
+    model = load(checkpoint)
     gaps = []
     with torch.inference_mode():
         for answer in answers:
@@ -27,6 +28,28 @@ def main(checkpoint: str) -> None:
             behind = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
             gaps.append([float(row.max() - row[token]) for row, token in zip(behind, tokens, strict=True)])
     print(json.dumps(gaps))
+
+
+def load(checkpoint: str) -> Any:
+    config = AutoConfig.from_pretrained(checkpoint)
+    if getattr(config, "quantization_config", {}).get("quant_method") == "gptq":
+        return load_gptq(checkpoint)
+    # float32, so that what differs is the engine's arithmetic alone.
+    return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, config=config).eval()
+
+
+def load_gptq(checkpoint: str) -> Any:
+    # Read when the library is imported; with fewer it refuses to start.
+    os.environ["GPTQMODEL_CPU_WORKERS"] = "2"
+    library: Any = import_module("gptqmodel")
+    # Its kernel that is plain torch takes float16 only.
+    kind = {"device": "cpu", "backend": library.BACKEND.GPTQ_TORCH, "dtype": torch.float16, "trust_remote_code": False}
+    model = library.GPTQModel.load(checkpoint, **kind).model
+    for module in model.modules():
+        if isinstance(module, library.nn_modules.qlinear.torch.TorchLinear):
+            # Compiled, this would want a C++ compiler.
+            del module.dequantize_weight
+    return model.eval()
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ SUPPORT: tuple[EngineSupport, ...] = (
         EngineName.VLLM,
         DeviceKind.CPU,
         Format.COMPRESSED_TENSORS,
-        frozenset({Scheme.W4A16, Scheme.W8A8, Scheme.FP8, Scheme.FP8_DYNAMIC}),
-        "W4A16 wants sides that are multiples of 32; FP8 runs without a kernel of its own.",
+        frozenset({Scheme.W4A16, Scheme.W8A8, Scheme.FP8_DYNAMIC}),
+        "W4A16 wants sides that are multiples of 32; FP8_DYNAMIC runs without a kernel of its own, and for FP8's calibrated scales "
+        "the CPU build lacks the operation (static_scaled_fp8_quant).",
     ),
     _row(EngineName.VLLM, DeviceKind.CPU, Format.GPTQ, frozenset({Scheme.W4A16}), "Sides that are multiples of 32."),
     _row(EngineName.VLLM, DeviceKind.CUDA, Format.SAFETENSORS, _SIXTEEN_BIT),
