@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.embedded import ROOT, Measured, embedded_stack
 from bench.methods.bare import Parity, compare
-from bench.methods.cases import CALIBRATION, CASES, CORPORA, Case
+from bench.methods.cases import CALIBRATION, CASES, CORPORA, MAX_WINDOWS, Case
 from bench.report import RESULTS, machine, versions
 from quantry import ApiError
 from quantry_core.jobs import ImportSpec, Job, JobStatus
@@ -103,7 +103,9 @@ def run(measured: Measured, case: Case, base: str) -> Made:
 
 
 def by_corpus(figures: dict[str, dict[str, Any]], metric: str) -> dict[str, float]:
-    return {ref.partition("@")[0].removesuffix(".test"): found[metric] for ref, found in figures.items() if metric in found}
+    """Returns one metric by corpus, in the order of the table's columns; the registry keeps none."""
+    by_name = {ref.partition("@")[0]: found for ref, found in figures.items()}
+    return {name.removesuffix(".test"): by_name[name][metric] for name in CORPORA if metric in by_name.get(name, {})}
 
 
 def succeeded(measured: Measured, job_id: str) -> Job:
@@ -141,7 +143,7 @@ def table(rows: Iterable[Made], master_bytes: int) -> str:
             "",
             f"{datetime.now(UTC).isoformat(timespec='seconds')}, {host['cpu']}, {host['num_cores']} cores, Python {host['python']}. "
             f"The master: {master_bytes / 1e6:.2f} MB of float16 weights. Calibration: 66 samples of 256 tokens of kjv, shakespeare and "
-            "speeches. Perplexity and KL against the master on all windows of 256 tokens of the four test texts, activations rounded as an "
+            f"speeches. Perplexity and KL against the master on the first {MAX_WINDOWS} windows of 256 tokens of the four test texts, activations rounded as an "
             "engine would.",
             "",
             "| method | gate | MB | bits a weight | s making / all | peak MB / estimate | kjv | shakespeare | speeches | jargon "

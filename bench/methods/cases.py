@@ -12,6 +12,7 @@ from quantry_core.methods import METHODS, SCHEMES, GroupSize, Method, OptionValu
 CALIBRATION = ("kjv.calibration", "shakespeare.calibration", "speeches.calibration")
 CORPORA = ("kjv.test", "shakespeare.test", "speeches.test", "jargon.test")
 NUM_SAMPLES, LENGTH_TOKENS = 66, 256
+MAX_WINDOWS = 64
 
 ASKED: dict[float, float] = {2: 3.0, 3: 1.25, 4: 1.15, 4.5: 1.10, 5.5: 1.05, 8: 1.02, 8.5: 1.02, 16: 1.02}
 """The perplexity over the master's that a checkpoint may have at most, by its bits a weight. A model of 6 million weights reacts more
@@ -36,12 +37,12 @@ class Case:
         return f"{self.method} {self.scheme}{size}{options}"
 
     def spec(self, base: str) -> QuantizeSpec:
-        """Returns the job, its quality measured on all windows of the test texts."""
+        """Returns the job, its quality measured on windows of the four test texts."""
         info = METHODS[self.method]
         needs_text = info.needs_calibration(self.scheme)
         text = CalibrationSpec(datasets=list(CALIBRATION), num_samples=NUM_SAMPLES, length_tokens=LENGTH_TOKENS)
         bits = next(bound for limit, bound in sorted(ASKED.items()) if bits_of(self.scheme) <= limit)
-        quality: dict[str, Any] = {"corpora": list(CORPORA), "thresholds": {"perplexity_ratio": bits}, "max_windows": 100_000}
+        quality: dict[str, Any] = {"corpora": list(CORPORA), "thresholds": {"perplexity_ratio": bits}, "max_windows": MAX_WINDOWS}
         return QuantizeSpec(
             base=base,
             method=self.method,
