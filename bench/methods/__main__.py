@@ -143,8 +143,8 @@ def table(rows: Iterable[Made], master_bytes: int) -> str:
             "",
             f"{datetime.now(UTC).isoformat(timespec='seconds')}, {host['cpu']}, {host['num_cores']} cores, Python {host['python']}. "
             f"The master: {master_bytes / 1e6:.2f} MB of float16 weights. Calibration: 66 samples of 256 tokens of kjv, shakespeare and "
-            f"speeches. Perplexity and KL against the master on the first {MAX_WINDOWS} windows of 256 tokens of the four test texts, activations rounded as an "
-            "engine would.",
+            f"speeches. Perplexity and KL against the master on the first {MAX_WINDOWS} windows of 256 tokens of each of the four test "
+            "texts, activations rounded as an engine would.",
             "",
             "| method | gate | MB | bits a weight | s making / all | peak MB / estimate | kjv | shakespeare | speeches | jargon "
             "| mean KL, nats | beside the bare library |",
