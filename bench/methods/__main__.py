@@ -1,11 +1,13 @@
 """``python -m bench.methods``: every method on the example master, through the whole platform. Takes about half an hour.
 
-Prints the table and writes bench/results/methods.json and .md. Arguments name methods to run only those, without writing.
+Prints the table and writes bench/results/methods.json and .md. Arguments name methods: only their rows are run, and take the place
+of those that the last run wrote.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,14 +17,19 @@ from typing import Any
 from bench.embedded import ROOT, Measured, embedded_stack
 from bench.methods.bare import Parity, compare
 from bench.methods.cases import CALIBRATION, CASES, CORPORA, MAX_WINDOWS, Case
-from bench.report import RESULTS, machine, versions
+from bench.report import RESULTS, machine
 from quantry import ApiError
 from quantry_core.jobs import ImportSpec, Job, JobStatus
 
 MODEL = "bard-6m"
 JOB_TIMEOUT_S = 3600.0
 POLL_S = 0.5
-LIBRARIES = ("celery", "fastapi", "sqlalchemy", "minio")
+NAMES = [case.name for case in CASES]
+LIBRARIES = {
+    "ml": ("torch", "transformers", "compressed-tensors", "llmcompressor", "auto-round", "hqq", "bitsandbytes", "gguf", "xllamacpp"),
+    "gptqmodel": ("gptqmodel",),
+}
+"""By the environment that has them."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,22 @@ def main(arguments: list[str]) -> int:
         for case in cases:
             rows.append(run(measured, case, base))
             print(line(rows[-1]), flush=True)
+    rows = [*kept_rows(rows), *rows] if arguments else rows
+    rows.sort(key=lambda row: NAMES.index(row.name))
     text = table(rows, weights_bytes)
     print(text)
-    if not arguments:
-        write(rows, weights_bytes, text)
+    write(rows, weights_bytes, text)
     refused = [row.name for row in rows if row.verdict == "quarantined"]
     print(f"refused by the gate: {', '.join(refused) or 'none'}")
     return 1 if refused else 0
+
+
+def kept_rows(rows: Iterable[Made]) -> list[Made]:
+    """Returns the rows that the last run wrote and this one did not run again."""
+    again = {row.name for row in rows}
+    written = json.loads((RESULTS / "methods.json").read_text(encoding="utf-8"))["rows"]
+    found = [Made(**{**row, "parity": None if row["parity"] is None else Parity(**row["parity"])}) for row in written]
+    return [row for row in found if row.name not in again and row.name in NAMES]
 
 
 def fill(measured: Measured) -> None:
@@ -155,13 +171,23 @@ def table(rows: Iterable[Made], master_bytes: int) -> str:
     )
 
 
+def library_versions() -> dict[str, str]:
+    """Returns the versions of what made the checkpoints."""
+    script = "import importlib.metadata as m, json, sys; print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
+    found: dict[str, str] = {}
+    for environment, names in LIBRARIES.items():
+        python = ROOT / ".venvs" / environment / "bin" / "python"
+        found |= json.loads(subprocess.run([str(python), "-c", script, *names], check=True, capture_output=True, text=True).stdout)
+    return found
+
+
 def write(rows: list[Made], master_bytes: int, text: str) -> None:
     """Writes bench/results/methods.json and .md."""
     document = {
         "name": "methods",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": versions(*LIBRARIES),
+        "versions": library_versions(),
         "master_weights_bytes": master_bytes,
         "rows": [asdict(row) for row in rows],
     }
