@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 from enum import StrEnum
 from uuid import UUID
 
 _HEX = r"[0-9a-f]{32}"
+_LOW_BITS = 62
+_RANDOM_BITS = 12 + _LOW_BITS
+_STEP_BITS = 32
 
 
 class IdPrefix(StrEnum):
@@ -35,15 +39,47 @@ class IdPrefix(StrEnum):
     AUDIT = "aud"
 
 
+class _Sequence:
+    """Version 7 UUIDs of one process, each greater than the one before, whatever the clock does.
+
+    Within a millisecond, or where the clock went back, the last value grows by a random step: method 2 of RFC 9562,
+    section 6.2, so that two records of one transaction sort in the order in which they were made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._milliseconds = 0
+        self._random = 0
+
+    def next(self) -> UUID:
+        with self._lock:
+            now = time.time_ns() // 1_000_000
+            step = 1 + secrets.randbits(_STEP_BITS)
+            if now > self._milliseconds:
+                self._milliseconds, self._random = now, secrets.randbits(_RANDOM_BITS)
+            elif self._random + step < 1 << _RANDOM_BITS:
+                self._random += step
+            else:
+                self._milliseconds, self._random = self._milliseconds + 1, secrets.randbits(_RANDOM_BITS)
+            return _version_7(self._milliseconds, self._random)
+
+
+def _version_7(milliseconds: int, random: int) -> UUID:
+    high, low = random >> _LOW_BITS, random & (1 << _LOW_BITS) - 1
+    return UUID(int=(milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | high << 64 | 0b10 << _LOW_BITS | low)
+
+
+_SEQUENCE = _Sequence()
+
+
 def uuid7(unix_ms: int | None = None) -> UUID:
-    """Returns a version 7 UUID (RFC 9562, section 5.7): 48 bits of Unix time in milliseconds, then 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000 if unix_ms is None else unix_ms
-    value = (milliseconds & (1 << 48) - 1) << 80
-    value |= 0x7 << 76
-    value |= secrets.randbits(12) << 64
-    value |= 0b10 << 62
-    value |= secrets.randbits(62)
-    return UUID(int=value)
+    """Returns a version 7 UUID (RFC 9562, section 5.7): 48 bits of Unix time in milliseconds, then 74 random bits.
+
+    Without ``unix_ms`` it is greater than every one that this process made before.
+    """
+    if unix_ms is None:
+        return _SEQUENCE.next()
+    return _version_7(unix_ms, secrets.randbits(_RANDOM_BITS))
 
 
 def new_id(prefix: IdPrefix) -> str:

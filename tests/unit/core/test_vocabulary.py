@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,15 @@ def test_uuid7_carries_its_time_and_sorts_by_it() -> None:
     assert value.hex.startswith("0123456789ab7")
     assert value.variant == "specified in RFC 4122"
     assert uuid7(1).hex < uuid7(2).hex
+
+
+def test_ids_of_one_process_sort_by_their_making_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [new_id(IdPrefix.AUDIT) for _ in range(5_000)]
+    late = time.time_ns() + 10**9
+    for nanoseconds in (late, late, late - 5 * 10**8, late + 10**6):
+        monkeypatch.setattr("quantry_core.ids.time.time_ns", lambda value=nanoseconds: value)
+        ids.append(new_id(IdPrefix.AUDIT))
+    assert ids == sorted(set(ids))
 
 
 def test_ids_are_recognised_by_prefix() -> None:
