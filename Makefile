@@ -4,10 +4,10 @@ ENVIRONMENTS = $(PYTHON) requirements/environments.py
 DEV = .venvs/dev/bin
 STATE_DIR ?= .quantry
 # Much of a test is waiting for processes: two at a time use two cores better. See tests/conftest.py for who stays together.
-SHARED = -n 2 --dist loadgroup
+SHARED = -n 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-all chaos bench bench-methods check format lock
+.PHONY: help demo up down test test-all chaos bench bench-methods bench-training check lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,7 +31,7 @@ test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQMod
 	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
 	@$(DEV)/pytest $(SHARED)
 
-chaos: ## Eleven ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
+chaos: ## Twelve ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@PYTHONPATH=tests:. $(DEV)/python -m chaos $(ARGS)
 
@@ -41,17 +41,25 @@ bench: ## What the engine costs, beside a peer or a floor of the same run; takes
 	@PYTHONPATH=. $(DEV)/python -m bench.overhead
 	@PYTHONPATH=. $(DEV)/python -m bench.artifacts
 
+bench-training: ## What a fine-tune costs, what it learns and forgets, and where its adapter does best; half an hour, on an idle machine
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@PYTHONPATH=. $(DEV)/python -m bench.finetune
+	@PYTHONPATH=. $(DEV)/python -m bench.jargon
+	@PYTHONPATH=. $(DEV)/python -m bench.merge
+
 bench-methods: ## Every method on the example model: bytes, bits, seconds, memory, perplexity, KL, gate; half an hour
 	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
 	@PYTHONPATH=. $(DEV)/python -m bench.methods $(ARGS)
 
-check: ## ruff, mypy --strict, import-linter and the unit tests
+check: lint ## ruff, mypy --strict, import-linter and the unit tests
+	@$(DEV)/pytest -q $(SHARED) tests/unit
+
+lint: ## The same without the tests
 	@$(ENVIRONMENTS) build dev
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
-	@$(DEV)/pytest -q $(SHARED) tests/unit
 
 format: ## Format the code
 	@$(DEV)/ruff check --fix --quiet .

@@ -48,6 +48,19 @@ ON_CPU = {
     "GLOO_SOCKET_IFNAME": "lo",
 }
 
+LOADING_ADAPTERS = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+"""Opens /v1/load_lora_adapter and /v1/unload_lora_adapter, which take any folder of this machine."""
+
+FIXES_ON_CPU = {
+    # vLLM finds its plugins among the distributions on the path.
+    "PYTHONPATH": str(Path(__file__).resolve().with_name("plugins")),
+    "VLLM_PLUGINS": "quantry_vllm_fixes",
+}
+"""Without them the CPU build answers requests of the base with an adapter's tokens, where both are in one batch."""
+
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 512)
+"""What vLLM takes as the highest rank, but 1 and 320."""
+
 MEMORY_SHARE = "0.1"
 """Of the GPU's or the NUMA node's memory. With an explicit KV size vLLM only checks that so much is free at the start, and
 its default (0.92) fails beside the engine of the release before."""
@@ -59,7 +72,7 @@ def main() -> NoReturn:
         sys.exit()
     arguments = parse_arguments(sys.argv[1:])
     device = engine_facts()["device"]
-    environment = server_environment(device, arguments.threads, os.environ)
+    environment = server_environment(device, arguments.threads, os.environ) | adapter_environment(arguments, device)
     command = server_command(arguments, device)
     sys.stderr.write(f"serve: {device}: {' '.join(command)}\n")
     os.execve(command[0], command, environment)  # noqa: S606  replacing this process without a shell is the point
@@ -78,12 +91,16 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--shutdown-timeout", type=int, default=120, help="seconds that running requests have to finish in after SIGTERM; 0 aborts them"
     )
+    parser.add_argument("--max-adapters", type=int, default=0, help="LoRA adapters that can be loaded while it runs; 0: none")
+    parser.add_argument("--max-adapter-rank", type=int, choices=ADAPTER_RANKS, default=16, help="the highest rank of such an adapter")
     parser.add_argument("--threads", type=int, default=default_threads(), help="OpenMP threads of a CPU engine")
     arguments = parser.parse_args(words)
     if not (arguments.model / "config.json").is_file():
         parser.error(f"{arguments.model} is not a checkpoint: it has no config.json")
     if arguments.threads < 1:
         parser.error(f"an engine needs a thread, not {arguments.threads}")
+    if arguments.max_adapters < 0:
+        parser.error(f"--max-adapters is a count, not {arguments.max_adapters}")
     return arguments
 
 
@@ -116,6 +133,13 @@ def server_environment(device: str, num_threads: int, inherited: Mapping[str, st
     return environment
 
 
+def adapter_environment(arguments: argparse.Namespace, device: str) -> dict[str, str]:
+    """Returns what comes to the server's environment where adapters may be loaded; nothing where they may not."""
+    if not arguments.max_adapters:
+        return {}
+    return LOADING_ADAPTERS | (FIXES_ON_CPU if device == "cpu" else {})
+
+
 def server_command(arguments: argparse.Namespace, device: str) -> list[str]:
     """Returns the command line. ``-P`` keeps the working directory off the import path."""
     command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", SERVER_MODULE]
@@ -127,6 +151,10 @@ def server_command(arguments: argparse.Namespace, device: str) -> list[str]:
     command += ["--kv-cache-memory-bytes", str(arguments.kv_cache_bytes), "--gpu-memory-utilization", MEMORY_SHARE]
     # Without it vLLM cuts every request that runs when SIGTERM comes; with it the engine ends as soon as it is idle.
     command += ["--shutdown-timeout", str(arguments.shutdown_timeout)]
+    if arguments.max_adapters:
+        # All of them can take part in one batch; vLLM keeps no others beside them.
+        command += ["--enable-lora", "--max-loras", str(arguments.max_adapters), "--max-cpu-loras", str(arguments.max_adapters)]
+        command += ["--max-lora-rank", str(arguments.max_adapter_rank)]
     if device == "cpu":
         # Eager: nothing is compiled, and with an explicit KV size vLLM skips its warm-up. uni: two processes instead of
         # three, each of which would import PyTorch and vLLM again (9 s of CPU time and 0.4 GB).

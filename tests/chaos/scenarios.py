@@ -1,4 +1,4 @@
-"""The eleven scenarios, by number."""
+"""The twelve scenarios, by number."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chaos import (
     killed_processes,
     killed_schedulers,
     killed_stages,
+    killed_training,
     late_writes,
     lost_wakes,
     postgres_away,
@@ -55,6 +56,7 @@ SCENARIOS: dict[int, Scenario] = {
     9: _scenario(killed_schedulers.NAME, killed_schedulers.run, full=killed_schedulers.FULL, short=killed_schedulers.SHORT),
     10: _scenario(same_request.NAME, same_request.run, full=same_request.FULL, short=same_request.SHORT),
     11: _scenario(killed_stages.NAME, killed_stages.run, full=killed_stages.FULL, short=killed_stages.SHORT),
+    12: _scenario(killed_training.NAME, killed_training.run, full=killed_training.FULL, short=killed_training.SHORT),
 }
 
 

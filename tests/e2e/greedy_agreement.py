@@ -1,7 +1,7 @@
 """How far greedy tokens are from what transformers finds likeliest on the same checkpoint. Imports nothing of Quantry.
 
-``python greedy_agreement.py <checkpoint>`` reads a JSON list of ``{"prompt": [ids], "tokens": [ids]}`` from stdin, and prints for each
-token that was chosen how many nats it lies behind the likeliest one, given everything before it: 0 where it is that one.
+``python greedy_agreement.py <checkpoint> [<adapter>]`` reads a JSON list of ``{"prompt": [ids], "tokens": [ids]}`` from stdin, and
+prints for each token that was chosen how many nats it lies behind the likeliest one, given everything before it: 0 where it is that one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
 
 
-def main(checkpoint: str) -> None:
+def main(checkpoint: str, adapter: str | None = None) -> None:
     answers: list[dict[str, list[int]]] = json.load(sys.stdin)
     torch.set_num_threads(1)
-    model = load(checkpoint)
+    model = load(checkpoint) if adapter is None else load_adapted(checkpoint, adapter)
     gaps = []
     with torch.inference_mode():
         for answer in answers:
@@ -38,6 +39,14 @@ def load(checkpoint: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, config=config).eval()
 
 
+def load_adapted(checkpoint: str, adapter: str) -> Any:
+    quantized = hasattr(AutoConfig.from_pretrained(checkpoint), "quantization_config")
+    # Plain linears of what the packed weights stand for: PEFT knows no others of this format.
+    config = {"quantization_config": CompressedTensorsConfig(run_compressed=False)} if quantized else {}
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, **config)
+    return PeftModel.from_pretrained(model, adapter).eval()
+
+
 def load_gptq(checkpoint: str) -> Any:
     # Read when the library is imported; with fewer it refuses to start.
     os.environ["GPTQMODEL_CPU_WORKERS"] = "2"
@@ -53,4 +62,4 @@ def load_gptq(checkpoint: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -40,11 +40,11 @@ def served_tokens(platform: Platform, deployment: str) -> list[dict[str, list[in
     return answers
 
 
-def check_agreement(answers: list[dict[str, list[int]]], checkpoint: Path, environment: str = "ml") -> None:
-    """Fails unless transformers, loading the same checkpoint, finds those tokens likeliest, or as good as."""
+def check_agreement(answers: list[dict[str, list[int]]], checkpoint: Path, environment: str = "ml", *, adapter: Path | None = None) -> None:
+    """Fails unless transformers, loading the same checkpoint (and PEFT its adapter), finds those tokens likeliest, or as good as."""
     python = ROOT / ".venvs" / environment / "bin" / "python"
     finished = subprocess.run(
-        [str(python), str(GREEDY), str(checkpoint)],
+        [str(python), str(GREEDY), str(checkpoint), *([] if adapter is None else [str(adapter)])],
         input=json.dumps(answers),
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,

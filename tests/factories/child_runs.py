@@ -33,6 +33,7 @@ class Ran:
     seconds: float
     output_dir: Path
     artifacts_dir: Path
+    checkpoints_dir: Path
     log: str
 
     @property
@@ -52,9 +53,9 @@ class Ran:
 
 def start(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> tuple[subprocess.Popen[bytes], int]:
     """Starts a child as the supervisor does; returns it and the end of the pipe to read. ``more`` are further fields of its task."""
-    output_dir, artifacts_dir = directory / "output", directory / "artifacts"
-    output_dir.mkdir(parents=True)
-    artifacts_dir.mkdir()
+    output_dir, artifacts_dir, checkpoints_dir = directory / "output", directory / "artifacts", directory / "checkpoints"
+    for folder in (output_dir, artifacts_dir, checkpoints_dir):
+        folder.mkdir(parents=True)
     task = ChildTask(
         job_id="job_1",
         attempt=1,
@@ -62,6 +63,7 @@ def start(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any)
         inputs=inputs,
         output_dir=output_dir,
         artifacts_dir=artifacts_dir,
+        checkpoints_dir=checkpoints_dir,
         import_roots=[EXAMPLES, directory.parent],
         num_threads=2,
         **more,
@@ -91,7 +93,15 @@ def run(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -
         parsed = [parse_event(line) for line in events]
     status = child.wait(timeout=30)
     log = (directory / "log.txt").read_text(errors="replace")
-    return Ran(parsed, status, time.monotonic() - started, directory / "output", directory / "artifacts", log)
+    return Ran(
+        events=parsed,
+        status=status,
+        seconds=time.monotonic() - started,
+        output_dir=directory / "output",
+        artifacts_dir=directory / "artifacts",
+        checkpoints_dir=directory / "checkpoints",
+        log=log,
+    )
 
 
 def checkpoint(role: InputRole, path: Path, kind: VersionKind = VersionKind.MASTER, form: Format = Format.SAFETENSORS) -> ChildInput:

@@ -20,6 +20,7 @@ from quantry_core.versions import (
 )
 
 DATASET_ID = "dat_0197f0a0000070008000000000000001"
+ADAPTER_ID = "ver_0197f0a0000070008000000000000003"
 AGAINST_MASTER: dict[str, Any] = {"against": "bard@1", "against_version_id": MASTER_ID}
 AGAINST_OTHER: dict[str, Any] = {"against": "bard@4", "against_version_id": "ver_0197f0a0000070008000000000000004"}
 TOKENIZER = b'{"a": 1}'
@@ -176,3 +177,71 @@ def wholly_measured() -> VersionDetail:
 def file_of(version_detail: VersionDetail, path: str) -> ManifestFile:
     """Returns one file of a version."""
     return next(file for file in version_detail.files if file.path == path)
+
+
+def described_adapter(**changes: Any) -> VersionDetail:
+    """Returns an adapter of the master, measured on what was held out and on a text that it never saw."""
+    made = version({"adapter_config.json": b"{}", "adapter_model.safetensors": b"1" * 200})
+    held_out: dict[str, Any] = {
+        "nll_mean": 2.5,
+        "reference_nll_mean": 3.0,
+        "nll_increase_nats": -0.5,
+        "nll_increase_low_nats": -0.6,
+        "nll_increase_high_nats": -0.4,
+        "perplexity": 12.18,
+        "reference_perplexity": 20.08,
+        "num_samples": 40,
+        "num_tokens": 4000,
+    }
+    update = {
+        "id": QUANTIZED_ID,
+        "number": 3,
+        "kind": VersionKind.ADAPTER,
+        "format": Format.PEFT,
+        "scheme": None,
+        "dtype": None,
+        "weights_bytes": 200,
+        "recipe": {
+            "type": "finetune",
+            "model": "bard",
+            "method": {"type": "supervised", "completion_only": True},
+            "adapter": {"kind": "lora", "rank": 16, "alpha": 32.0, "target_modules": ["q_proj", "v|proj"]},
+            "base_precision": "nf4",
+            "hyperparameters": {"n_epochs": 2, "batch_size": 8, "learning_rate": 0.0002, "max_steps": None},
+            "seed": 7,
+        },
+        "toolchain": {"peft": "0.21.2"},
+        "edges": [
+            LineageEdge(role=EdgeRole.BASE, parent_version_id=MASTER_ID),
+            LineageEdge(role=EdgeRole.TRAINING, parent_dataset_id=DATASET_ID),
+        ],
+        "evidence": [
+            evidence(EvidenceKind.EVALUATION, "validation", verdict=Verdict.INCONCLUSIVE, **held_out, **AGAINST_MASTER),
+            evidence(EvidenceKind.EVALUATION, "training", num_steps=100, best_step=80, stopped_early=True),
+            evidence(EvidenceKind.EVALUATION, "plays.test@1", verdict=Verdict.INCONCLUSIVE, perplexity_ratio=1.05, **AGAINST_MASTER),
+        ],
+    }
+    return made.model_copy(update=update | changes)
+
+
+def described_merged(**changes: Any) -> VersionDetail:
+    """Returns what an adapter was merged into, with the ways that were tried."""
+    made = described_master()
+    update = {
+        "id": QUANTIZED_ID,
+        "number": 4,
+        "kind": VersionKind.MERGED,
+        "recipe": {"type": "merge", "adapters": [{"adapter": "bard@3", "weight": 1.0}], "merged_into": "master", "seed": 0},
+        "edges": [
+            LineageEdge(role=EdgeRole.ADAPTER, parent_version_id=ADAPTER_ID),
+            LineageEdge(role=EdgeRole.BASE, parent_version_id=MASTER_ID),
+        ],
+        "evidence": [
+            evidence(
+                EvidenceKind.EVALUATION, "way-master", verdict=Verdict.INCONCLUSIVE, nll_mean=2.6, corpora={"plays@1": {"perplexity": 21.0}}
+            ),
+            evidence(EvidenceKind.EVALUATION, "way-unmerged", verdict=Verdict.INCONCLUSIVE, nll_mean=2.7),
+            evidence(EvidenceKind.EVALUATION, "choice", choice="master", nll_mean={"master": 2.6, "unmerged": 2.7}, is_beyond_noise=True),
+        ],
+    }
+    return made.model_copy(update=update | changes)

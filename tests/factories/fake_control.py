@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from factories.control_plane import running_job
 from quantry_core.errors import QuantryError
-from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
+from quantry_core.execution import CheckpointReport, EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
 from quantry_core.jobs import EventKind, Job
+from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import SealRequest, SealResult, manifest_digest
 
 
@@ -24,6 +25,8 @@ class FakeControl:
         self.finishes: list[FinishRequest] = []
         self.seals: list[SealRequest] = []
         self.artifact_seals: list[SealRequest] = []
+        self.checkpoint_seals: list[CheckpointSeal] = []
+        self.checkpoints: list[CheckpointReport] = []
         self.on_heartbeat: Callable[[], None] = lambda: None
 
     def next(self, request: NextRequest) -> Lease | None:
@@ -55,6 +58,15 @@ class FakeControl:
         self._maybe_raise("seal_artifacts")
         self.artifact_seals.append(request)
         return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=len(request.files), num_reused=0)
+
+    def seal_checkpoint(self, request: CheckpointSeal) -> SealResult:
+        self._maybe_raise("seal_checkpoint")
+        self.checkpoint_seals.append(request)
+        return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=len(request.files), num_reused=0)
+
+    def report_checkpoint(self, job_id: str, report: CheckpointReport, timeout_s: float) -> None:
+        self._maybe_raise("report_checkpoint")
+        self.checkpoints.append(report)
 
     def said(self, kind: EventKind) -> list[str]:
         """Returns the texts of all log lines or notes, in order."""

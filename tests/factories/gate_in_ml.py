@@ -53,6 +53,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         inputs=inputs,
         output_dir=output_dir,
         artifacts_dir=artifacts_dir,
+        checkpoints_dir=output_dir.with_name(f"{output_dir.name}-checkpoints"),
         import_roots=[],
         num_threads=2,
         engine_python=request["engine_python"],

@@ -39,10 +39,10 @@ def keys() -> list[RoutedKey]:
     ]
 
 
-def route(deployment: str, *urls: str, project_id: str = "prj_1") -> Route:
+def route(deployment: str, *urls: str, project_id: str = "prj_1", parent: str | None = None) -> Route:
     """Returns a route to replicas at these URLs."""
     replicas = [RoutedReplica(id=f"rep_{deployment}_{n}", release_id="rel_1", url=url) for n, url in enumerate(urls)]
-    return Route(deployment=deployment, project_id=project_id, created_at=CREATED_AT, replicas=replicas)
+    return Route(deployment=deployment, parent=parent, project_id=project_id, created_at=CREATED_AT, replicas=replicas)
 
 
 def snapshot(*routes: Route, revision: int = 1) -> RouteSnapshot:

@@ -18,8 +18,11 @@ from quantry_core.jobs import (
     CPU_QUEUE,
     FINAL_STATUSES,
     CalibrationSpec,
+    CurvePoint,
     EventKind,
     Job,
+    JobCheckpoint,
+    JobCurve,
     JobEvent,
     JobReason,
     JobSpec,
@@ -77,6 +80,8 @@ class JobApi:
         self.jobs: dict[str, Job] = {}
         self.events: dict[str, list[JobEvent]] = {}
         self.logs: dict[str, list[str]] = {}
+        self.points: dict[str, list[CurvePoint]] = {}
+        self.checkpoints: dict[str, list[JobCheckpoint]] = {}
         self.roles: dict[str, Role] = {}
         self.refusal: QuantryError | None = None
         """Answered to everything while it is set."""
@@ -89,7 +94,7 @@ class JobApi:
     def forget(self) -> None:
         """Begins anew, for the next test."""
         with self.lock:
-            for kept in (self.jobs, self.events, self.logs, self.requests, self._retries):
+            for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.requests, self._retries):
                 kept.clear()
             self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
             self.refusal = None
@@ -189,6 +194,11 @@ class JobApi:
                 lines = self.logs.get(job.id, [])
                 lines = lines[-int(query["tail"]) :] if "tail" in query else lines
                 return 200, "text/plain; charset=utf-8", "".join(f"{line}\n" for line in lines)
+            case "curve":
+                points = self.points.get(job.id, [])
+                return 200, "application/json", JobCurve(job_id=job.id, num_points=len(points), data=points).model_dump_json()
+            case "checkpoints":
+                return 200, "application/json", Page[JobCheckpoint](data=self.checkpoints.get(job.id, [])).model_dump_json()
             case _:
                 raise UnknownJob(f"nothing answers {action!r}")
         return 200, "application/json", shown.model_dump_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import exp
 from typing import Any
@@ -22,12 +22,14 @@ from quantry_core.jobs import (
     CPU_QUEUE,
     CalibrationSpec,
     DeploySpec,
+    FinetuneSpec,
     ImportSpec,
     Job,
     JobEvent,
     JobReason,
     JobSpec,
     JobSubmission,
+    MergeSpec,
     QualitySpec,
     QuantizeSpec,
 )
@@ -129,6 +131,39 @@ def quantized_draft(model: str = "bard", content: str = "quantized", **changes: 
     return draft.model_copy(update=changes)
 
 
+ADAPTER_RECIPE = {
+    "method": {"type": "supervised"},
+    "adapter": {"kind": "lora", "rank": 16, "alpha": 32.0, "target_modules": "all-linear"},
+    "hyperparameters": {"n_epochs": 1, "batch_size": 8, "learning_rate": 2e-4},
+}
+"""What a worker says of an adapter that it trained, as far as anybody reads it."""
+
+
+def adapter_draft(model: str = "bard", content: str = "adapter", **changes: Any) -> VersionDraft:
+    draft = VersionDraft(
+        model=model,
+        kind=VersionKind.ADAPTER,
+        state=VersionState.READY,
+        format=Format.PEFT,
+        files=manifest(content),
+        recipe=ADAPTER_RECIPE,
+    )
+    return draft.model_copy(update=changes)
+
+
+def merged_draft(model: str = "bard", content: str = "merged", **changes: Any) -> VersionDraft:
+    draft = master_draft(model, content, kind=VersionKind.MERGED, recipe={"merged_into": "master"})
+    return draft.model_copy(update=changes)
+
+
+def finetune_spec(model: str, training_file: str = "lessons", **changes: Any) -> FinetuneSpec:
+    return FinetuneSpec.model_validate({"model": model, "training_file": training_file, **changes})
+
+
+def merge_spec(*adapters: str, **changes: Any) -> MergeSpec:
+    return MergeSpec.model_validate({"adapters": [{"adapter": adapter} for adapter in adapters], **changes})
+
+
 def import_spec(model: str = "bard") -> ImportSpec:
     return ImportSpec(model=model, source="/models/bard")
 
@@ -227,9 +262,16 @@ class Platform:
         async with self.database.begin() as uow:
             return await uow.versions.get(self.project_id, finished.result.version_id or "")
 
-    async def dataset(self, name: str = "tales", content: str = "once upon a time") -> Dataset:
+    async def adapter(self, base: Version, content: str = "adapter", **changes: Any) -> Version:
+        """Returns an adapter that was trained on ``base`` with the dataset lessons."""
+        await self.dataset("lessons")
+        job = await self.running(finetune_spec(base.id, **changes))
+        suffix = f"-{changes['suffix']}" if "suffix" in changes else ""
+        return await self.made(job, adapter_draft(base.model_name + suffix, content))
+
+    async def dataset(self, name: str = "tales", content: str = "once upon a time", kind: DatasetKind = DatasetKind.TEXT) -> Dataset:
         async with self.database.begin() as uow:
-            return (await uow.datasets.add(self.project_id, name, blob(content), UPLOADED))[0]
+            return (await uow.datasets.add(self.project_id, name, blob(content), replace(UPLOADED, kind=kind)))[0]
 
     async def job(self, job_id: str) -> Job:
         async with self.database.begin() as uow:

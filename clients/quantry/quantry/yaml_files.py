@@ -13,10 +13,26 @@ from pydantic_core import ErrorDetails
 
 from quantry.errors import FileProblem, FileRefused
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs import CalibrationSpec, EngineConfig, ImportSpec, JobLimits, JobType
+from quantry_core.jobs import (
+    AdapterShare,
+    AdapterSpec,
+    CalibrationSpec,
+    DistributedSpec,
+    EngineConfig,
+    GrpoMethod,
+    Hyperparameters,
+    ImportSpec,
+    JobLimits,
+    JobType,
+    KtoMethod,
+    RewardSpec,
+    SupervisedMethod,
+    ValidationSpec,
+)
 from quantry_core.jobs.specs import SPECS
 from quantry_core.pipelines import PipelineStep, PipelineSubmission, step_order
 from quantry_core.sources import is_local
+from quantry_core.training import TrainingMethod
 
 MAX_FILE_BYTES = 1024**2
 MAX_NODES = 100_000
@@ -25,14 +41,27 @@ MAX_NODES = 100_000
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Location = Sequence[str | int]
 
+_TRAINING = (
+    AdapterSpec,
+    AdapterShare,
+    DistributedSpec,
+    Hyperparameters,
+    ValidationSpec,
+    RewardSpec,
+    SupervisedMethod,
+    KtoMethod,
+    GrpoMethod,
+)
 _KNOWN_FIELDS = sorted(
     {
         name
-        for model in (PipelineSubmission, PipelineStep, JobLimits, CalibrationSpec, EngineConfig, *SPECS.values())
+        for model in (PipelineSubmission, PipelineStep, JobLimits, CalibrationSpec, EngineConfig, *_TRAINING, *SPECS.values())
         for name in model.model_fields
     }
 )
-_TAGS: dict[str, tuple[str, ...]] = {"type": tuple(JobType), "kind": ("job", "pipeline")}
+_METHOD = "method"
+"""The field of a fine-tune job whose own ``type`` says how it learns."""
+_TAGS: dict[str, tuple[str, ...]] = {"type": tuple(JobType), "kind": ("job", "pipeline"), _METHOD: tuple(TrainingMethod)}
 """What may stand in the fields that tell members of a union apart. Pydantic puts it into locations; the file does not have it there."""
 
 
@@ -165,11 +194,9 @@ def _words(item: ErrorDetails) -> str:
         case "missing":
             return "is missing"
         case "union_tag_not_found":
-            name = _discriminator(item)
-            return f"a {name} is missing: one of {', '.join(_TAGS[name])}"
+            return f"a {_discriminator(item)} is missing: one of {', '.join(_tags(item))}"
         case "union_tag_invalid":
-            name = _discriminator(item)
-            return f"the {name} is none of {', '.join(_TAGS[name])}"
+            return f"the {_discriminator(item)} is none of {', '.join(_tags(item))}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "should be fields with values (key: value)"
         case _:
@@ -178,3 +205,7 @@ def _words(item: ErrorDetails) -> str:
 
 def _discriminator(item: ErrorDetails) -> str:
     return str(item.get("ctx", {}).get("discriminator", "")).strip("'")
+
+
+def _tags(item: ErrorDetails) -> tuple[str, ...]:
+    return _TAGS[_METHOD if item["loc"][-1:] == (_METHOD,) else _discriminator(item)]

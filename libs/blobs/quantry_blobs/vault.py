@@ -16,7 +16,7 @@ from quantry_blobs.protection import UNPROTECTED
 from quantry_blobs.stores import Entry, ObjectStore, Stored
 from quantry_core.errors import SealRefused
 from quantry_core.ids import uuid7
-from quantry_core.vault import artifact_key
+from quantry_core.vault import CHECKPOINTS_FOLDER, artifact_key, checkpoint_key
 from quantry_core.versions import ManifestFile, blob_key, staging_key
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class Staging:
         stored = self._store.put_file(self.bucket, artifact_key(job_id, attempt, path), file)
         return ManifestFile(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
 
+    def put_checkpoint(self, job_id: str, attempt: int, step: int, path: str, file: Path) -> ManifestFile:
+        """Uploads a file of a training job's checkpoint."""
+        stored = self._store.put_file(self.bucket, checkpoint_key(job_id, attempt, step, path), file)
+        return ManifestFile(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
+
+    def remove_checkpoints(self, job_id: str, attempt: int) -> int:
+        """Removes every checkpoint that an attempt staged; returns the number of objects. An attempt may stage hundreds."""
+        return self._remove(staging_key(job_id, attempt, f"{CHECKPOINTS_FOLDER}/"))
+
     def attempts(self) -> set[tuple[str, int]]:
         """Returns job id and attempt number of everything that is staged; keys of another form are left out."""
         found: set[tuple[str, int]] = set()
@@ -61,7 +70,10 @@ class Staging:
 
     def remove_attempt(self, job_id: str, attempt: int) -> int:
         """Removes everything an attempt staged; returns the number of objects."""
-        keys = list(self._store.list(self.bucket, staging_key(job_id, attempt, "")))
+        return self._remove(staging_key(job_id, attempt, ""))
+
+    def _remove(self, prefix: str) -> int:
+        keys = list(self._store.list(self.bucket, prefix))
         for key in keys:
             self._store.delete(self.bucket, key)
         return len(keys)

@@ -10,29 +10,30 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from quantry_core.card_words import adapter_serving_section, cell, code, is_trained, made_words, training_section
 from quantry_core.evidence_tables import checks, evidence_tables
 from quantry_core.methods import SCHEMES, Format, Scheme
 from quantry_core.servability import EngineName, loaders
 from quantry_core.sources import HubSource, parse_source
 from quantry_core.versions import EdgeRole, VersionDetail, VersionKind
 
-LIBRARY_NAMES = {Format.GGUF: "gguf"}
+LIBRARY_NAMES = {Format.GGUF: "gguf", Format.PEFT: "peft"}
 """Which library loads a format; transformers where it is not here."""
 
 CARD_MARK = "This card is no part of the manifest."
 """Stands in every card that is generated here, and in no other."""
 
 
-def model_card(version: VersionDetail, master: VersionDetail | None, dataset_names: Mapping[str, str]) -> str:
-    """Returns the README.md of a version. ``master`` is what it was made from, ``dataset_names`` is name@number by id."""
-    return "\n".join([front_matter(version, master), *_body(version, master, dataset_names)]).rstrip() + "\n"
+def model_card(version: VersionDetail, master: VersionDetail | None, names: Mapping[str, str]) -> str:
+    """Returns the README.md of a version. ``master`` is its base, ``names`` is name@number by id of datasets and merged adapters."""
+    return "\n".join([front_matter(version, master), *_body(version, master, names)]).rstrip() + "\n"
 
 
 def front_matter(version: VersionDetail, master: VersionDetail | None) -> str:
     """Returns the YAML between its two lines of dashes. Strings are written as JSON writes them, which YAML reads the same."""
     fields: dict[str, Any] = {
         "base_model": _base_models(version, master),
-        "base_model_relation": "quantized" if version.kind is VersionKind.QUANTIZED else None,
+        "base_model_relation": _relation(version),
         "license": version.card.license,
         "language": version.card.languages,
         "pipeline_tag": version.card.pipeline_tag or "text-generation",
@@ -53,17 +54,21 @@ def front_matter(version: VersionDetail, master: VersionDetail | None) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _body(version: VersionDetail, master: VersionDetail | None, dataset_names: Mapping[str, str]) -> Iterable[str]:
+def _body(version: VersionDetail, master: VersionDetail | None, names: Mapping[str, str]) -> Iterable[str]:
     yield f"\n# {version.ref}\n"
-    if master is not None:
-        yield f"Made from the 16-bit master `{master.ref}` by `{_method(version)}` ({version.scheme}), stored as {version.format}.\n"
-    else:
+    if master is None:
         yield f"A {version.kind} of {version.dtype or version.scheme or version.format}, as it was imported.\n"
+    elif version.kind is VersionKind.QUANTIZED:
+        made_by = f"`{_method(version)}` ({version.scheme})"
+        yield f"Made from the 16-bit {_noun(master)} `{master.ref}` by {made_by}, stored as {version.format}.\n"
+    else:
+        yield made_words(version, master.ref, names) + "\n"
     yield from _scheme_section(version, master)
-    yield from _calibration_section(version, dataset_names)
+    yield from _calibration_section(version, names)
+    yield from training_section(version, names)
     yield from _evidence_sections(version)
     yield from _gate_section(version)
-    yield from _serving_section(version)
+    yield from _serving_section(version, master)
     yield from _recipe_section(version)
     yield from _verification_section(version)
 
@@ -72,13 +77,14 @@ def _scheme_section(version: VersionDetail, master: VersionDetail | None) -> Ite
     yield "## Weights\n"
     yield "| | |\n|---|---|"
     for name, value in _quantization(version).items():
-        yield f"| {name.replace('_', ' ')} | {_cell(value)} |"
+        yield f"| {name.replace('_', ' ')} | {cell(value)} |"
     yield f"| bytes of weights | {version.weights_bytes:,} |"
-    if master is not None and master.weights_bytes > 0:
-        yield f"| bytes of the master's weights | {master.weights_bytes:,} ({version.weights_bytes / master.weights_bytes:.1%} are left) |"
+    if version.kind is VersionKind.QUANTIZED and master is not None and master.weights_bytes > 0:
+        left = f"{version.weights_bytes / master.weights_bytes:.1%} are left"
+        yield f"| bytes of the {_noun(master)}'s weights | {master.weights_bytes:,} ({left}) |"
     kept = _kept_modules(version.recipe)
     if kept and version.kind is VersionKind.QUANTIZED:
-        yield f"| kept at 16 bit | {', '.join(_code(pattern) for pattern in kept)} |"
+        yield f"| kept at 16 bit | {', '.join(code(pattern) for pattern in kept)} |"
     yield ""
 
 
@@ -90,27 +96,27 @@ def _calibration_section(version: VersionDetail, dataset_names: Mapping[str, str
     used = [edge.parent_dataset_id for edge in version.edges if edge.role is EdgeRole.CALIBRATION and edge.parent_dataset_id is not None]
     samples, length = calibration.get("num_samples"), calibration.get("length_tokens")
     yield "| | |\n|---|---|"
-    yield f"| datasets | {', '.join(_code(dataset_names.get(id_, id_)) for id_ in used)} |"
-    yield f"| samples | {_cell(samples)} |"
-    yield f"| tokens of one sample | {_cell(length)} |"
+    yield f"| datasets | {', '.join(code(dataset_names.get(id_, id_)) for id_ in used)} |"
+    yield f"| samples | {cell(samples)} |"
+    yield f"| tokens of one sample | {cell(length)} |"
     if isinstance(samples, int) and isinstance(length, int):
         yield f"| tokens in all | {samples * length:,} |"
-    yield f"| seed | {_cell(calibration.get('seed'))} |\n"
+    yield f"| seed | {cell(calibration.get('seed'))} |\n"
 
 
 def _evidence_sections(version: VersionDetail) -> Iterable[str]:
     for table in evidence_tables(version):
-        yield f"## {_cell(table.title)}\n"
+        yield f"## {cell(table.title)}\n"
         has_bounds = any(row.asked for row in table.rows)
         headings = ["figure", *table.columns, *(["asked for"] if has_bounds else []), "what it is"]
-        yield f"| {' | '.join(map(_cell, headings))} |"
+        yield f"| {' | '.join(map(cell, headings))} |"
         yield "|---" * len(headings) + "|"
         for row in table.rows:
             cells = [row.name, *row.cells, *([row.asked] if has_bounds else []), row.words]
-            yield f"| {' | '.join(map(_cell, cells))} |"
+            yield f"| {' | '.join(map(cell, cells))} |"
         yield ""
         if table.problems:
-            yield "\n".join(f"- {_code(problem)}" for problem in table.problems) + "\n"
+            yield "\n".join(f"- {code(problem)}" for problem in table.problems) + "\n"
 
 
 def _gate_section(version: VersionDetail) -> Iterable[str]:
@@ -121,11 +127,14 @@ def _gate_section(version: VersionDetail) -> Iterable[str]:
     yield "Every quantized version passes these before it is ready; inconclusive is what has no data here.\n"
     yield "| check | verdict | found |\n|---|---|---|"
     for check in made:
-        yield f"| {_cell(check.name)} | {check.verdict} | {_cell(check.found)} |"
+        yield f"| {cell(check.name)} | {check.verdict} | {cell(check.found)} |"
     yield ""
 
 
-def _serving_section(version: VersionDetail) -> Iterable[str]:
+def _serving_section(version: VersionDetail, master: VersionDetail | None) -> Iterable[str]:
+    if version.kind is VersionKind.ADAPTER:
+        yield from adapter_serving_section("its base" if master is None else master.ref)
+        return
     rows = loaders(version.format, _scheme(version))
     yield "## How to serve it\n"
     if not rows:
@@ -133,7 +142,7 @@ def _serving_section(version: VersionDetail) -> Iterable[str]:
         return
     yield "| engine | version | device | |\n|---|---|---|---|"
     for row in rows:
-        yield f"| {row.engine} | {row.version} | {row.device} | {_cell(row.note)} |"
+        yield f"| {row.engine} | {row.version} | {row.device} | {cell(row.note)} |"
     yield ""
     engines = {row.engine for row in rows}
     if EngineName.VLLM in engines:
@@ -164,7 +173,25 @@ def _verification_section(version: VersionDetail) -> Iterable[str]:
     yield f"Each file was hashed when it entered the registry and again when it was exported. {CARD_MARK}\n"
     yield "| file | bytes | SHA-256 |\n|---|---|---|"
     for file in version.files:
-        yield f"| {_cell(file.path)} | {file.size_bytes:,} | `{file.sha256}` |"
+        yield f"| {cell(file.path)} | {file.size_bytes:,} | `{file.sha256}` |"
+
+
+def _relation(version: VersionDetail) -> str | None:
+    """Returns what a version is to its base, in the hub's words."""
+    match version.kind:
+        case VersionKind.MASTER:
+            return None
+        case VersionKind.QUANTIZED:
+            return "quantized"
+        case VersionKind.ADAPTER:
+            return "adapter"
+        case VersionKind.MERGED:
+            return "finetune" if is_trained(version) else "merge"
+
+
+def _noun(base: VersionDetail) -> str:
+    """Returns what a card calls the 16-bit version that another was made from."""
+    return "master" if base.kind is VersionKind.MASTER else "base"
 
 
 def _base_models(version: VersionDetail, master: VersionDetail | None) -> list[str]:
@@ -221,16 +248,3 @@ def _scheme(version: VersionDetail) -> Scheme | None:
 
 def _scalar(value: object) -> str:
     return json.dumps(value, ensure_ascii=True)
-
-
-def _cell(value: object) -> str:
-    """Returns a value as one cell of a Markdown table."""
-    text = str(value)
-    for mark in ("\\", "|", "[", "`"):
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.replace("<", "&lt;").splitlines())
-
-
-def _code(text: str) -> str:
-    """Returns text as code on one line of a table, whatever it holds."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"

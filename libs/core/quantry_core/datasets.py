@@ -1,4 +1,4 @@
-"""Datasets: versioned, digested rows of text for calibration and evaluation."""
+"""Datasets: versioned, digested rows of text for calibration, evaluation and training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ class DatasetKind(StrEnum):
     ROWS = "rows"
     """``{"text": ...}``"""
     PROMPTS = "prompt-response"
-    """``{"prompt": ..., "response": ...}``"""
+    """``{"prompt": ..., "response": ...}``; ``completion`` may stand for ``response``"""
     CHAT = "chat"
     """``{"messages": [{"role": ..., "content": ...}, ...]}``"""
+    PREFERENCES = "preferences"
+    """``{"prompt": ..., "chosen": ..., "rejected": ...}``, or OpenAI's ``input``, ``preferred_output``, ``non_preferred_output``"""
+    LABELLED = "labelled"
+    """``{"prompt": ..., "completion": ..., "label": true or false}``"""
 
 
 class DatasetOrigin(StrEnum):
@@ -31,11 +35,21 @@ class DatasetOrigin(StrEnum):
     DERIVED = "derived"
 
 
+class FilePurpose(StrEnum):
+    """What a file of OpenAI's API was uploaded for, of the purposes there that are known here."""
+
+    FINE_TUNE = "fine-tune"
+    """Every row of it can be trained on."""
+    USER_DATA = "user_data"
+
+
 DATASET_FILES: dict[DatasetKind, str] = {
     DatasetKind.TEXT: "text.txt",
     DatasetKind.ROWS: "rows.jsonl",
     DatasetKind.PROMPTS: "rows.jsonl",
     DatasetKind.CHAT: "rows.jsonl",
+    DatasetKind.PREFERENCES: "rows.jsonl",
+    DatasetKind.LABELLED: "rows.jsonl",
 }
 """The name of a dataset's one file, where it lies in a folder."""
 
@@ -66,6 +80,9 @@ class DatasetStatistics(BaseModel):
     num_duplicate_rows: int | None = Field(default=None, description="Rows that say what an earlier one does.")
     is_duplicates_estimated: bool = Field(default=False, description="So many different rows that duplicates were counted in a sample.")
     num_messages: dict[str, int] | None = Field(default=None, description="Messages of a chat by their role.")
+    num_chosen_characters: int | None = Field(default=None, description="Of preferences: characters of the chosen answers.")
+    num_rejected_characters: int | None = Field(default=None, description="Of preferences: characters of the rejected answers.")
+    num_labels: dict[str, int] | None = Field(default=None, description="Labelled rows by their label, true and false.")
 
 
 class Dataset(BaseModel):
@@ -83,6 +100,7 @@ class Dataset(BaseModel):
     size_bytes: int
     statistics: DatasetStatistics = DatasetStatistics()
     derivation: dict[str, Any] | None = Field(default=None, description="What a derived dataset was made from, and how.")
+    purpose: FilePurpose | None = Field(default=None, description="Said by whoever uploaded it as a file of OpenAI's API.")
     created_at: datetime
     deleted_at: datetime | None = Field(default=None, description="Since then only its id finds it, and its bytes are given to nobody.")
     removed_at: datetime | None = Field(default=None, description="Since then it cannot be restored: the vault may have freed its bytes.")

@@ -190,6 +190,18 @@ class DatasetProtected(Conflict):
     title = "This dataset cannot be deleted or restored"
 
 
+class DatasetDeleted(Conflict):
+    """The name has these very bytes as a version that is deleted and can be restored."""
+
+    slug = "dataset-deleted"
+    title = "This dataset is deleted"
+
+    def __init__(self, detail: str, *, errors: list[FieldProblem] | None = None, dataset_id: str = "") -> None:
+        super().__init__(detail, errors=errors)
+        self.dataset_id = dataset_id
+        """Known where it is raised; a client of the API reads it in the detail."""
+
+
 class UnreadableJob(Conflict):
     """A job whose stored record this release cannot read. It is not shown, and it ends as failed once it would be worked on."""
 

@@ -14,10 +14,14 @@ from quantry_core.figure_words import in_order, words_of
 from quantry_core.gate import GateCheck
 from quantry_core.measurements import (
     ATTENTION,
+    CHOICE,
     EXTREMES,
     EXTREMES_PREFIX,
     SIZE,
     SPEED,
+    TRAINING,
+    VALIDATION,
+    WAY_PREFIX,
     Figures,
     Reference,
     figure_text,
@@ -37,6 +41,9 @@ VERDICT = "verdict"
 class Sort(StrEnum):
     """What tables are of, in the order in which they are shown."""
 
+    HELD_OUT = "What was held out"
+    TRAINING = "Training"
+    MERGING = "Ways to merge"
     TEXT = "Evaluation on text"
     TASKS = "Tasks"
     ATTENTION = "Attention"
@@ -93,8 +100,17 @@ class _Column(NamedTuple):
         return {Sort.TASKS: f"{self.part}.", Sort.EXTREMES: EXTREMES_PREFIX, Sort.SPEED: f"{SPEED}."}.get(self.sort, "")
 
 
-_SORTS: Mapping[str, Sort] = {ATTENTION: Sort.ATTENTION, EXTREMES: Sort.EXTREMES, SIZE: Sort.SIZE, SPEED: Sort.SPEED}
+_SORTS: Mapping[str, Sort] = {
+    VALIDATION: Sort.HELD_OUT,
+    TRAINING: Sort.TRAINING,
+    CHOICE: Sort.MERGING,
+    ATTENTION: Sort.ATTENTION,
+    EXTREMES: Sort.EXTREMES,
+    SIZE: Sort.SIZE,
+    SPEED: Sort.SPEED,
+}
 """By the name of evidence that is about no corpus and no task."""
+_OF_ITSELF = frozenset({Sort.SPEED, Sort.TRAINING, Sort.MERGING})
 _BOUNDS = {Better.LOWER: "at most", Better.HIGHER: "at least"}
 
 
@@ -136,6 +152,8 @@ def _sort(evidence: Evidence, part: str) -> Sort:
     name = evidence.name if evidence.kind is EvidenceKind.EVALUATION else part
     if name.startswith(TASK_PREFIX):
         return Sort.TASKS
+    if name.startswith(WAY_PREFIX):
+        return Sort.MERGING
     return Sort.EXTREMES if name.startswith(EXTREMES_PREFIX) else _SORTS.get(name, Sort.TEXT)
 
 
@@ -211,7 +229,7 @@ def _references(columns: Sequence[_Column], master_id: str | None) -> list[Refer
 
 
 def _against(sort: Sort, reference: Reference | None, master_id: str | None) -> str:
-    """Returns the end of a table's title. Speed is always of the version alone."""
+    """Returns the end of a table's title. Speed and what was done are always of the version alone, ways to merge of no version yet."""
     if reference is None:
-        return "" if sort is Sort.SPEED else ", this version alone"
+        return "" if sort in _OF_ITSELF else ", this version alone"
     return f" against {'the master ' if reference.id == master_id else ''}{reference.ref}"

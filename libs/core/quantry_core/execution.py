@@ -45,12 +45,21 @@ class LeasedInput(_Message):
     recipe: dict[str, Any] | None = None
 
 
+class CheckpointReport(_Message):
+    """A training attempt got to a step, and what it takes to go on from there is in the vault. Refused once the attempt is stale."""
+
+    attempt: int
+    step: int = Field(ge=0, le=2**31 - 1, description="Optimizer steps that were done.")
+    files: list[ManifestFile] = Field(min_length=1, max_length=256, description="Sealed already, as this attempt's checkpoint of the step.")
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
+
+
 class Lease(_Message):
     """The answer to NextRequest when there is work: this attempt, and how long it holds without a heartbeat."""
 
     job: Job
     attempt: int
-    inputs: list[LeasedInput]
+    inputs: list[LeasedInput] = Field(description="With the newest checkpoint of the job, where there is one, as the last.")
     lease_s: float
     heartbeat_s: float
 

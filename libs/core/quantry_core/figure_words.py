@@ -52,6 +52,29 @@ FACTS: dict[str, str] = {
     "weights_bytes": "Bytes of the files with weights.",
     "weights_ratio": "Bytes of the weights over the reference's.",
     "bits_per_parameter": "Bits of the files with weights for each parameter of the reference.",
+    "win_rate": "Share of held-out pairs whose chosen answer is likelier than the rejected one.",
+    "reward_win_rate": "Share of held-out pairs of which the chosen answer gained more than the rejected one.",
+    "reward_margin": "Mean advantage of chosen answers over rejected ones in implicit reward: beta times the gain in log-probability.",
+    "log_prob_margin_nats": "Mean log-probability of chosen answers less that of rejected ones.",
+    "signed_log_prob_nats": "Mean log-probability of answers, of bad ones with its sign turned.",
+    "answer_tokens": "Mean length of an answer, in tokens.",
+    "reward_mean": "Mean reward of answers to held-out prompts.",
+    "num_steps": "Optimizer steps.",
+    "best_step": "The step whose weights were kept.",
+    "num_epochs": "Passes over the training file.",
+    "num_samples": "Samples, after what was dropped.",
+    "num_truncated": "Samples that were cut to a sequence's length.",
+    "num_dropped": "Samples that were too long and left out.",
+    "num_learned_tokens": "Tokens of one pass that the loss is of.",
+    "num_trained_tokens": "Tokens that were seen in all.",
+    "num_trained_parameters": "Numbers that were trained.",
+    "tokens_per_s": "Of training, those seen.",
+    "train_s": "Time in optimizer steps, s.",
+    "held_out_share": "Of the training file, held out; nothing where there was a file of its own.",
+    "stopped_early": "It became no better and was stopped.",
+    "way": "What was merged into.",
+    "choice": "The way that was taken: the lowest log-loss on what was held out.",
+    "is_beyond_noise": "It is better than each other way by more than chance.",
     "kl_from_master_nats": "Mean KL divergence of the next-token distribution from the master's.",
     "kl_increase_nats": "Mean change in that divergence per token against the reference.",
     "kl_increase_low_nats": "Lower end of that change's 95% interval, by paired bootstrap.",
@@ -78,8 +101,8 @@ _OF_A_COMPARISON = frozenset(
         "weights_ratio",
     }
 )
-_CHANGE = "_change"
-"""Ends the name of a task's figure less the reference's."""
+_CHANGES = ("_change", "_increase", "_increase_low", "_increase_high")
+"""End the names of figures less the reference's."""
 _ORDER = {name: place for place, name in enumerate([*METRICS, *FACTS])}
 
 
@@ -87,7 +110,7 @@ def needs_reference(name: str) -> bool:
     """Tells whether a figure says something of two versions, not of one alone."""
     if name in METRICS:
         return METRICS[name].needs_reference
-    return name.startswith(_REFERENCE) or name.endswith(_CHANGE) or name in _OF_A_COMPARISON
+    return name.startswith(_REFERENCE) or name.endswith(_CHANGES) or name in _OF_A_COMPARISON
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -36,6 +36,7 @@ class IdPrefix(StrEnum):
     RELEASE = "rel"
     ROLLOUT = "rol"
     REPLICA = "rep"
+    ADAPTER = "ada"
     AUDIT = "aud"
 
 

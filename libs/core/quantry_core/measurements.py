@@ -20,6 +20,10 @@ _EXACT_BELOW = 2**53
 """Whole numbers below it are exact as floats, and written in full."""
 ATTENTION, EXTREMES, SIZE, SPEED = Part.ATTENTION, Part.EXTREMES, Part.SIZE, Part.SPEED
 """Names of evidence that is about no corpus and no task."""
+VALIDATION, TRAINING, CHOICE = "validation", "training", "choice"
+"""Names of evidence of a training: what was held out, before and after, and what was done. Of a measured merge: what was chosen."""
+WAY_PREFIX = "way-"
+"""Begins the names of evidence about each way that a measured merge tried."""
 EXTREMES_PREFIX = f"{EXTREMES}."
 """Begins the names of what sums up all odd inputs, and in the quality gate those of the inputs."""
 _MAPS_SETTINGS = frozenset({"num_windows", "window_tokens"})
@@ -80,7 +84,8 @@ def parts(evidence: Evidence) -> Mapping[str, Figures]:
     """Returns the figures of evidence by what they were measured on.
 
     ``extremes`` has its cases and what sums them up, ``speed`` its concurrencies; the gate's ``quality`` has corpora, tasks,
-    attention, odd inputs and size under the names that an evaluation gives them. All other evidence is one part under its own name.
+    attention, odd inputs and size under the names that an evaluation gives them; a way to merge has corpora too. All other evidence
+    is one part under its own name.
     """
     metrics = evidence.metrics
     if evidence.kind is EvidenceKind.GATE and evidence.name == GateCheck.QUALITY:
@@ -90,7 +95,10 @@ def parts(evidence: Evidence) -> Mapping[str, Figures]:
     if evidence.name == SPEED:
         levels = {f"{level.get('concurrency')} at once": figures(level) for level in _mappings(metrics.get("levels"))}
         return levels | {"in all": figures(metrics)}
-    return {evidence.name: figures(metrics)}
+    found: dict[str, Figures] = {evidence.name: figures(metrics)}
+    if evidence.name.startswith(WAY_PREFIX):
+        found |= {f"{evidence.name}: {ref}": figures(one) for ref, one in _named(metrics.get("corpora"))}
+    return found
 
 
 def figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:

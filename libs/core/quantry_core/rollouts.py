@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from quantry_core.errors import IllegalTransition
-from quantry_core.jobs import EngineConfig
+from quantry_core.jobs import EngineConfig, VersionRef
 from quantry_core.keys import Role
 from quantry_core.names import Name
 
@@ -70,6 +70,7 @@ class Replica(BaseModel):
     num_restarts: int = 0
     message: str | None = None
     log_path: str | None = None
+    adapter_ids: list[str] = Field(default_factory=list, description="Attached adapters that it has loaded and serves.")
     updated_at: datetime
 
 
@@ -105,6 +106,31 @@ class Rollout(BaseModel):
     finished_at: datetime | None = None
 
 
+class AttachedAdapter(BaseModel):
+    """An adapter that a deployment serves beside its base, under a name of its own at the gateway."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["deployment.adapter"] = "deployment.adapter"
+    id: str
+    project_id: str
+    deployment_id: str
+    name: Name = Field(description="What requests carry as their model. No deployment or other adapter of the project has it.")
+    version_id: str
+    version_ref: str
+    job_id: str | None = Field(default=None, description="The fine-tune job that attached it.")
+    message: str | None = Field(default=None, description="Why it could not be loaded, where it could not.")
+    created_at: datetime
+
+
+class AdapterAttachment(BaseModel):
+    """What a deployment is to serve under an adapter's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: VersionRef = Field(description="A ready version of kind adapter, trained on what the deployment serves.")
+
+
 class Deployment(BaseModel):
     """The name that clients call, and what stands behind it."""
 
@@ -116,8 +142,13 @@ class Deployment(BaseModel):
     current_release: Release | None
     active_rollout: Rollout | None
     replicas: list[Replica]
+    adapters: list[AttachedAdapter] = Field(default_factory=list)
     is_stopped: bool = Field(description="Asked to serve nothing.")
     created_at: datetime
+
+    def num_loaded(self, adapter: AttachedAdapter) -> int:
+        """Replicas of any release that have the adapter loaded and answer now."""
+        return sum(replica.state is ReplicaState.READY and adapter.id in replica.adapter_ids for replica in self.replicas)
 
     @property
     def num_ready(self) -> int:
@@ -136,11 +167,12 @@ class RoutedReplica(BaseModel):
 
 
 class Route(BaseModel):
-    """Where requests for one deployment go. No replicas: it exists, but nothing is ready."""
+    """Where requests for one name go: a deployment's, or an attached adapter's. No replicas: it exists, but nothing is ready."""
 
     model_config = ConfigDict(frozen=True)
 
-    deployment: str
+    deployment: str = Field(description="The name that requests carry as their model.")
+    parent: str | None = Field(default=None, description="Of an adapter: the deployment that serves it.")
     project_id: str
     created_at: datetime
     replicas: list[RoutedReplica]

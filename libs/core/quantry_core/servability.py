@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantry_core.methods import DeviceKind, Format, Scheme
+from quantry_core.training import AdapterKind
 
 
 class EngineName(StrEnum):
@@ -129,4 +130,33 @@ def not_served(format_: Format, schemes: Iterable[Scheme | None], engine: Engine
             f"{engine} {VERSIONS[engine]}{where} cannot load {scheme or '16-bit weights'} in format {format_}{elsewhere}. "
             f"Quantize the master with a scheme that it serves: {', '.join(served) or 'none'}"
         )
+    return None
+
+
+class StatedAdapter(BaseModel):
+    """What the recipe of an adapter version says of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: AdapterKind
+    rank: int
+
+
+def stated_adapter(recipe: Mapping[str, Any]) -> StatedAdapter | None:
+    """Returns the kind and rank of an adapter by its version's recipe; None where that does not tell: the files do."""
+    try:
+        return StatedAdapter.model_validate(recipe.get("adapter"))
+    except ValidationError:
+        return None
+
+
+def adapter_not_served(kind: AdapterKind, rank: int, max_rank: int) -> str | None:
+    """Returns why vLLM cannot load an adapter beside its base, with what to do instead; None if it can.
+
+    ``max_rank`` is what the engine was started with.
+    """
+    if kind is AdapterKind.DORA:
+        return f"{EngineName.VLLM} {VERSIONS[EngineName.VLLM]} loads no {kind} adapters; merge it, or train it as lora or rslora"
+    if rank > max_rank:
+        return f"it is of rank {rank} and the release takes ranks up to {max_rank}; roll out one with a higher max_adapter_rank"
     return None

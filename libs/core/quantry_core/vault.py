@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantry_core.versions import staging_key
+from quantry_core.versions import ManifestFile, staging_key
 
 INTEGRITY = "integrity"
 """The gate check that a verification notes as failed on every version whose bytes it did not find as they were sealed."""
@@ -20,10 +20,30 @@ ARTIFACTS_FOLDER = ".artifacts"
 ARTIFACT_SUFFIXES = frozenset({".json", ".jsonl", ".safetensors", ".md", ".svg"})
 MAX_ARTIFACTS = 64
 
+CHECKPOINTS_FOLDER = ".checkpoints"
+MAX_CHECKPOINT_FILES = 256
+MAX_STEP = 2**31 - 1
+
 
 def artifact_key(job_id: str, attempt: int, path: str) -> str:
     """Returns the key in the staging bucket of a file that is kept beside a job's version."""
     return staging_key(job_id, attempt, f"{ARTIFACTS_FOLDER}/{path}")
+
+
+def checkpoint_key(job_id: str, attempt: int, step: int, path: str) -> str:
+    """Returns the key in the staging bucket of a file of a checkpoint. Its folder is the same one for all of a checkpoint's files."""
+    return staging_key(job_id, attempt, f"{CHECKPOINTS_FOLDER}/step-{step}/{path}")
+
+
+class CheckpointSeal(BaseModel):
+    """A worker asks the registry to re-hash a staged checkpoint of a training job into the vault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_id: str
+    attempt: int
+    step: int = Field(ge=0, le=MAX_STEP, description="Optimizer steps that were done.")
+    files: list[ManifestFile] = Field(min_length=1)
 
 
 class VaultRunKind(StrEnum):

@@ -20,7 +20,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class VersionKind(StrEnum):
     MASTER = "master"
     ADAPTER = "adapter"
+    """Low-rank updates of the weights of its base, without which it is nothing."""
     MERGED = "merged"
+    """16-bit weights made from others by training all of them, or by merging adapters."""
     QUANTIZED = "quantized"
 
 
@@ -31,11 +33,13 @@ class VersionState(StrEnum):
 
 
 class EdgeRole(StrEnum):
-    """What a parent was to its child. base and adapter edges lead to versions, calibration to datasets, teacher to a version."""
+    """What a parent was to its child. base, adapter and teacher edges lead to versions, calibration and training to datasets."""
 
     BASE = "base"
     ADAPTER = "adapter"
     CALIBRATION = "calibration"
+    TRAINING = "training"
+    """A dataset that was learned from, or held out meanwhile to judge by."""
     TEACHER = "teacher"
     SOURCE = "source"
     """From a derived dataset to the one it was derived from."""
@@ -153,8 +157,8 @@ class Version(BaseModel):
     kind: VersionKind
     state: VersionState
     format: Format
-    scheme: str | None = Field(description="W4A16 and the like; None for 16-bit masters.")
-    dtype: str | None = Field(description="float16 or bfloat16 for masters; None where mixed.")
+    scheme: str | None = Field(description="W4A16 and the like; None for 16-bit weights and adapters.")
+    dtype: str | None = Field(description="float16 or bfloat16; None where mixed, and of an adapter in float32.")
     manifest_digest: Sha256
     size_bytes: int
     weights_bytes: int = Field(description="Bytes of the *.safetensors and *.gguf files alone.")

@@ -1,4 +1,6 @@
-"""Every error a service answers is a problem document (RFC 9457); this is the one place that writes them."""
+"""Every error a service answers is a problem document (RFC 9457), or OpenAI's error object under /v1; this is the one place that
+writes them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from quantry_core.errors import (
@@ -25,6 +28,7 @@ from quantry_core.errors import (
     Unauthorized,
     Unavailable,
 )
+from quantry_http.openai_errors import is_openai_path, openai_error, openai_status
 from quantry_http.validation import explain_validation
 
 RETRY_AFTER_S = 2
@@ -54,15 +58,25 @@ _BY_STATUS: dict[int, type[QuantryError]] = {
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """Returns the HTTP answer for a problem document; a 401 and a 503 get the header that belongs to them."""
+    """Returns the HTTP answer for a problem; a 401 and a 503 get the header that belongs to them.
+
+    Its ``instance`` tells the shape: a path under /v1 is answered as OpenAI does, every other with the problem document.
+    """
     extra = dict(headers or {})
     if problem.status == HTTPStatus.UNAUTHORIZED:
         extra.setdefault("WWW-Authenticate", "Bearer")
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if is_openai_path(problem.instance):
+        return Response(
+            _json_body(openai_error(problem)), status_code=openai_status(problem.status), headers=extra, media_type="application/json"
+        )
+    return Response(_json_body(problem), status_code=problem.status, headers=extra, media_type=PROBLEM_CONTENT_TYPE)
+
+
+def _json_body(document: BaseModel) -> bytes:
     # ASCII, because a message may quote what a client sent, lone surrogates included.
-    body = json.dumps(problem.model_dump(mode="python"), ensure_ascii=True).encode("ascii")
-    return Response(body, status_code=problem.status, headers=extra, media_type=PROBLEM_CONTENT_TYPE)
+    return json.dumps(document.model_dump(mode="python"), ensure_ascii=True).encode("ascii")
 
 
 def internal_problem(instance: str, request_id: str) -> Problem:

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_store.failures import core_errors
 from quantry_store.repositories.aliases import AliasRepository
 from quantry_store.repositories.artifacts import ArtifactRepository
+from quantry_store.repositories.attached_adapters import AttachedAdapterRepository
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.blobs import BlobRepository
+from quantry_store.repositories.checkpoints import CheckpointRepository
 from quantry_store.repositories.claims import ClaimRepository
 from quantry_store.repositories.counts import CountRepository
 from quantry_store.repositories.dataset_deletion import DatasetDeletionRepository
@@ -51,9 +53,9 @@ class UnitOfWork:
     """The repositories of one transaction. Made by ``Database.begin``; neither it nor its repositories ever commit.
 
     Locks are taken in one order, so that no two transactions wait for each other: schedule, pipeline, job, upload, project,
-    rollout, deployment, model, version, dataset, blob, and the route revision last of all. Whoever looks for work skips what is
-    locked; whoever needs several rows of a kind takes them by id. A version or dataset is kept from deletion (key share) at any
-    time: whoever locks one to delete or restore it locks nothing before it in this order afterwards.
+    rollout, the name of an adapter or a new deployment, deployment, model, version, dataset, blob, and the route revision last
+    of all. Whoever looks for work skips what is locked; whoever needs several rows of a kind takes them by id. A version or dataset is
+    kept from deletion (key share) at any time: whoever locks one to delete or restore it locks nothing before it in this order afterwards.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -79,6 +81,7 @@ class UnitOfWork:
         self.blobs = BlobRepository(session)
         self.seals = SealRepository(session)
         self.artifacts = ArtifactRepository(session, blobs=self.blobs)
+        self.checkpoints = CheckpointRepository(session, blobs=self.blobs)
         self.datasets = DatasetRepository(session, blobs=self.blobs)
         self.dataset_deletions = DatasetDeletionRepository(session, datasets=self.datasets)
         self.models = ModelRepository(session)
@@ -90,7 +93,8 @@ class UnitOfWork:
         self.version_search = VersionSearchRepository(session, models=self.models)
         self.uploads = UploadRepository(session, blobs=self.blobs)
         self.aliases = AliasRepository(session, models=self.models, audit=self.audit)
-        self.deployments = DeploymentRepository(session)
+        self.attached = AttachedAdapterRepository(session, revision=self._revision)
+        self.deployments = DeploymentRepository(session, adapters=self.attached)
         self.rollouts = RolloutRepository(session)
         self.replicas = ReplicaRepository(session, revision=self._revision)
 

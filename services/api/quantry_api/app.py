@@ -14,6 +14,7 @@ from quantry_api.estimates.checkpoints import CheckpointLibrary
 from quantry_api.estimates.endpoints import router as estimates
 from quantry_api.estimates.estimator import Estimator
 from quantry_api.execution.endpoints import router as execution
+from quantry_api.fine_tuning.endpoints import router as fine_tuning
 from quantry_api.jobs.endpoints import router as jobs
 from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
@@ -25,7 +26,7 @@ from quantry_api.routes.endpoints import router as routes
 from quantry_api.schedules.endpoints import router as schedules
 from quantry_api.schedules.loop import Scheduler
 from quantry_api.schedules.service import TemplatePlanner
-from quantry_api.settings import ApiSettings
+from quantry_api.settings import SECONDS_PER_DAY, ApiSettings
 from quantry_api.state import ApiState
 from quantry_api.sweeps import Sweeper
 from quantry_api.wake import Waker
@@ -43,6 +44,7 @@ ROUTERS = (
     jobs,
     pipelines,
     schedules,
+    fine_tuning,
     execution,
     workers,
     projects,
@@ -77,6 +79,7 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         clean_up_interval_s=settings.clean_up_interval_s,
         log_retention_s=settings.log_retention_s,
         key_retention_s=settings.key_retention_s,
+        checkpoint_retention_s=settings.checkpoint_keep_days * SECONDS_PER_DAY,
     )
     planner = TemplatePlanner(estimator, settings.import_places)
     scheduler = Scheduler(

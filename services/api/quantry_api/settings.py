@@ -14,6 +14,7 @@ from quantry_core.jobs import DEFAULT_QUEUES, QueueClass, Resource, parse_queues
 from quantry_core.methods import DeviceKind
 
 MIN_HEARTBEATS_PER_LEASE = 2
+SECONDS_PER_DAY = 24 * 3600.0
 
 
 class ApiSettings(BaseSettings):
@@ -41,6 +42,9 @@ class ApiSettings(BaseSettings):
         default=30 * 24 * 3600.0, gt=0, description="Seconds that log and progress of an ended job are kept; its states stay."
     )
     key_retention_s: float = Field(default=24 * 3600.0, gt=0, description="Seconds that an Idempotency-Key is remembered.")
+    checkpoint_keep_days: float = Field(
+        default=7.0, gt=0, description="Days that checkpoints of a training job are kept which failed or was cancelled."
+    )
     queues: Annotated[list[QueueClass], NoDecode] = Field(
         default=list(DEFAULT_QUEUES),
         description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB.",

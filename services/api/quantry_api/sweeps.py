@@ -40,6 +40,7 @@ class Sweeper:
         clean_up_interval_s: float = 3600.0,
         log_retention_s: float = 30 * 24 * 3600.0,
         key_retention_s: float = 24 * 3600.0,
+        checkpoint_retention_s: float = 7 * 24 * 3600.0,
     ) -> None:
         self._database = database
         self._wake = wake
@@ -47,6 +48,7 @@ class Sweeper:
         self._clean_up_interval_s = clean_up_interval_s
         self._log_retention_s = log_retention_s
         self._key_retention_s = key_retention_s
+        self._checkpoint_retention_s = checkpoint_retention_s
         self._clean_up_at = float("-inf")
         self._nudged = asyncio.Event()
 
@@ -167,7 +169,12 @@ class Sweeper:
         self._clean_up_at = now + self._clean_up_interval_s
         for _ in range(MAX_CLEAN_UP_BATCHES):
             async with self._database.begin() as uow:
-                num_deleted = await clean_up(uow, log_retention_s=self._log_retention_s, key_retention_s=self._key_retention_s)
+                num_deleted = await clean_up(
+                    uow,
+                    log_retention_s=self._log_retention_s,
+                    key_retention_s=self._key_retention_s,
+                    checkpoint_retention_s=self._checkpoint_retention_s,
+                )
             if num_deleted == 0:
                 return
 

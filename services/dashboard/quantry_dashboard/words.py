@@ -11,10 +11,12 @@ from quantry_core.jobs import (
     DeploySpec,
     EvaluateSpec,
     EventKind,
+    FinetuneSpec,
     ImportSpec,
     Job,
     JobEvent,
     JobStatus,
+    MergeSpec,
     Progress,
     QuantizeSpec,
     RecalibrateSpec,
@@ -83,12 +85,21 @@ def about(job: Job) -> str:
             return model
         case QuantizeSpec(base=base, method=method, scheme=scheme):
             return f"{_version_text(base)} · {method} {scheme or ''}".rstrip()
+        case FinetuneSpec() | MergeSpec() as spec:
+            return _about_training(spec)
         case EvaluateSpec(version=version, corpora=corpora):
             return f"{_version_text(version)} · {', '.join(corpora)}"
         case RecalibrateSpec(serving=serving, deployment=deployment, datasets=datasets):
             return f"{deployment or _version_text(serving or '')} · {', '.join(datasets)}"
         case DeploySpec(deployment=deployment, version=version):
             return f"{deployment} ← {_version_text(version)}"
+
+
+def _about_training(spec: FinetuneSpec | MergeSpec) -> str:
+    """Returns what is trained on what, or which adapters are merged."""
+    if isinstance(spec, MergeSpec):
+        return " + ".join(_version_text(share.adapter) for share in spec.adapters)
+    return f"{_version_text(spec.model)} · {spec.method.type} · {spec.training_file}"
 
 
 def reason_text(job: Job) -> str:

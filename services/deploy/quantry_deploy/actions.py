@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantry_core.jobs import JobReason
-from quantry_core.rollouts import Release, Replica, ReplicaState, RolloutState
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, RolloutState
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,48 @@ class RemoveReplica:
     replica: Replica
 
 
+@dataclass(frozen=True)
+class PullAdapter:
+    """Fetch an adapter's files in the background, for engines that a release configures."""
+
+    adapter: AttachedAdapter
+    release: Release
+
+
+@dataclass(frozen=True)
+class LoadAdapter:
+    """Have a running engine load an adapter's files."""
+
+    replica: Replica
+    adapter: AttachedAdapter
+
+
+@dataclass(frozen=True)
+class UnloadAdapter:
+    """Have a running engine forget what it serves under a name. Requests under way are finished."""
+
+    replica: Replica
+    name: str
+
+
+@dataclass(frozen=True)
+class SetAdapters:
+    """Only the record changes: requests for these attached adapters may go to the replica, no others."""
+
+    replica: Replica
+    adapter_ids: list[str]
+
+
+@dataclass(frozen=True)
+class SetAdapterMessage:
+    """Say why an adapter is not loaded; None: nothing is the matter."""
+
+    adapter: AttachedAdapter
+    message: str | None
+
+
+AdapterAction = PullAdapter | LoadAdapter | UnloadAdapter | SetAdapters | SetAdapterMessage
+
 Action = (
     BeginRollout
     | PromoteRollout
@@ -110,4 +152,5 @@ Action = (
     | TerminateReplica
     | KillReplica
     | RemoveReplica
+    | AdapterAction
 )

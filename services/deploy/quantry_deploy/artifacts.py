@@ -41,6 +41,11 @@ class ArtifactCache:
         self._directory = directory
         self._incoming: set[str] = set()
 
+    @property
+    def directory(self) -> Path:
+        """Where the folder of each version lies, by its manifest digest."""
+        return self._directory
+
     def find(self, version: VersionDetail) -> Path | None:
         """Returns the version's folder if it is here and every file has its size; a damaged one is removed."""
         folder = self._directory / version.manifest_digest

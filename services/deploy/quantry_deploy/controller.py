@@ -104,8 +104,9 @@ class Controller:
 
     async def _prune(self, records: list[DeploymentRecord]) -> None:
         """Forgets the files of versions that nobody serves or is about to."""
-        kept = [(record.deployment.project_id, release) for record in records for release in kept_releases(record)]
-        versions = [await self._reconciler.version(project_id, release.version_id) for project_id, release in kept]
+        kept = [(record.deployment.project_id, release.version_id) for record in records for release in kept_releases(record)]
+        kept += [(adapter.project_id, adapter.version_id) for record in records for adapter in record.deployment.adapters]
+        versions = [await self._reconciler.version(project_id, version_id) for project_id, version_id in kept]
         await self._driver.prune({version.manifest_digest for version in versions})
         self._reconciler.keep_only(records)
 
@@ -122,5 +123,13 @@ def is_stray(replica_id: str, pids: set[int], known: Mapping[str, int | None]) -
 
 
 def _stopped(replica: Replica) -> Replica:
-    changes = {"state": ReplicaState.STOPPED, "url": None, "pid": None, "pid_started_at": None, "message": None, "num_restarts": 0}
+    changes: dict[str, object] = {
+        "state": ReplicaState.STOPPED,
+        "url": None,
+        "pid": None,
+        "pid_started_at": None,
+        "message": None,
+        "num_restarts": 0,
+        "adapter_ids": [],
+    }
     return replica.model_copy(update=changes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from quantry_core.jobs import JobReason
-from quantry_core.rollouts import Release, Replica, ReplicaState, Rollout, RolloutState
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, Rollout, RolloutState
 from quantry_deploy.actions import (
     Action,
     AddReplica,
@@ -25,12 +25,16 @@ from quantry_deploy.actions import (
     StartReplica,
     TerminateReplica,
 )
+from quantry_deploy.decide_adapters import adapter_actions
 from quantry_deploy.observations import Observations, PullState, PullStatus, ReplicaObservation
 from quantry_deploy.policy import Policy
 from quantry_store.transactions.rollouts import DeploymentRecord
 
 WITHOUT_PROCESS = frozenset({ReplicaState.PULLING, ReplicaState.FAILED, ReplicaState.STOPPED})
 """States in which a wanted replica waits to be started, and needs the release's files for that."""
+
+OF_A_REPLICA = (StartReplica, SetReplica, FailReplica, TerminateReplica, KillReplica, RemoveReplica)
+"""Actions after which a replica's adapters are looked at in the next pass."""
 
 
 def decide(record: DeploymentRecord, seen: Observations, now: datetime, policy: Policy) -> list[Action]:
@@ -48,7 +52,8 @@ def decide(record: DeploymentRecord, seen: Observations, now: datetime, policy: 
     for replica in record.deployment.replicas:
         if replica.id not in kept:
             actions += _wind_down(replica, _Look(seen.replica(replica.id), seen.pull(replica.release_id), now, policy))
-    return actions
+    busy = {action.replica.id for action in actions if isinstance(action, OF_A_REPLICA)}
+    return [*actions, *adapter_actions(record, wanted, seen, now, policy, busy=busy)]
 
 
 def wanted_releases(record: DeploymentRecord) -> list[Release]:
@@ -92,11 +97,19 @@ def _rollout_move(record: DeploymentRecord, seen: Observations, now: datetime, p
     if rollout.state is RolloutState.PENDING:
         return BeginRollout(rollout.id)
     release = record.releases[rollout.to_release_id]
-    return _verdict(rollout, release, list(_replicas_by_ordinal(record, release).values()), seen, now, policy=policy)
+    replicas = list(_replicas_by_ordinal(record, release).values())
+    return _verdict(rollout, release, replicas, seen, now, adapters=record.deployment.adapters, policy=policy)
 
 
 def _verdict(
-    rollout: Rollout, release: Release, replicas: list[Replica], seen: Observations, now: datetime, *, policy: Policy
+    rollout: Rollout,
+    release: Release,
+    replicas: list[Replica],
+    seen: Observations,
+    now: datetime,
+    *,
+    adapters: list[AttachedAdapter],
+    policy: Policy,
 ) -> Action | None:
     """Returns how a rollout that goes on should end, if that can be told yet."""
     pull = seen.pull(release.id)
@@ -106,25 +119,30 @@ def _verdict(
     if looping is not None:
         words = f"{release.version_ref} does not stay up: replica {looping.ordinal} ended {looping.num_restarts + 1} times"
         return EndRollout(rollout.id, RolloutState.ROLLED_BACK, JobReason.INTERNAL, words, looping)
-    num_ready = sum(_is_ready(replica, seen) for replica in replicas)
+    num_ready = sum(_is_ready(replica, adapters, seen) for replica in replicas)
     if num_ready >= release.num_replicas and rollout.state is RolloutState.PROGRESSING:
         return PromoteRollout(rollout.id)
     if now > policy.deadline(rollout):
-        return _out_of_time(rollout, release, replicas, num_ready, pull)
+        return _out_of_time(rollout, release, replicas, adapters, num_ready=num_ready, pull=pull)
     return None
 
 
-def _out_of_time(rollout: Rollout, release: Release, replicas: list[Replica], num_ready: int, pull: PullStatus) -> EndRollout:
+def _out_of_time(
+    rollout: Rollout, release: Release, replicas: list[Replica], adapters: list[AttachedAdapter], *, num_ready: int, pull: PullStatus
+) -> EndRollout:
     words = f"{num_ready} of {release.num_replicas} replicas of {release.version_ref} were ready in time"
     if pull.message:
         words += f"; its files: {pull.message}"
+    if num_ready < sum(replica.state is ReplicaState.READY for replica in replicas):
+        words += "; not every adapter was loaded" + "".join(f"; {one.name}: {one.message}" for one in adapters if one.message)
     witness = next((replica for replica in replicas if replica.state is not ReplicaState.READY), None)
     return EndRollout(rollout.id, RolloutState.ROLLED_BACK, JobReason.TIMED_OUT, words, witness)
 
 
-def _is_ready(replica: Replica, seen: Observations) -> bool:
-    """The record says ready, and its process still is there this very moment."""
-    return replica.state is ReplicaState.READY and seen.replica(replica.id).is_running
+def _is_ready(replica: Replica, adapters: list[AttachedAdapter], seen: Observations) -> bool:
+    """The record says ready, with every adapter, and its process still is there this very moment."""
+    has_adapters = {adapter.id for adapter in adapters} <= set(replica.adapter_ids)
+    return replica.state is ReplicaState.READY and has_adapters and seen.replica(replica.id).is_running
 
 
 def _crash_loops(replica: Replica, policy: Policy) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from quantry_core.execution import EventDraft
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import EventKind, JobReason, Progress
-from quantry_core.rollouts import Release, Replica, ReplicaState, Rollout, RolloutState
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, Rollout, RolloutState
 from quantry_core.versions import VersionDetail
 from quantry_store.database import Database
 from quantry_store.transactions.rollouts import (
@@ -73,6 +73,11 @@ class Ledger:
         """Returns the replica as written; its ``updated_at`` is the database's time."""
         async with self._database.begin() as uow:
             return await upsert_replica(uow, replica)
+
+    async def set_adapter_message(self, adapter: AttachedAdapter, message: str | None) -> None:
+        """Says why an attached adapter is not loaded, or that nothing is the matter."""
+        async with self._database.begin() as uow:
+            await uow.attached.set_message(adapter.id, None if message is None else message[:MAX_MESSAGE_CHARS])
 
     async def remove(self, replica: Replica) -> None:
         """Forgets a replica."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -50,6 +50,28 @@ class PullStatus:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class LoadedAdapters:
+    """What one engine said of its adapters, by the name that it serves each under."""
+
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """The manifest digest of the files; a path where they are none of this controller's."""
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Why it did not load the files that it was given last."""
+    resting: Collection[str] = ()
+    """Names that it is not to be asked about just now: it is loading, or refused a moment ago."""
+
+
+@dataclass(frozen=True)
+class AttachedFiles:
+    """What is known of an attached adapter's version, and how far its files are."""
+
+    base_version_id: str | None
+    """The version that it was trained on."""
+    manifest_digest: str
+    pull: PullStatus
+
+
 ABSENT = PullStatus(PullState.ABSENT)
 UNSEEN = ReplicaObservation(is_running=False)
 
@@ -62,6 +84,10 @@ class Observations:
     """By replica id."""
     pulls: Mapping[str, PullStatus] = field(default_factory=dict)
     """By release id."""
+    loaded: Mapping[str, LoadedAdapters] = field(default_factory=dict)
+    """By replica id; nothing of those whose engine did not say."""
+    adapters: Mapping[str, AttachedFiles] = field(default_factory=dict)
+    """By the id of the attached adapter."""
 
     def replica(self, replica_id: str) -> ReplicaObservation:
         """Returns what was seen of a replica; one nobody looked at has no process."""

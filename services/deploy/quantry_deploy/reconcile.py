@@ -10,26 +10,32 @@ import structlog
 
 from quantry_core.errors import Unavailable
 from quantry_core.jobs import Progress
-from quantry_core.rollouts import Release, Replica, ReplicaState
-from quantry_core.versions import VersionDetail
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState
+from quantry_core.versions import EdgeRole, VersionDetail
 from quantry_deploy.actions import (
     Action,
+    AdapterAction,
     AddReplica,
     BeginRollout,
     EndRollout,
     FailReplica,
     KillReplica,
+    LoadAdapter,
     PromoteRollout,
+    PullAdapter,
     PullFiles,
     RemoveReplica,
+    SetAdapterMessage,
+    SetAdapters,
     SetReplica,
     StartReplica,
     TerminateReplica,
+    UnloadAdapter,
 )
 from quantry_deploy.decide import decide, needs_files, wanted_releases
 from quantry_deploy.drivers.protocol import PoolDriver, StartOrder
 from quantry_deploy.ledger import Ledger
-from quantry_deploy.observations import Observations, PullStatus
+from quantry_deploy.observations import ABSENT, AttachedFiles, LoadedAdapters, Observations, PullStatus
 from quantry_deploy.policy import Policy
 from quantry_deploy.progress import rollout_progress
 from quantry_store.transactions.rollouts import DeploymentRecord
@@ -66,6 +72,7 @@ class Reconciler:
     def keep_only(self, records: Collection[DeploymentRecord]) -> None:
         """Forgets the versions and rollouts that none of these deployments has to do with any more."""
         versions = {release.version_id for record in records for release in record.releases.values()}
+        versions |= {adapter.version_id for record in records for adapter in record.deployment.adapters}
         rollouts = {record.deployment.active_rollout.id for record in records if record.deployment.active_rollout is not None}
         self._versions = {id_: version for id_, version in self._versions.items() if id_ in versions}
         self._told = {id_: told for id_, told in self._told.items() if told[0] in rollouts}
@@ -74,7 +81,29 @@ class Reconciler:
         deployment = record.deployment
         looks = await asyncio.gather(*(self._driver.probe(replica, deployment.name) for replica in deployment.replicas))
         pulls = {release.id: await self._pull_status(record, release) for release in _needing_files(record)}
-        return Observations(replicas=dict(zip((replica.id for replica in deployment.replicas), looks, strict=True)), pulls=pulls)
+        return Observations(
+            replicas=dict(zip((replica.id for replica in deployment.replicas), looks, strict=True)),
+            pulls=pulls,
+            loaded=await self._loaded(record),
+            adapters={adapter.id: await self._attached_files(record, adapter) for adapter in deployment.adapters},
+        )
+
+    async def _loaded(self, record: DeploymentRecord) -> dict[str, LoadedAdapters]:
+        """Returns what the engines list that may have adapters, as far as they answer."""
+        asked = [
+            replica
+            for replica in record.deployment.replicas
+            if replica.state is ReplicaState.READY and record.releases[replica.release_id].engine.max_adapters
+        ]
+        looks = await asyncio.gather(*(self._driver.loaded_adapters(replica) for replica in asked))
+        return {replica.id: look for replica, look in zip(asked, looks, strict=True) if look is not None}
+
+    async def _attached_files(self, record: DeploymentRecord, adapter: AttachedAdapter) -> AttachedFiles:
+        version = await self.version(adapter.project_id, adapter.version_id)
+        base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
+        release = next((release for release in wanted_releases(record) if release.version_id == base_id), None)
+        pull = ABSENT if release is None else self._driver.pull_status(version, release.engine)
+        return AttachedFiles(base_version_id=base_id, manifest_digest=version.manifest_digest, pull=pull)
 
     async def _pull_status(self, record: DeploymentRecord, release: Release) -> PullStatus:
         version = await self.version(record.deployment.project_id, release.version_id)
@@ -115,6 +144,26 @@ class Reconciler:
             case RemoveReplica():
                 await self._driver.kill(action.replica)
                 await self._ledger.remove(action.replica)
+            case PullAdapter() | LoadAdapter() | UnloadAdapter() | SetAdapters() | SetAdapterMessage():
+                await self._carry_out_for_adapter(action)
+
+    async def _carry_out_for_adapter(self, action: AdapterAction) -> None:
+        match action:
+            case PullAdapter():
+                version = await self.version(action.adapter.project_id, action.adapter.version_id)
+                self._driver.pull(version, action.release.engine)
+            case LoadAdapter():
+                version = await self.version(action.adapter.project_id, action.adapter.version_id)
+                try:
+                    await self._driver.load_adapter(action.replica, action.adapter.name, version)
+                except Unavailable as error:
+                    _log.warning("not loaded", replica=action.replica.id, adapter=action.adapter.name, error=error.detail)
+            case UnloadAdapter():
+                await self._driver.unload_adapter(action.replica, action.name)
+            case SetAdapters():
+                await self._ledger.write(action.replica.model_copy(update={"adapter_ids": action.adapter_ids}))
+            case SetAdapterMessage():
+                await self._ledger.set_adapter_message(action.adapter, action.message)
 
     async def _start(self, record: DeploymentRecord, action: StartReplica) -> None:
         """Starts the engine, then records it. If the second fails, the next pass finds the engine running and records that."""
@@ -135,6 +184,7 @@ class Reconciler:
             "pid_started_at": started.pid_started_at,
             "log_path": started.log_path,
             "num_restarts": action.num_restarts,
+            "adapter_ids": [],
             "message": None,
         }
         await self._ledger.write(action.replica.model_copy(update=changes))
@@ -143,12 +193,13 @@ class Reconciler:
         """Ends what is left of a replica and records why. Without a pid in the record its next process is not a stray."""
         message = await self._with_log(action.message, action.replica)
         await self._driver.kill(action.replica)
-        changes = {
+        changes: dict[str, object] = {
             "state": ReplicaState.FAILED,
             "url": None,
             "pid": None,
             "pid_started_at": None,
             "num_restarts": action.num_restarts,
+            "adapter_ids": [],
             "message": message,
         }
         await self._ledger.write(action.replica.model_copy(update=changes))
@@ -162,7 +213,7 @@ def _needing_files(record: DeploymentRecord) -> list[Release]:
     return [release for release in wanted_releases(record) if needs_files(record, release)]
 
 
-def _subject(action: Action) -> dict[str, str]:
+def _subject(action: Action) -> dict[str, str]:  # noqa: PLR0911  one row for each kind
     """Returns what an action is about, for the log line."""
     match action:
         case BeginRollout() | PromoteRollout():
@@ -175,5 +226,7 @@ def _subject(action: Action) -> dict[str, str]:
             return {"replica": action.replica.id, "state": action.state}
         case FailReplica():
             return {"replica": action.replica.id, "message": action.message}
-        case StartReplica() | TerminateReplica() | KillReplica() | RemoveReplica():
+        case PullAdapter() | LoadAdapter() | SetAdapterMessage():
+            return {"adapter": action.adapter.name}
+        case StartReplica() | TerminateReplica() | KillReplica() | RemoveReplica() | UnloadAdapter() | SetAdapters():
             return {"replica": action.replica.id}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from quantry_blobs.directory import DirectoryCheckpoint
+from quantry_core.adapters import inspect_adapter
 from quantry_core.errors import NotServable
 from quantry_core.jobs import EngineConfig
 from quantry_core.methods import DeviceKind, Format
-from quantry_core.servability import EngineName, not_served, schemes_of
+from quantry_core.servability import EngineName, adapter_not_served, not_served, schemes_of
 from quantry_core.versions import Version, VersionKind, VersionState
 
 SERVABLE_KINDS = frozenset({VersionKind.MASTER, VersionKind.MERGED, VersionKind.QUANTIZED})
@@ -20,6 +23,15 @@ def check_version(version: Version, device: DeviceKind | None = None) -> None:
     if version.kind not in SERVABLE_KINDS:
         raise NotServable(f"vLLM cannot load {version.ref}: an {version.kind} version is no whole model")
     sentence = not_served(version.format, schemes_of(version.scheme, version.recipe), EngineName.VLLM, device)
+    if sentence is not None:
+        raise NotServable(f"{version.ref}: {sentence}")
+
+
+def check_adapter(version: Version, folder: Path, engine: EngineConfig) -> None:
+    """Raises NotServable where an adapter's files are not what an engine of this configuration loads, SourceRefused where they are
+    no adapter."""
+    info = inspect_adapter(DirectoryCheckpoint(folder))
+    sentence = adapter_not_served(info.kind, info.rank, engine.max_adapter_rank)
     if sentence is not None:
         raise NotServable(f"{version.ref}: {sentence}")
 

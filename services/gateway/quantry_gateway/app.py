@@ -18,8 +18,8 @@ from quantry_gateway.control_plane import ControlPlane
 from quantry_gateway.data_plane import DataPlane
 from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.kept_routes import KeptRoutes
-from quantry_gateway.openai_errors import OpenAIError
 from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
+from quantry_gateway.refusals import refuse
 from quantry_gateway.replicas import ReplicaCaller
 from quantry_gateway.routes import RouteWatcher
 from quantry_gateway.settings import GatewaySettings
@@ -140,13 +140,7 @@ class Gateway:
         return self._settings.gateway_head_timeout_s
 
     async def _refuse(self, request: Request, answer: Answer, error: QuantryError) -> None:
-        retry_after_s = self._settings.gateway_retry_after_s if error.status == 503 else None
-        if request.raw_path.startswith(b"/v1/"):
-            kind = "invalid_request_error" if error.status < 500 else "server_error"
-            code = error.slug.replace("-", "_")
-            await OpenAIError(error.status, code, error.detail, type=kind, retry_after_s=retry_after_s).send(answer)
-        else:
-            await answer.problem(error, instance=request.path, retry_after_s=retry_after_s)
+        await refuse(request, answer, error, retry_after_s=self._settings.gateway_retry_after_s)
 
 
 def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:

@@ -1,4 +1,6 @@
-"""Forwards the control plane, /api/v1/*, to api and registry: every method, streaming both ways, nothing re-written."""
+"""Forwards the control plane, /api/v1/* and OpenAI's files and fine-tuning below /v1, to api and registry: every method, streaming
+both ways, nothing re-written.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from yarl import URL
 from quantry_core.errors import Unavailable
 from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.headers import RawHeaders, forwarded_request_headers, forwarded_response_headers, header_value
+from quantry_gateway.refusals import refuse
 
 MAX_WHOLE_BYTES = 64 * 1024
 """A body up to this size is read whole and passed on with its head, in one piece: that takes a third of the time."""
@@ -50,7 +53,7 @@ class ControlPlane:
                 return
             _log.warning("service.away", upstream=self._service, error=str(error), request_id=request.id.decode())
             problem = Unavailable(f"The {self._service} service does not answer; try again in {self._retry_after_s} seconds.")
-            await answer.problem(problem, instance=request.path, retry_after_s=self._retry_after_s)
+            await refuse(request, answer, problem, retry_after_s=self._retry_after_s)
             return
         try:
             await self._pass_back(response, request, answer)

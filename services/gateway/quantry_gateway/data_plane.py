@@ -107,4 +107,6 @@ def _route(routes: Mapping[str, Route], name: str) -> Route:
 
 
 def _model(route: Route) -> dict[str, Any]:
-    return {"id": route.deployment, "object": "model", "created": int(route.created_at.timestamp()), "owned_by": route.project_id}
+    """Returns a model as OpenAI's API shows it; an adapter's with its root and its parent, as vLLM shows them."""
+    model = {"id": route.deployment, "object": "model", "created": int(route.created_at.timestamp()), "owned_by": route.project_id}
+    return model if route.parent is None else model | {"root": route.parent, "parent": route.parent}

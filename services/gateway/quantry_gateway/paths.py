@@ -30,6 +30,10 @@ class Plane(StrEnum):
     NOWHERE = "nowhere"
 
 
+_OPENAI_NOUNS = {b"files": Plane.REGISTRY, b"fine_tuning": Plane.API}
+"""What of OpenAI's API the control plane answers."""
+
+
 class PathRefused(QuantryError):
     """The path is written in a way that two readers could take differently."""
 
@@ -46,9 +50,9 @@ def plane_of(raw_path: bytes) -> Plane:
             return Plane.ROOT
         case [b"healthz"]:
             return Plane.HEALTH
-        case [b"v1", _, *_]:
-            return Plane.DATA
-        case [b"api", b"v1", b"jobs", _, b"artifacts", *_]:
+        case [b"v1", noun, *_]:
+            return _OPENAI_NOUNS.get(noun, Plane.DATA)
+        case [b"api", b"v1", b"jobs", _, b"artifacts", *_] | [b"api", b"v1", b"jobs", _, b"checkpoints", _, *_]:
             return Plane.REGISTRY
         case [b"api", b"v1", noun, *_]:
             return Plane.REGISTRY if noun in REGISTRY_NOUNS else Plane.API
@@ -67,6 +71,8 @@ def takes_long(method: str, raw_path: bytes) -> bool:
         case "POST", [b"api", b"v1", b"datasets", _, b"derive"]:
             return True
         case "PUT", [b"api", b"v1", b"datasets", _]:
+            return True
+        case "POST", [b"v1", b"files"]:
             return True
         case "PUT", [b"api", b"v1", b"uploads", _, b"files", *_]:
             return True

@@ -11,10 +11,12 @@ from fastapi import FastAPI
 
 from quantry_http.app import create_app
 from quantry_registry.artifacts.endpoints import router as artifacts_router
+from quantry_registry.checkpoints.endpoints import router as checkpoints_router
 from quantry_registry.datasets.built_in import BUILT_INS, BuiltIn, run_seeding
 from quantry_registry.datasets.deletion import router as dataset_deletion_router
 from quantry_registry.datasets.endpoints import router as datasets_router
 from quantry_registry.disk_full import install_disk_full_handler
+from quantry_registry.files.endpoints import router as files_router
 from quantry_registry.models.endpoints import router as models_router
 from quantry_registry.models.endpoints import usage_router
 from quantry_registry.parts import Parts
@@ -28,6 +30,7 @@ from quantry_registry.versions.endpoints import router as versions_router
 from quantry_store.database import Database
 
 API_PREFIX = "/api/v1"
+OPENAI_PREFIX = "/v1"
 OPENAPI_URL = f"{API_PREFIX}/registry/openapi.json"
 MAX_BLOB_THREADS = 32
 """Blocking calls to the object store at once, but for uploads, which have threads of their own. Downloads must not wait for
@@ -58,7 +61,7 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
 
     app = create_app(
         "Quantry registry",
-        description="Models, versions, files, lineage, aliases, datasets, and the seal.",
+        description="Models, versions, files, lineage, aliases, datasets, OpenAI's files API, and the seal.",
         database=database,
         health={"object store": parts.check_buckets},
         openapi_url=OPENAPI_URL,
@@ -76,8 +79,10 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
         uploads_router,
         seals_router,
         artifacts_router,
+        checkpoints_router,
         vault_router,
     )
     for router in routers:
         app.include_router(router, prefix=API_PREFIX)
+    app.include_router(files_router, prefix=OPENAI_PREFIX)
     return app

@@ -49,4 +49,5 @@ class RegistrySettings(BaseSettings):
     verify_parallel: int = Field(default=2, ge=1, le=16, description="Blobs that a verification hashes at the same time.")
     vault_poll_s: float = Field(default=2.0, gt=0, description="Seconds between two looks for runs over the vault that were asked for.")
     vault_claim_s: float = Field(default=120.0, gt=0, description="Seconds after which a run whose registry is silent is taken over.")
+    max_checkpoint_bytes: int = Field(default=256 * 1024**3, ge=1, description="Bytes of one checkpoint of a training job.")
     max_artifact_bytes: int = Field(default=4 * 1024**3, ge=1, description="Bytes of all files that one job may leave beside its version.")

@@ -13,10 +13,11 @@ from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.errors import QuantryError, SealRefused
 from quantry_core.execution import LeasedInput
 from quantry_core.names import check_file_path
+from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import ManifestFile, SealRequest, SealResult, manifest_digest
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import Control
-from quantry_worker.guard import Guard
+from quantry_worker.guard import Guard, Permission
 from quantry_worker.patience import Patience
 from quantry_worker.protocol import ChildInput, child_input
 
@@ -24,7 +25,7 @@ STORE_PATIENCE_S = 120.0
 """How long one file is tried again after its first failure while the store or the registry is away, before the attempt counts as lost."""
 
 Result = TypeVar("Result")
-Put = Callable[[str, int, str, Path], ManifestFile]
+Put = Callable[[str, Path], ManifestFile]
 
 
 class VaultReader(Protocol):
@@ -39,6 +40,8 @@ class StagingWriter(Protocol):
     def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile: ...
 
     def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile: ...
+
+    def put_checkpoint(self, job_id: str, attempt: int, step: int, path: str, file: Path) -> ManifestFile: ...
 
 
 class Pulled(NamedTuple):
@@ -63,7 +66,7 @@ class Artifacts:
         self._cache.check_room(file for leased in inputs for file in leased.files)
 
         def fetch(file: ManifestFile, to: Path) -> None:
-            _patiently(guard, lambda: self._vault.fetch(file, to))
+            patiently(guard, lambda: self._vault.fetch(file, to))
 
         pulled: list[ChildInput] = []
         fetched_bytes = cached_bytes = 0
@@ -85,35 +88,44 @@ class Artifacts:
 
         Raises SourceRefused for a folder that cannot be a version, SealRefused, StaleAttempt, Unavailable or Stopped.
         """
-        files = self._stage(job_id, attempt, directory, guard, self._staging.put)
+        files = self._stage(directory, guard, partial(self._staging.put, job_id, attempt))
         if not files:
             raise QuantryError("the child process reported a version but left no file")
-        self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files), guard, self._control.seal)
+        self._seal(files, guard, lambda: self._control.seal(SealRequest(job_id=job_id, attempt=attempt, files=files)))
         return files
 
     def push_artifacts(self, job_id: str, attempt: int, directory: Path, guard: Guard) -> list[ManifestFile]:
         """As ``push``, for files that are kept beside the job's version: raw results. There may be none."""
-        files = self._stage(job_id, attempt, directory, guard, self._staging.put_artifact)
+        files = self._stage(directory, guard, partial(self._staging.put_artifact, job_id, attempt))
         if files:
-            self._seal(SealRequest(job_id=job_id, attempt=attempt, files=files), guard, self._control.seal_artifacts)
+            self._seal(files, guard, lambda: self._control.seal_artifacts(SealRequest(job_id=job_id, attempt=attempt, files=files)))
         return files
 
-    def _stage(self, job_id: str, attempt: int, directory: Path, guard: Guard, put: Put) -> list[ManifestFile]:
+    def push_checkpoint(self, job_id: str, attempt: int, step: int, directory: Path, permission: Permission) -> list[ManifestFile]:
+        """As ``push``, for the checkpoint of a training job that lies in ``directory``."""
+        files = self._stage(directory, permission, partial(self._staging.put_checkpoint, job_id, attempt, step))
+        if not files:
+            raise QuantryError(f"the checkpoint of step {step} has no files")
+        request = CheckpointSeal(job_id=job_id, attempt=attempt, step=step, files=files)
+        self._seal(files, permission, lambda: self._control.seal_checkpoint(request))
+        return files
+
+    def _stage(self, directory: Path, guard: Permission, put: Put) -> list[ManifestFile]:
         checkpoint = DirectoryCheckpoint(directory)
         files: list[ManifestFile] = []
         for path in sorted(checkpoint.files()):
             guard.check()
             file = checkpoint.path_of(path)
-            files.append(_patiently(guard, partial(put, job_id, attempt, path, file)))
+            files.append(patiently(guard, partial(put, path, file)))
         return files
 
-    def _seal(self, request: SealRequest, guard: Guard, seal: Callable[[SealRequest], SealResult]) -> None:
+    def _seal(self, files: list[ManifestFile], guard: Permission, seal: Callable[[], SealResult]) -> None:
         guard.check()
-        sealed = _patiently(guard, lambda: seal(request)).manifest_digest
-        if sealed != manifest_digest(request.files):
-            raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(request.files)}")
+        sealed = patiently(guard, seal).manifest_digest
+        if sealed != manifest_digest(files):
+            raise SealRefused(f"the registry sealed a manifest with digest {sealed}, not {manifest_digest(files)}")
 
 
-def _patiently(guard: Guard, request: Callable[[], Result]) -> Result:
+def patiently(guard: Permission, request: Callable[[], Result]) -> Result:
     """Returns what ``request`` returns, tried again while the other side is away."""
     return stamina.RetryingCaller(attempts=None, timeout=None)(Patience(STORE_PATIENCE_S, guard), request)

@@ -24,7 +24,9 @@ from quantry_worker.memory import SAMPLE_INTERVAL_S, FamilyMemory, num_oom_kills
 from quantry_worker.protocol import (
     EVENTS_FD_VARIABLE,
     MAX_EVENT_BYTES,
+    ChildCheckpoint,
     ChildFailure,
+    ChildMetrics,
     ChildNote,
     ChildProgress,
     ChildResult,
@@ -57,6 +59,10 @@ class Listener(Protocol):
     def note(self, text: str) -> None: ...
 
     def progress(self, progress: ChildProgress) -> None: ...
+
+    def metrics(self, metrics: ChildMetrics) -> None: ...
+
+    def checkpoint(self, checkpoint: ChildCheckpoint) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,10 @@ class _Child:
                 self._listener.progress(event)
             case ChildNote():
                 self._listener.note(event.text)
+            case ChildMetrics():
+                self._listener.metrics(event)
+            case ChildCheckpoint():
+                self._listener.checkpoint(event)
             case ChildResult():
                 self.heard.result = event
             case ChildFailure():

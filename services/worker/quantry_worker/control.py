@@ -8,8 +8,9 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from quantry_core.errors import PROBLEM_TYPE_PREFIX, Problem, QuantryError, Unavailable, all_error_types
-from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
+from quantry_core.execution import CheckpointReport, EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
 from quantry_core.jobs import Job
+from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import SealRequest, SealResult
 from quantry_core.workers import WorkerHello
 from quantry_worker.guard import REQUEST_TIMEOUT_S
@@ -38,6 +39,10 @@ class Control(Protocol):
         """Appends to the job's events; gives up after about ``timeout_s`` seconds."""
         ...
 
+    def report_checkpoint(self, job_id: str, report: CheckpointReport, timeout_s: float) -> None:
+        """Says where a training attempt got to, its files being sealed; gives up after about ``timeout_s`` seconds."""
+        ...
+
     def finish(self, job_id: str, request: FinishRequest, timeout_s: float) -> Job:
         """Ends the attempt; gives up after about ``timeout_s`` seconds."""
         ...
@@ -48,6 +53,10 @@ class Control(Protocol):
 
     def seal_artifacts(self, request: SealRequest) -> SealResult:
         """Has files that an attempt leaves beside its version moved into the vault; may take minutes."""
+        ...
+
+    def seal_checkpoint(self, request: CheckpointSeal) -> SealResult:
+        """Has a training attempt's checkpoint moved into the vault; may take minutes."""
         ...
 
 
@@ -79,6 +88,9 @@ class HttpControl:
     def events(self, job_id: str, request: EventsRequest, timeout_s: float) -> None:
         self._post(f"/api/v1/execution/jobs/{job_id}/events", request, timeout_s)
 
+    def report_checkpoint(self, job_id: str, report: CheckpointReport, timeout_s: float) -> None:
+        self._post(f"/api/v1/execution/jobs/{job_id}/checkpoints", report, timeout_s)
+
     def finish(self, job_id: str, request: FinishRequest, timeout_s: float) -> Job:
         return Job.model_validate(self._json(self._post(f"/api/v1/execution/jobs/{job_id}/finish", request, timeout_s)))
 
@@ -87,6 +99,9 @@ class HttpControl:
 
     def seal_artifacts(self, request: SealRequest) -> SealResult:
         return SealResult.model_validate(self._json(self._post("/api/v1/seals/artifacts", request, SEAL_TIMEOUT_S)))
+
+    def seal_checkpoint(self, request: CheckpointSeal) -> SealResult:
+        return SealResult.model_validate(self._json(self._post("/api/v1/seals/checkpoints", request, SEAL_TIMEOUT_S)))
 
     def close(self) -> None:
         self._client.close()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import isfinite
 from types import TracebackType
 from typing import Self
 
@@ -13,12 +14,12 @@ import structlog
 
 from quantry_core.errors import QuantryError, StaleAttempt, Unavailable
 from quantry_core.execution import EventDraft, EventsRequest
-from quantry_core.jobs import EventKind, Progress
+from quantry_core.jobs import STEP, EventKind, Progress
 from quantry_worker.control import Control
 from quantry_worker.guard import MAY_NOT_WRITE, Guard, StopReason
 from quantry_worker.lines import MAX_LINE_CHARS, clean_text
 from quantry_worker.progress import Pace
-from quantry_worker.protocol import ChildProgress
+from quantry_worker.protocol import ChildMetrics, ChildProgress
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +30,13 @@ MAX_LOG_LINES = 5000
 LAST_LOG_LINES = 200
 """Last log lines of an attempt that are kept: what went wrong is told at the end."""
 MAX_NOTES = 200
+MAX_METRICS = 10_000
+"""Points of an attempt's curves. A child that trains sends some thousand; what comes after these is in the artifact with the curve."""
 PROGRESS_INTERVAL_S = 1.0
 
 
 class EventBuffer:
-    """The event stream of one attempt. ``log``, ``note`` and ``progress`` never wait; the thread between enter and exit posts.
+    """The event stream of one attempt. What adds to it never waits; the thread between enter and exit posts.
 
     While the control plane is away, events are kept; they are bounded by the limits above. A batch whose answer was lost is
     posted again as it was and with the same offset, so that the control plane can tell which of it is stored already.
@@ -52,6 +55,7 @@ class EventBuffer:
         self._num_log_lines = 0
         self._last_lines: deque[str] = deque(maxlen=LAST_LOG_LINES)
         self._num_notes = 0
+        self._num_metrics = 0
         self._posting = threading.Lock()
         self._batch: list[EventDraft] = []
         self._num_stored = 0
@@ -82,6 +86,17 @@ class EventBuffer:
         self._num_notes += 1
         if self._num_notes <= MAX_NOTES:
             self._add_note(text)
+
+    def metrics(self, metrics: ChildMetrics) -> None:
+        """Adds a point of the job's curves, until the attempt's limit. What is not finite is no point."""
+        values = {name: value for name, value in metrics.values.items() if name != STEP and isfinite(value)}
+        if not values:
+            return
+        self._num_metrics += 1
+        if self._num_metrics <= MAX_METRICS:
+            self._add(EventDraft(kind=EventKind.METRICS, data={STEP: metrics.step, **values}))
+        elif self._num_metrics == MAX_METRICS + 1:
+            self.note(f"this attempt's curves have more than {MAX_METRICS} points; the rest are left out here")
 
     def progress(self, progress: ChildProgress) -> None:
         """Replaces the progress that is posted next."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 POLL_S = 0.2
 LEASE_MARGIN = 0.1
@@ -56,6 +56,18 @@ class Stopped(Exception):
         super().__init__(reason)
         self.reason = reason
         self.words = words
+
+
+class Permission(Protocol):
+    """Whether something may go on: a Guard for the work of an attempt, another one for what may outlast it."""
+
+    def reason(self) -> str | None:
+        """Returns why it must end; None while it may go on."""
+        ...
+
+    def check(self) -> None:
+        """Raises if it must end: Stopped, where that is the attempt's end."""
+        ...
 
 
 class Guard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quantry_core.errors import Unavailable
-from quantry_worker.guard import Guard, worker_clock
+from quantry_worker.guard import Permission, worker_clock
 
 
 class Patience:
@@ -15,7 +15,7 @@ class Patience:
     its connection breaks for a moment. And never once the attempt must end.
     """
 
-    def __init__(self, patience_s: float, guard: Guard, clock: Callable[[], float] = worker_clock) -> None:
+    def __init__(self, patience_s: float, guard: Permission, clock: Callable[[], float] = worker_clock) -> None:
         self._patience_s = patience_s
         self._guard = guard
         self._clock = clock

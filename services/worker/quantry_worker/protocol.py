@@ -58,6 +58,9 @@ class ChildTask(_Message):
     inputs: list[ChildInput]
     output_dir: Path = Field(description="Empty folder; what lies in it at the end are the version's files.")
     artifacts_dir: Path = Field(description="Empty folder; what lies in it at the end is kept as the job's artifacts: raw results.")
+    checkpoints_dir: Path = Field(
+        description="Empty folder; where a training job leaves checkpoints, each a folder with a name of its own."
+    )
     import_roots: list[Path] = Field(description="Folders below which an import may read.")
     num_threads: int = Field(ge=1, description="CPU threads the child may use.")
     engine_python: Path | None = Field(default=None, description="Interpreter of an environment with vLLM, where this worker has one.")
@@ -68,6 +71,8 @@ class ChildTask(_Message):
 class ChildEventKind(StrEnum):
     PROGRESS = "progress"
     NOTE = "note"
+    METRICS = "metrics"
+    CHECKPOINT = "checkpoint"
     RESULT = "result"
     FAILURE = "failure"
 
@@ -89,6 +94,25 @@ class ChildNote(_Message):
 
     event: Literal[ChildEventKind.NOTE] = ChildEventKind.NOTE
     text: str = Field(max_length=2000)
+
+
+class ChildMetrics(_Message):
+    """Numbers of one training step or one measurement; what is not finite is left out."""
+
+    event: Literal[ChildEventKind.METRICS] = ChildEventKind.METRICS
+    step: int = Field(ge=0, description="Optimizer steps that were done.")
+    values: dict[str, float] = Field(max_length=64, description="By name: loss, learning_rate, grad_norm, tokens_per_s, eval_loss.")
+
+
+class ChildCheckpoint(_Message):
+    """A folder of ``checkpoints_dir`` is complete and will not change: another attempt can go on from it."""
+
+    event: Literal[ChildEventKind.CHECKPOINT] = ChildEventKind.CHECKPOINT
+    step: int = Field(ge=0, description="Optimizer steps that were done.")
+    folder: str = Field(
+        pattern=r"^[a-z0-9-]{1,64}$", description="Its name below checkpoints_dir. Removed once it is stored, or passed over."
+    )
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
 
 
 class ChildVersion(_Message):
@@ -122,17 +146,18 @@ class ChildFailure(_Message):
     message: str = Field(max_length=MAX_FAILURE_CHARS)
 
 
-ChildEvent = Annotated[ChildProgress | ChildNote | ChildResult | ChildFailure, Field(discriminator="event")]
+AnyChildEvent = ChildProgress | ChildNote | ChildMetrics | ChildCheckpoint | ChildResult | ChildFailure
+ChildEvent = Annotated[AnyChildEvent, Field(discriminator="event")]
 
-_EVENT: TypeAdapter[ChildProgress | ChildNote | ChildResult | ChildFailure] = TypeAdapter(ChildEvent)
+_EVENT: TypeAdapter[AnyChildEvent] = TypeAdapter(ChildEvent)
 
 
-def parse_event(line: bytes) -> ChildProgress | ChildNote | ChildResult | ChildFailure:
+def parse_event(line: bytes) -> AnyChildEvent:
     """Returns the event of one line; raises pydantic.ValidationError (a ValueError) if it is not one."""
     return _EVENT.validate_json(line)
 
 
-def event_line(event: ChildProgress | ChildNote | ChildResult | ChildFailure) -> bytes:
+def event_line(event: AnyChildEvent) -> bytes:
     """Returns one event as a line of JSON that ends with its only newline; raises ValueError past MAX_EVENT_BYTES."""
     line = _EVENT.dump_json(event) + b"\n"
     if len(line) > MAX_EVENT_BYTES:

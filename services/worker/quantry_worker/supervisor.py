@@ -13,11 +13,13 @@ from quantry_core.errors import QuantryError, SourceRefused, StaleAttempt, Unava
 from quantry_core.execution import FinishRequest, Lease, Outcome
 from quantry_core.jobs import ImportSpec, InputRole, JobLimits, JobReason, QuantizeSpec, RecalibrateSpec, Resource, resource_of
 from quantry_core.methods import Environment, method_info
+from quantry_core.outputs import made_model
 from quantry_core.versions import ManifestFile, VersionDraft
 from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.buckets import ImportBuckets, bucket_of
-from quantry_worker.child_process import ChildCommand, ChildExit, run_child
+from quantry_worker.checkpoint_uploads import CheckpointUploads
+from quantry_worker.child_process import ChildCommand, ChildExit, Listener, run_child
 from quantry_worker.control import Control
 from quantry_worker.datasets_cache import lend_datasets
 from quantry_worker.disk import full_disk_words
@@ -26,6 +28,7 @@ from quantry_worker.events import EventBuffer
 from quantry_worker.finishing import deliver
 from quantry_worker.guard import Bounds, Guard, Stopped, StopReason, worker_clock
 from quantry_worker.heartbeat import Heartbeat
+from quantry_worker.listening import AttemptListener
 from quantry_worker.outcomes import Ending, ending_of, ending_of_stop
 from quantry_worker.progress import Pace
 from quantry_worker.protocol import CHILD_MODULE, ChildInput, ChildTask, ChildVersion
@@ -40,6 +43,10 @@ DRAINING_GRACE_S = 1.5
 """Seconds between SIGTERM and SIGKILL for a child when the worker shuts down: all of that must fit into 8 s."""
 MEMORY_GRACE_S = 1.0
 """The same for a child that is beyond its memory: it may go on taking more, from its neighbours."""
+
+
+WAIT_FOR_CHECKPOINT = frozenset({StopReason.TIMED_OUT, StopReason.OUT_OF_MEMORY})
+"""Ends of an attempt that leave time to store its last checkpoint. A cancel and a shutdown do not."""
 
 
 class BadInput(Exception):
@@ -120,7 +127,7 @@ class Supervisor:
             with self._work_dir.attempt(lease.job.id, lease.attempt) as dirs:
                 with _refusing_input():
                     task = self._load(lease, dirs, guard, events)
-                child = self._process(task, self._device_of(lease), dirs, guard, events)
+                child = self._keeping_checkpoints(task, lease, dirs, guard, events)
                 return self._apply(lease, child, dirs, guard, events)
         except Stopped as stopped:
             ending = ending_of_stop(stopped.reason, stopped.words)
@@ -146,6 +153,9 @@ class Supervisor:
             pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
             inputs = pulled.inputs
             events.note(f"inputs: {pulled.fetched_bytes} bytes pulled, {pulled.cached_bytes} bytes from this worker's cache")
+            for leased in lease.inputs:
+                if leased.role is InputRole.CHECKPOINT:
+                    events.note(f"this attempt goes on from the checkpoint of {leased.ref}")
         if (bucket := bucket_of(lease.job.spec)) is not None:
             fetched = run_guarded(guard, lambda: self._buckets.fetch(bucket, dirs.inputs / InputRole.SOURCE, guard))
             inputs = [*inputs, fetched]
@@ -159,6 +169,7 @@ class Supervisor:
             inputs=inputs,
             output_dir=dirs.output,
             artifacts_dir=dirs.artifacts,
+            checkpoints_dir=dirs.checkpoints,
             import_roots=self._settings.import_roots,
             num_threads=self._settings.num_threads,
             engine_python=self._settings.engine_python,
@@ -166,7 +177,25 @@ class Supervisor:
             checks_with_engine=self._settings.gate_with_engine and self._settings.engine_python is not None,
         )
 
-    def _process(self, task: ChildTask, device: Device | None, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
+    def _keeping_checkpoints(self, task: ChildTask, lease: Lease, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
+        """Runs the child, as ``_process``, and stores its checkpoints meanwhile. Where it did not succeed the last one is waited for:
+        the next attempt goes on from there."""
+        device = self._device_of(lease)
+        uploads = CheckpointUploads(
+            self._control, self._artifacts, events, guard, job_id=lease.job.id, attempt=lease.attempt, directory=dirs.checkpoints
+        )
+        with uploads:
+            try:
+                child = self._process(task, device, dirs, guard, AttemptListener(events, uploads))
+            except Stopped as stopped:
+                if stopped.reason in WAIT_FOR_CHECKPOINT:
+                    uploads.wait()
+                raise
+            if ending_of(child).outcome is not Outcome.SUCCEEDED:
+                uploads.wait()
+            return child
+
+    def _process(self, task: ChildTask, device: Device | None, dirs: AttemptDirs, guard: Guard, listener: Listener) -> ChildExit:
         """Runs the child in the environment of its backend and returns how it ended by itself; raises Stopped otherwise."""
         task_file = dirs.root / "task.json"
         task_file.write_text(task.model_dump_json())
@@ -201,7 +230,7 @@ class Supervisor:
             guard.saw_memory(resident_bytes)
             return guard.reason()
 
-        child = run_child(command, events, stop_reason, grace_s=grace_s)
+        child = run_child(command, listener, stop_reason, grace_s=grace_s)
         # A child that was stopped has nothing to say, and one that a shutdown of the whole machine killed first did not crash.
         guard.check()
         return child
@@ -267,13 +296,13 @@ def _draft(lease: Lease, version: ChildVersion, files: list[ManifestFile]) -> Ve
 
 
 def _model_name(lease: Lease) -> str:
-    """Returns the model the new version belongs to: as the import says, or that of the version it was made from."""
+    """Returns the model the new version belongs to: as the import says, or as follows from the version it was made from."""
     if isinstance(lease.job.spec, ImportSpec):
         return lease.job.spec.model
     bases = [leased for leased in lease.inputs if leased.role is InputRole.BASE]
     if not bases:
         raise QuantryError("a version was made from no version; there is no model to put it under")
-    return bases[0].ref.rpartition("@")[0]
+    return made_model(lease.job.spec, bases[0].ref.rpartition("@")[0])
 
 
 def _environment_of(task: ChildTask) -> Environment:

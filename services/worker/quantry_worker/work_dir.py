@@ -35,6 +35,7 @@ class AttemptDirs(NamedTuple):
     inputs: Path
     output: Path
     artifacts: Path
+    checkpoints: Path
 
 
 class WorkDir:
@@ -71,9 +72,15 @@ class WorkDir:
         if not is_id(job_id, IdPrefix.JOB):
             raise ValueError(f"not the id of a job: {job_id!r}")
         root = self._attempts / job_id / str(attempt)
-        dirs = AttemptDirs(root=root, inputs=root / "inputs", output=root / "output", artifacts=root / "artifacts")
+        dirs = AttemptDirs(
+            root=root,
+            inputs=root / "inputs",
+            output=root / "output",
+            artifacts=root / "artifacts",
+            checkpoints=root / "checkpoints",
+        )
         try:
-            for directory in (dirs.output, dirs.artifacts, root / "tmp"):
+            for directory in (dirs.output, dirs.artifacts, dirs.checkpoints, root / "tmp"):
                 directory.mkdir(parents=True)
             yield dirs
         finally:

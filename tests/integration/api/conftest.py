@@ -16,18 +16,19 @@ from pydantic import SecretStr
 
 from factories.checkpoints import master_contents, write_checkpoint
 from factories.store import BUILT_IN, UPLOADED, blob
+from factories.trained import adapter_draft
 from quantry_api.app import build_app
 from quantry_api.bootstrap import bootstrap
 from quantry_api.settings import ApiSettings
 from quantry_blobs.settings import BlobSettings
 from quantry_core.datasets import Dataset
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
-from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS
-from quantry_core.keys import Role
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS, FinetuneSpec, JobSubmission
+from quantry_core.keys import Identity, Role
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
-from quantry_store.transactions import record_seal
+from quantry_store.transactions import record_seal, submit_job
 
 SWEEPS_BY_HAND_S = 3600.0
 ENVIRONMENTS = {"ml": "0" * 64}
@@ -108,6 +109,20 @@ class Api:
         file = ManifestFile(path="text.txt", size_bytes=len(content), sha256=sha256(content).hexdigest())
         async with self.database.begin() as uow:
             return (await uow.datasets.add(self.project_id, name, file, UPLOADED))[0].id
+
+    async def make_adapter(self, base_id: str, dataset_id: str) -> str:
+        """Fine-tunes without an estimate, which would read the base's headers, and returns the adapter's version id."""
+        spec = FinetuneSpec(model=base_id, training_file=dataset_id)
+        who = Identity(key_id="platform", project_id=self.project_id, role=Role.OPERATOR)
+        async with self.database.begin() as uow:
+            await submit_job(uow, who, JobSubmission(spec=spec))
+        lease = await self.claim()
+        assert lease is not None
+        files = [ManifestFile.model_validate(file) for file in (await self.master_draft(lease))["files"]]
+        draft = adapter_draft(spec, "bard", files).model_copy(update={"dtype": "float16"})
+        finished = await self.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft.model_dump(mode="json"))
+        assert finished.status_code == 200, finished.text
+        return str(finished.json()["result"]["version_id"])
 
     async def dataset(self, ref: str) -> Dataset:
         """Returns what a reference to a dataset means now."""

@@ -28,6 +28,8 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/v1/jobs/{job_id}/retry"): OPERATORS,
     ("GET", "/api/v1/jobs/{job_id}/events"): PEOPLE,
     ("GET", "/api/v1/jobs/{job_id}/log"): PEOPLE,
+    ("GET", "/api/v1/jobs/{job_id}/curve"): PEOPLE,
+    ("GET", "/api/v1/jobs/{job_id}/checkpoints"): PEOPLE,
     ("POST", "/api/v1/jobs/estimate"): PEOPLE,
     ("GET", "/api/v1/workers"): PEOPLE,
     ("GET", "/api/v1/project"): PEOPLE,
@@ -48,10 +50,15 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/v1/execution/next"): WORKERS,
     ("POST", "/api/v1/execution/jobs/{job_id}/heartbeat"): WORKERS,
     ("POST", "/api/v1/execution/jobs/{job_id}/events"): WORKERS,
+    ("POST", "/api/v1/execution/jobs/{job_id}/checkpoints"): WORKERS,
     ("POST", "/api/v1/execution/jobs/{job_id}/finish"): WORKERS,
     ("GET", "/api/v1/deployments"): PEOPLE,
     ("GET", "/api/v1/deployments/{name}"): PEOPLE,
     ("GET", "/api/v1/deployments/{name}/rollouts"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/adapters"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/adapters/{adapter}"): PEOPLE,
+    ("PUT", "/api/v1/deployments/{name}/adapters/{adapter}"): OPERATORS,
+    ("DELETE", "/api/v1/deployments/{name}/adapters/{adapter}"): OPERATORS,
     ("POST", "/api/v1/deployments/{name}/stop"): OPERATORS,
     ("POST", "/api/v1/deployments/{name}/start"): OPERATORS,
     ("GET", "/api/v1/whoami"): frozenset(Role),
@@ -61,6 +68,12 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/v1/audit"): ADMINS,
     ("GET", "/api/v1/methods"): PEOPLE,
     ("GET", "/api/v1/methods/{method}"): PEOPLE,
+    ("POST", "/v1/fine_tuning/jobs"): OPERATORS,
+    ("GET", "/v1/fine_tuning/jobs"): PEOPLE,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}"): PEOPLE,
+    ("POST", "/v1/fine_tuning/jobs/{job_id}/cancel"): OPERATORS,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): PEOPLE,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): PEOPLE,
     ("GET", "/internal/v1/routes"): frozenset({Role.GATEWAY}),
 }
 
@@ -78,7 +91,7 @@ def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Request:
     # A body that no endpoint takes: the key must be looked at before it.
     body = {"nonsense": True} if method in {"POST", "PATCH", "PUT"} else None
     ids = {"job_id": JOB, "pipeline_id": PIPELINE, "schedule_id": SCHEDULE, "worker_id": WORKER, "key_id": "key_x"}
-    named = path.format(**ids, name="nothing", method="gptq")
+    named = path.format(**ids, name="nothing", adapter="nothing", method="gptq")
     return client.build_request(method, named, json=body)
 
 
@@ -98,7 +111,11 @@ async def test_without_a_good_key_every_door_is_shut(api: Api) -> None:
         async with client_of(api.app, secret) as client:
             for method, path in ALLOWED:
                 response = await client.send(call(client, method, path))
-                assert (method, path, response.status_code, slug(response)) == (method, path, 401, "unauthorized")
+                # Below /v1 in OpenAI's words.
+                is_openai = path.startswith("/v1/")
+                code = response.json()["error"]["code"] if is_openai else slug(response)
+                expected = "invalid_api_key" if is_openai else "unauthorized"
+                assert (method, path, response.status_code, code) == (method, path, 401, expected)
 
 
 async def test_a_key_lives_from_its_making_to_its_revocation(api: Api) -> None:

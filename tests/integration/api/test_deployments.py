@@ -80,3 +80,31 @@ async def test_a_revoked_key_leaves_the_routes(api: Api) -> None:
     after = (await api[Role.GATEWAY].get(GATEWAY_PATH)).json()
     assert after["revision"] > before["revision"]
     assert {key["key_id"] for key in before["keys"]} - {key["key_id"] for key in after["keys"]} == {viewer}
+
+
+async def test_adapters_are_attached_listed_and_detached_by_name(api: Api) -> None:
+    base_id = await api.make_master()
+    await api.submit(type="deploy", deployment="bard", version="bard", engine={"max_adapters": 1})
+    dataset_id = await api.make_dataset()
+    adapter_id = await api.make_adapter(base_id, dataset_id)
+    path = "/api/v1/deployments/bard/adapters"
+    assert (await api[Role.VIEWER].put(f"{path}/pirate", json={"version": adapter_id})).status_code == 403
+    attached = await api[Role.OPERATOR].put(f"{path}/pirate", json={"version": adapter_id})
+    assert attached.status_code == 200, attached.text
+    assert (attached.json()["name"], attached.json()["version_id"]) == ("pirate", adapter_id)
+    assert (await api[Role.OPERATOR].put(f"{path}/pirate", json={"version": adapter_id})).json() == attached.json()
+    assert (await api[Role.VIEWER].get(path)).json()["data"] == [attached.json()]
+    assert (await api[Role.VIEWER].get(f"{path}/pirate")).json() == attached.json()
+    assert (await api[Role.VIEWER].get("/api/v1/deployments/bard")).json()["adapters"] == [attached.json()]
+    refused = await api[Role.OPERATOR].put(f"{path}/other", json={"version": base_id})
+    assert (refused.status_code, slug(refused)) == (422, "not-servable")
+    full = await api[Role.OPERATOR].put(f"{path}/other", json={"version": adapter_id})
+    assert (full.status_code, slug(full)) == (409, "conflict")
+    assert (await api[Role.OPERATOR].put(f"{path}/Bad", json={"version": adapter_id})).status_code == 422
+    assert (await api[Role.OPERATOR].put(f"{path}/other", json={"version": adapter_id, "rank": 1})).status_code == 422
+    routes = (await api[Role.GATEWAY].get(GATEWAY_PATH)).json()["routes"]
+    assert [(route["deployment"], route["parent"]) for route in routes] == [("bard", None), ("pirate", "bard")]
+    assert (await api[Role.OPERATOR].delete(f"{path}/pirate")).status_code == 204
+    for method in ("GET", "DELETE"):
+        gone = await api[Role.OPERATOR].request(method, f"{path}/pirate")
+        assert (gone.status_code, slug(gone)) == (404, "not-found")

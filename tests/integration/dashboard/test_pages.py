@@ -15,9 +15,12 @@ from factories.dashboard import RunningDashboard
 from factories.job_api import OPERATOR_KEY, VIEWER_KEY, JobApi, a_job, a_spec
 from quantry_core.errors import Forbidden, Unavailable
 from quantry_core.jobs import (
+    CurvePoint,
     Estimate,
     EstimateFigures,
     EventKind,
+    FinetuneSpec,
+    JobCheckpoint,
     JobReason,
     JobResult,
     JobStatus,
@@ -135,6 +138,50 @@ def test_what_the_api_refuses_is_said_and_the_page_stays(visit: Visit, api: JobA
     expect(page.locator("tbody tr")).to_have_count(1)
     api.refusal = None
     expect(page.get_by_text("The API could not answer")).to_be_hidden()
+
+
+def test_a_training_jobs_curve_and_checkpoints_grow(visit: Visit, api: JobApi) -> None:
+    job = api.add(a_job(JobStatus.RUNNING, spec=FinetuneSpec(model="bard-6m", training_file="jargon.train")))
+    now = datetime.now(UTC)
+    page = visit.sign_in(OPERATOR_KEY, f"/jobs/{job.id}")
+    expect(page.get_by_role("region", name="Job")).to_be_visible()
+    expect(page.get_by_role("region", name="Curve")).to_be_hidden()
+    expect(page.get_by_role("region", name="Checkpoints")).to_be_hidden()
+
+    def measure(steps: range) -> None:
+        with api.lock:
+            api.points[job.id] = [
+                CurvePoint(step=step, attempt=1, values={"loss": 3.0 + 1.0 / step, "learning_rate": 2e-4}, created_at=now) for step in steps
+            ]
+
+    measure(range(1, 31))
+    curve = page.get_by_role("region", name="Curve")
+    expect(curve).to_contain_text("step 30 · loss 3.03")
+    expect(curve.locator("svg text", has_text="learning rate")).to_be_visible()
+    first = curve.locator("svg path").evaluate_all("paths => paths.map(path => path.getAttribute('d')).join()")
+    measure(range(1, 61))
+    expect(curve).to_contain_text("step 60 · loss 3.017")
+    page.wait_for_function(
+        "first => [...document.querySelectorAll('.chart svg path')].map(path => path.getAttribute('d')).join() !== first", arg=first
+    )
+    checkpoint = JobCheckpoint(
+        job_id=job.id, step=50, attempt=1, size_bytes=2_500_000, metrics={"loss": 3.02}, has_files=True, created_at=now
+    )
+    with api.lock:
+        api.checkpoints[job.id] = [checkpoint, checkpoint.model_copy(update={"step": 25, "attempt": 0, "has_files": False})]
+    rows = page.get_by_role("region", name="Checkpoints").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("kept")
+    expect(rows.nth(1)).to_contain_text("an earlier job's")
+    assert visit.overflow_px() == 0
+
+
+def test_other_jobs_are_asked_for_no_curve(visit: Visit, api: JobApi) -> None:
+    job = api.add(a_job(JobStatus.RUNNING))
+    page = visit.sign_in(OPERATOR_KEY, f"/jobs/{job.id}")
+    expect(page.get_by_role("region", name="Job")).to_be_visible()
+    page.wait_for_timeout(2500)
+    assert not [asked for asked in api.requests if asked.endswith(("/curve", "/checkpoints"))]
 
 
 def test_a_revoked_key_leads_back_to_the_sign_in(visit: Visit, api: JobApi) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,10 +18,17 @@ from factories.gateway import (
     KEY,
     MACHINE_KEY,
     OTHER_KEY,
+    FakeRoutesApi,
     StartEngines,
     StartGateway,
     answer_normally,
     chat_event,
+    gateway_settings,
+    route,
+    running_gateway,
+    serving,
+    snapshot,
+    until,
 )
 
 
@@ -177,3 +186,30 @@ async def test_who_may_call_what(start_gateway: StartGateway) -> None:
         assert await ask(f"Bearer {KEY}", method="DELETE", path="/v1/models/bard") == (405, "method_not_allowed")
         assert await ask(f"Bearer {KEY}", path="/v1/completions") == (405, "method_not_allowed")
         assert await ask(f"Bearer {KEY}", method="POST", path="/v1/embeddings") == (404, "unknown_url")
+
+
+async def test_an_adapter_is_a_model_with_a_parent_and_goes_to_the_replicas_that_have_it(
+    start_engines: StartEngines, stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    [without, with_it] = await start_engines(answer_normally, answer_normally)
+    adapters = [route("pirate", with_it.url, parent="bard"), route("idle", parent="bard")]
+    api = FakeRoutesApi(snapshot(route("bard", without.url, with_it.url), *adapters))
+    settings = gateway_settings(tmp_path, await stack.enter_async_context(serving(api.handle)))
+    url = await stack.enter_async_context(running_gateway(settings))
+
+    async def knows_routes() -> bool:
+        async with http.get(f"{url}/v1/models") as answer:
+            return answer.status == 200
+
+    await until(knows_routes)
+    async with http.get(f"{url}/v1/models") as answer:
+        models = {model["id"]: model for model in (await answer.json())["data"]}
+    assert "parent" not in models["bard"]
+    assert (models["pirate"]["root"], models["pirate"]["parent"]) == ("bard", "bard")
+    body = b'{"model": "pirate",  "prompt": "Ahoy"}'
+    for _ in range(4):
+        async with http.post(f"{url}/v1/completions", data=body, headers={"content-type": "application/json"}) as answer:
+            assert answer.status == 200
+    assert (without.bodies, with_it.bodies) == ([], [body] * 4)
+    async with http.post(f"{url}/v1/completions", json={"model": "idle", "prompt": "Ahoy"}) as answer:
+        assert answer.status == 503

@@ -226,8 +226,11 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/datasets/{dataset_id}/restore",
         "/api/v1/seals",
         "/api/v1/seals/artifacts",
+        "/api/v1/seals/checkpoints",
         "/api/v1/jobs/{job_id}/artifacts",
         "/api/v1/jobs/{job_id}/artifacts/{path}",
+        "/api/v1/jobs/{job_id}/checkpoints/{step}/files",
+        "/api/v1/jobs/{job_id}/checkpoints/{step}/files/{path}",
         "/api/v1/datasets/{name}/derive",
         "/api/v1/datasets/{ref}/content",
         "/api/v1/datasets/{ref}/preview",
@@ -236,6 +239,9 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/vault/collect",
         "/api/v1/vault/runs",
         "/api/v1/vault/runs/{run_id}",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
     }
 
 

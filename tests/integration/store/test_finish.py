@@ -299,7 +299,7 @@ async def nothing_is_written(platform: Platform, job: Job) -> None:
 async def test_master_that_does_not_fit_its_job_is_refused(platform: Platform) -> None:
     job = await platform.running(import_spec())
     cases: list[tuple[VersionDraft, str]] = [
-        (master_draft(model="other"), "imports model 'bard', not 'other'"),
+        (master_draft(model="other"), "makes a version of model 'bard', not 'other'"),
         (master_draft(kind=VersionKind.QUANTIZED), "makes a version of kind master, not quantized"),
         (master_draft(dtype="float32"), "float16 or bfloat16"),
         (master_draft(scheme="W4A16"), "without a scheme"),
@@ -319,7 +319,7 @@ async def test_quantized_version_that_does_not_fit_its_job_is_refused(platform: 
     await platform.dataset()
     job = await platform.running(quantize_spec("bard", "tales"))
     cases: list[tuple[VersionDraft, type[QuantryError], str]] = [
-        (quantized_draft(model="other"), InvalidInput, "the base is of model 'bard', not 'other'"),
+        (quantized_draft(model="other"), InvalidInput, "the job makes a version of model 'bard', not 'other'"),
         (quantized_draft(scheme="W8A16"), InvalidInput, "makes W4A16"),
         (quantized_draft(format=Format.SAFETENSORS), InvalidInput, "in format compressed-tensors"),
         (quantized_draft(kind=VersionKind.MASTER), InvalidInput, "not master"),

@@ -24,7 +24,7 @@ from quantry_local.postgres import Postgres, wheel_folder
 from quantry_store import migrate
 from quantry_store.settings import StoreSettings
 
-HEAD = "0003_evidence"
+HEAD = "0004_finetune"
 BEFORE = "0002_engine"
 
 _numbers = itertools.count(1)
@@ -125,6 +125,10 @@ async def test_the_newest_step_goes_down_to_what_was_before_and_keeps_the_data(e
     execute(settings, "update datasets set kind = 'chat' where name = 'tales'")
     with pytest.raises(DatabaseError, match="datasets that are not plain text"):
         migrate.downgrade(settings, BEFORE)
+    assert migrate.current_revision(settings) == HEAD
+    execute(settings, "update datasets set kind = 'labelled' where name = 'tales'")
+    with pytest.raises(DatabaseError, match="datasets of preferences or labelled rows"):
+        migrate.downgrade(settings, "0003_evidence")
     assert migrate.current_revision(settings) == HEAD
     execute(settings, "update datasets set kind = 'text'")
     migrate.downgrade(settings, BEFORE)

@@ -56,6 +56,9 @@ async def test_references_to_versions(platform: Platform) -> None:
             ("bard@2", {VersionKind.MASTER}, quantized),
         ):
             assert await uow.versions.resolve(platform.project_id, ref, kinds=kinds) == wanted
+        both = {VersionKind.QUANTIZED, VersionKind.MASTER}
+        assert await uow.versions.resolve(platform.project_id, "bard", kinds=both, first=VersionKind.MASTER) == master
+        assert await uow.versions.resolve(platform.project_id, "bard", kinds=both, first=VersionKind.MERGED) == quantized
         with pytest.raises(UnknownVersion, match="no ready version of kind adapter or merged"):
             await uow.versions.resolve(platform.project_id, "bard", kinds={VersionKind.MERGED, VersionKind.ADAPTER})
 

@@ -101,7 +101,7 @@ async def test_what_is_refused_says_why_and_leaves_nothing(platform: Platform) -
         (quantize_spec("bard", "tales", method="magic"), UnknownMethod, "known: rtn, gptq"),
         (quantize_spec("bard", "tales", scheme="W1A1"), UnknownScheme, "known: W4A16"),
         (quantize_spec("bard", "tales", group_size=7), InvalidInput, "32, 64, 128"),
-        (quantize_spec(quantized.ref, "tales"), InvalidInput, "bard@2 is a quantized version; a master version is needed"),
+        (quantize_spec(quantized.ref, "tales"), InvalidInput, "bard@2 is a quantized version; a master or merged version is needed"),
         (EvaluateSpec(version="bard@1", against=broken.ref, corpora=["tales"]), InvalidInput, "bard@3 is quarantined"),
         (EvaluateSpec(version="bard@1", corpora=["fables"]), UnknownDataset, "fables"),
         (DeploySpec(deployment="chat", version=broken.ref), InvalidInput, "only a ready version"),
@@ -247,7 +247,7 @@ async def test_an_output_must_be_of_a_kind_that_fits_its_field(platform: Platfor
     shrink = await platform.submit(quantize_spec(master.id, tales.id))
     measure = await platform.submit(EvaluateSpec(version=master.id, corpora=["tales"]))
     cases: list[tuple[JobSpec, str, str]] = [
-        (quantize_spec(f"output:{shrink.id}", "tales"), "spec.base", "makes a quantized version; a master version is needed"),
+        (quantize_spec(f"output:{shrink.id}", "tales"), "spec.base", "makes a quantized version; a master or merged version is needed"),
         (EvaluateSpec(version=f"output:{measure.id}", corpora=["tales"]), "spec.version", "makes no version"),
         (DeploySpec(deployment="chat", version="output:fetch"), "spec.version", "write output:job_"),
     ]

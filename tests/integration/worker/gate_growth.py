@@ -53,6 +53,7 @@ def main(master_dir: Path, output_dir: Path, corpus: Path, spec: QuantizeSpec, c
         ],
         output_dir=output_dir,
         artifacts_dir=output_dir.with_name("artifacts"),
+        checkpoints_dir=output_dir.with_name("checkpoints"),
         import_roots=[],
         num_threads=2,
     )

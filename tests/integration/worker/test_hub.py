@@ -28,6 +28,7 @@ def import_from(hub: FakeHub, directory: Path, **environment: str) -> ChildResul
         inputs=[],
         output_dir=output,
         artifacts_dir=directory / "artifacts",
+        checkpoints_dir=directory / "checkpoints",
         import_roots=[],
         num_threads=1,
     )

@@ -104,6 +104,19 @@ def test_every_command_speaks_to_people_and_to_programs(
     json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        ({"num_chosen_characters": 12345, "num_rejected_characters": 678}, "12,345 characters chosen, 678 rejected"),
+        ({"num_labels": {"true": 1200, "false": 3}}, "1,200 true, 3 false"),
+    ],
+)
+def test_answers_and_labels_are_shown(server: FakeServer, capsys: pytest.CaptureFixture[str], counted: dict[str, Any], words: str) -> None:
+    prepare(server, statistics=counted)
+    assert main(["datasets", "show", "plays"]) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_a_derived_dataset_shows_what_it_was_made_from(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     parents = [{"id": DATASET_ID, "ref": "kjv@2", "sha256": "0" * 64}]
     prepare(server, derivation={"parents": parents, "recipe": {"seed": 7}}, origin=DatasetOrigin.DERIVED)

@@ -22,14 +22,14 @@ from factories.client import (
     version,
 )
 from factories.command import check_both_ways, run
-from factories.described import described_master, described_quantized
+from factories.described import described_adapter, described_master, described_merged, described_quantized
 from quantry.cli import lineage as lineage_command
 from quantry_core.aliases import Alias, AliasChange
 from quantry_core.cards import CARD_MARK
 from quantry_core.comparisons import Relation, compare
 from quantry_core.vault import CollectReport, VaultRun, VaultRunKind, VaultRunStatus, VaultStore, VerifyReport
 from quantry_core.vault_usage import ModelUsage, VaultUsage
-from quantry_core.version_notes import VersionNotes
+from quantry_core.version_notes import ListedVersion, VersionNotes
 from quantry_core.versions import Model, Version
 
 MODEL = Model(id="mod_1", project_id="prj_1", name="bard", created_at=NOW, num_versions=2, latest_version_id=QUANTIZED_ID)
@@ -164,3 +164,21 @@ def test_the_lineage_tree_has_the_master_at_its_root() -> None:
     assert "bard@2" in str(quantized.label)
     assert "<- this one" in str(quantized.label)
     assert [str(leaf.label) for leaf in quantized.children] == ["calibration: plays@1"]
+
+
+def test_an_adapter_is_shown_with_its_rank_and_its_base(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(server)
+    adapter = described_adapter()
+    server.on("GET", "/api/v1/versions/bard@3", answer(adapter))
+    server.on("GET", f"/api/v1/versions/{adapter.id}/notes", answer(NOTES))
+    server.on("GET", f"/api/v1/versions/{MASTER_ID}", answer(described_master()))
+    check_both_ways(capsys, "versions show bard@3", ["adapter", "lora r16, of bard@1", "What was held out", "nll_increase_nats"])
+    listed = ListedVersion.model_validate(adapter.model_dump() | {"tags": {}, "shared_bytes": 0})
+    server.on("GET", "/api/v1/versions", page(listed))
+    check_both_ways(capsys, "versions list --kind adapter", ["bard@3", "adapter", "lora r16"])
+
+
+def test_an_adapter_is_compared_with_what_was_merged_of_it(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.on("GET", "/api/v1/versions/compare", answer(compare(described_adapter(), described_merged(), Relation.ANCESTOR)))
+    words = ["left is ancestor", "adapter_model.safetensors", "adapter.rank", "merged_into", "nll_mean", "way-master: plays@1"]
+    check_both_ways(capsys, "versions compare bard@3 bard@4", words)

@@ -80,7 +80,14 @@ def test_defaults_are_those_of_the_spec(server: FakeServer) -> None:
         "deployment": "chat",
         "version": "bard",
         "replicas": 1,
-        "engine": {"engine": "vllm", "max_model_len_tokens": None, "kv_cache_bytes": 268435456, "max_num_seqs": 16},
+        "engine": {
+            "engine": "vllm",
+            "max_model_len_tokens": None,
+            "kv_cache_bytes": 268435456,
+            "max_num_seqs": 16,
+            "max_adapters": 0,
+            "max_adapter_rank": 16,
+        },
         "ready_timeout_s": 600,
     }
     assert sent(server)["priority"] == 5

@@ -67,6 +67,28 @@ def prepare_two(server: FakeServer) -> None:
     server.on("GET", OTHER, answer(job(JobStatus.FAILED, id=OTHER_JOB_ID, reason=JobReason.TIMED_OUT)))
 
 
+def test_the_newest_loss_stands_beside_the_progress(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    steps: dict[str, Any] = {"phase": "train", "unit": "steps", "total": 10}
+    server.on(
+        "GET",
+        f"{JOB}/events",
+        event_stream(
+            event(1, EventKind.STATE, status="running"),
+            event(2, EventKind.PROGRESS, **steps, fraction=0.1, done=1),
+            event(3, EventKind.METRICS, step=1, loss=4.25),
+            event(4, EventKind.METRICS, step=2, loss=2.31415, learning_rate=1e-4),
+            event(5, EventKind.METRICS, step=2, eval_loss=9.0),
+            event(6, EventKind.PROGRESS, **steps, fraction=0.2, done=2),
+            event(7, EventKind.STATE, status="succeeded", reason="completed"),
+        ),
+    )
+    server.on("GET", JOB, answer(succeeded()))
+    assert run("jobs", "watch", JOB_ID) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("train  10% 1/10 steps") for line in lines)
+    assert any(line.endswith("train  20% 2/10 steps, loss 2.314") for line in lines)
+
+
 def test_several_jobs_in_lines(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     prepare_two(server)
     assert run("jobs", "watch", JOB_ID, OTHER_JOB_ID, JOB_ID) == 1

@@ -105,7 +105,12 @@ def test_there_are_examples() -> None:
         ("priority: 2", "priority: 12", (8, "steps.small.priority"), "less than or equal to 9"),
         ("time_s: 3600", "time_s: 0", (9, "steps.small.limits.time_s"), "greater than or equal to 1"),
         ("corpora: [plays]", "corpora: []", (26, "steps.measure.spec"), "nothing is asked for"),
-        ("type: evaluate", "type: bake", (26, "steps.measure.spec"), "the type is none of import, quantize, evaluate, recalibrate, deploy"),
+        (
+            "type: evaluate",
+            "type: bake",
+            (26, "steps.measure.spec"),
+            "the type is none of import, quantize, finetune, merge, evaluate,",
+        ),
         ("type: evaluate, ", "", (26, "steps.measure.spec"), "a type is missing"),
         ("version: output:small, ", "", (26, "steps.measure.spec.version"), "is missing"),
         ("  measure:", "  Measure It:", (24, "steps.Measure It"), "lower-case"),
@@ -178,3 +183,52 @@ def test_what_tells_a_union_apart_is_told_by_its_name(tmp_path: Path) -> None:
     missing = "template: {kind: job, submission: {spec: {type: import, model: bard}}}\n"
     with pytest.raises(FileRefused, match=r":3: template\.submission\.spec\.source: is missing"):
         read_yaml(ScheduleSubmission, write(tmp_path, head + missing))
+
+
+TRAINING = """\
+name: train
+steps:
+  train:
+    spec:
+      type: finetune
+      model: bard@1
+      training_file: lessons
+      method: {type: dpo, beta: 0.2}
+      adapter: {kind: lora, rank: 8}
+      hyperparameters: {learning_rate: 1.0e-4}
+  merge:
+    spec:
+      type: merge
+      adapters: [{adapter: "output:train"}]
+      quantize: null
+  small:
+    spec: {type: quantize, base: "output:merge", method: rtn}
+"""
+
+
+def test_a_pipeline_trains_merges_and_quantizes(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAINING)
+    submission = read_pipeline(path)
+    assert step_order(submission) == ["train", "merge", "small"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("type: dpo, beta: 0.2", "type: ppo", (8, "steps.train.spec.method"), "none of supervised, dpo, kto, orpo, grpo, rloo"),
+        ("type: dpo, beta: 0.2", "beta: 0.2", (8, "steps.train.spec.method"), "one of supervised, dpo"),
+        ("beta: 0.2", "betas: 0.2", (8, "steps.train.spec.method.betas"), "did you mean beta?"),
+        ("type: dpo, beta: 0.2", "type: grpo", (8, "steps.train.spec.method.rewards"), "is missing"),
+        ("learning_rate", "learning-rate", (10, "steps.train.spec.hyperparameters.learning-rate"), "did you mean learning_rate?"),
+        ("rank: 8", "rank: 0", (9, "steps.train.spec.adapter.rank"), "greater than or equal to 1"),
+        ("output:train", "output:training", (11, "steps.merge"), "'training', which is no step"),
+    ],
+)
+def test_what_is_wrong_with_a_training_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str, place: tuple[int, str], words: str
+) -> None:
+    assert old in TRAINING
+    ((line, field, told),) = problems(tmp_path, TRAINING.replace(old, new, 1))
+    assert (line, field) == place
+    assert words in told

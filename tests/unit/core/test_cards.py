@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from factories.described import (
+    ADAPTER_ID,
     AGAINST_MASTER,
     AGAINST_OTHER,
     DATASET_ID,
+    described_adapter,
     described_master,
+    described_merged,
     described_quantized,
     evidence,
     wholly_measured,
@@ -20,9 +23,9 @@ from factories.described import (
 from quantry_core.cards import CARD_MARK, model_card
 from quantry_core.front_matter import read_front_matter
 from quantry_core.methods import Format
-from quantry_core.versions import EvidenceKind, VersionDetail
+from quantry_core.versions import EvidenceKind, VersionDetail, VersionKind
 
-NAMES = {DATASET_ID: "plays@3"}
+NAMES = {DATASET_ID: "plays@3", ADAPTER_ID: "bard@3"}
 
 
 def card_of(version: VersionDetail, master: VersionDetail | None = None) -> str:
@@ -265,3 +268,45 @@ def test_nothing_in_a_recipe_breaks_out_of_the_card() -> None:
     assert front_matter_of(card)["base_model"] == ["bard"]
     assert "\n# not a heading" not in card
     assert sum(line.startswith("~~~~") for line in card.splitlines()) == 2
+
+
+def test_the_card_of_an_adapter_says_what_it_is_of_and_how_it_was_trained() -> None:
+    card = card_of(described_adapter(), described_master())
+    fields = front_matter_of(card)
+    assert (fields["base_model"], fields["base_model_relation"], fields["library_name"]) == (["owner/bard"], "adapter", "peft")
+    assert "quantization" not in fields
+    words = "An adapter (lora, rank 16, alpha 32.0) of `bard@1`, which was rounded to nf4 meanwhile, trained by supervised fine-tuning."
+    assert words in card
+    assert "## Training\n\n| | |\n|---|---|\n| datasets | `plays@3` |\n| modules | q_proj, v\\|proj |\n| n epochs | 2 |" in card
+    assert "| max steps |" not in card
+    assert "bytes of the master's weights" not in card, "it is no smaller master"
+    assert "Beside `bard@1`" in card
+    assert "--enable-lora" in card
+    assert "## What was held out against the master bard@1\n\n| figure | validation | what it is |" in card
+    assert "| nll_increase_nats | -0.5 |" in card
+    assert "## Training\n\n| figure | training |" in card
+    assert "## Evaluation on text against the master bard@1\n\n| figure | plays.test@1 |" in card
+
+
+def test_the_card_of_trained_weights_calls_them_a_finetune() -> None:
+    trained = described_adapter(kind=VersionKind.MERGED, format=Format.SAFETENSORS, dtype="float16")
+    card = card_of(trained, described_master())
+    assert "All weights of `bard@1`, trained by supervised fine-tuning." in card
+    assert front_matter_of(card)["base_model_relation"] == "finetune"
+    assert "vllm serve ." in card
+
+
+@pytest.mark.parametrize(("target", "words"), [("master", "The weights of"), ("dequantized-base", "The dequantized weights of")])
+def test_the_card_of_merged_weights_names_the_adapters(target: str, words: str) -> None:
+    recipe = described_merged().recipe | {"merged_into": target}
+    card = card_of(described_merged(recipe=recipe), described_master())
+    assert f"{words} `bard@1` with what was trained beside them merged in: `bard@3` (weight 1.0)." in card
+    assert front_matter_of(card)["base_model_relation"] == "merge"
+    assert "## Ways to merge" in card
+    assert "| figure | choice | way-master | way-master: plays@1 | way-unmerged | what it is |" in card
+
+
+def test_what_is_quantized_from_merged_weights_names_those() -> None:
+    card = card_of(described_quantized(), described_merged())
+    assert "Made from the 16-bit base `bard@4` by `gptq` (W4A16)" in card
+    assert "bytes of the base's weights" in card

@@ -10,14 +10,17 @@ import pytest
 from factories.job_api import a_job, a_spec
 from quantry_core.jobs import (
     REASONS,
+    AdapterShare,
     DeploySpec,
     EvaluateSpec,
     EventKind,
+    FinetuneSpec,
     ImportSpec,
     JobEvent,
     JobReason,
     JobResult,
     JobStatus,
+    MergeSpec,
     Progress,
     WaitingOn,
 )
@@ -71,9 +74,18 @@ def test_each_type_says_what_it_is_about() -> None:
             a_spec("bard@1"),
             EvaluateSpec(version=made_by, corpora=["kjv.test", "speeches.test"]),
             DeploySpec(deployment="chat", version="bard@2"),
+            FinetuneSpec(model="bard@1", training_file="lessons"),
+            MergeSpec(adapters=[AdapterShare(adapter="bard@3"), AdapterShare(adapter=made_by)]),
         )
     ]
-    assert about == ["bard", "bard@1 · gptq W4A16", "output of job_…8f9dc8ce · kjv.test, speeches.test", "chat ← bard@2"]
+    assert about == [
+        "bard",
+        "bard@1 · gptq W4A16",
+        "output of job_…8f9dc8ce · kjv.test, speeches.test",
+        "chat ← bard@2",
+        "bard@1 · supervised · lessons",
+        "bard@3 + output of job_…8f9dc8ce",
+    ]
 
 
 @pytest.mark.parametrize(

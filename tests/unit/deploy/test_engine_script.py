@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -79,7 +80,25 @@ def test_running_requests_are_finished_after_sigterm(serve: ModuleType, model: P
     assert "--shutdown-timeout 7" in " ".join(serve.server_command(arguments, device))
 
 
-@pytest.mark.parametrize("more", [["--trust-remote-code"], ["--threads", "0"], ["--served", "x"]])
+def test_adapters_can_be_loaded_only_where_there_is_room_for_them(serve: ModuleType, model: Path) -> None:
+    without = serve.parse_arguments(words(model))
+    assert "--enable-lora" not in serve.server_command(without, "cpu")
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in serve.adapter_environment(without, "cpu")
+    arguments = serve.parse_arguments(words(model, "--max-adapters", "3", "--max-adapter-rank", "32"))
+    for device in ("cpu", "cuda"):
+        assert "--enable-lora --max-loras 3 --max-cpu-loras 3 --max-lora-rank 32" in " ".join(serve.server_command(arguments, device))
+        assert serve.adapter_environment(arguments, device)["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    # The CPU build answers for the base with an adapter's tokens in mixed batches; what corrects that is on its path.
+    on_cpu = serve.adapter_environment(arguments, "cpu")
+    (fixes,) = distributions(path=[on_cpu["PYTHONPATH"]])
+    (plugin,) = fixes.entry_points.select(group="vllm.general_plugins")
+    assert (plugin.name, plugin.value) == (on_cpu["VLLM_PLUGINS"], "quantry_vllm_fixes:apply")
+    assert "PYTHONPATH" not in serve.adapter_environment(arguments, "cuda")
+
+
+@pytest.mark.parametrize(
+    "more", [["--trust-remote-code"], ["--threads", "0"], ["--served", "x"], ["--max-adapters", "-1"], ["--max-adapter-rank", "9"]]
+)
 def test_other_arguments_are_refused(serve: ModuleType, model: Path, more: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         serve.parse_arguments(words(model, *more))

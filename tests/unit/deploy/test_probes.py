@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,4 +69,51 @@ async def test_no_answer_is_no_health() -> None:
     probe = EngineProbe(httpx.MockTransport(refuse))
     assert await probe.answers(URL) is False
     assert "ConnectError" in await probe.doubt(URL, "chat", "rep_1")
+    await probe.close()
+
+
+async def test_adapters_are_listed_by_name_with_their_folder() -> None:
+    bases = [{"id": "chat", "root": "/models/base", "parent": None}, {"id": "rep_1", "root": "/models/base", "parent": None}]
+    models = [*bases, {"id": "pirate", "root": "/models/abc", "parent": "chat"}]
+    answers = iter([httpx.Response(200, json={"data": models}), httpx.Response(503), httpx.Response(200, content=b"[]")])
+    probe = EngineProbe(httpx.MockTransport(lambda _request: next(answers)))
+    assert await probe.adapters(URL) == {"pirate": "/models/abc"}
+    assert await probe.adapters(URL) is None
+    assert await probe.adapters(URL) is None
+    await probe.close()
+
+
+async def test_an_adapter_is_loaded_and_unloaded_by_vllms_own_words() -> None:
+    asked: list[tuple[str, Any]] = []
+    answers = iter(
+        [
+            httpx.Response(200, text="Success"),
+            httpx.Response(500, json={"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}),
+            httpx.Response(502, text="Bad Gateway"),
+            httpx.Response(404, json={"error": None}),
+        ]
+    )
+
+    def engine_that_loads(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.path, json.loads(request.content)))
+        return next(answers)
+
+    probe = EngineProbe(httpx.MockTransport(engine_that_loads))
+    folder = Path("/models/abc")
+    assert await probe.load_adapter(URL, "pirate", folder) == ""
+    assert await probe.load_adapter(URL, "pirate", folder) == "the engine answered 500: LoRA rank 64 is greater than max_lora_rank 16."
+    assert await probe.load_adapter(URL, "pirate", folder) == "the engine answered 502: Bad Gateway"
+    assert (await probe.unload_adapter(URL, "pirate")).startswith("the engine answered 404")
+    assert asked[0] == ("/v1/load_lora_adapter", {"lora_name": "pirate", "lora_path": "/models/abc"})
+    assert asked[-1] == ("/v1/unload_lora_adapter", {"lora_name": "pirate"})
+    await probe.close()
+
+
+async def test_an_engine_that_is_gone_loads_nothing() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    probe = EngineProbe(httpx.MockTransport(refuse))
+    assert await probe.adapters(URL) is None
+    assert (await probe.load_adapter(URL, "pirate", Path("/models/abc"))).startswith("the engine did not answer: ConnectError")
     await probe.close()

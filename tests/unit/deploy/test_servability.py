@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from factories.adapter_files import write_adapter
 from factories.client import version
-from quantry_core.errors import NotServable
+from quantry_core.errors import NotServable, SourceRefused
 from quantry_core.jobs import EngineConfig
 from quantry_core.methods import DeviceKind, Format
+from quantry_core.training import AdapterKind
 from quantry_core.versions import VersionKind, VersionState
-from quantry_deploy.servability import check_config, check_version
+from quantry_deploy.servability import check_adapter, check_config, check_version
 
 MASTER = version({"config.json": b"{}"}).model_copy(
     update={"kind": VersionKind.MASTER, "format": Format.SAFETENSORS, "state": VersionState.READY}
@@ -75,3 +78,17 @@ def test_a_context_longer_than_the_models_is_refused() -> None:
     check_config(MASTER, config, EngineConfig(max_model_len_tokens=1024))
     with pytest.raises(NotServable, match="knows 1024 positions"):
         check_config(MASTER, config, EngineConfig(max_model_len_tokens=1025))
+
+
+def test_an_adapters_files_say_whether_the_engine_loads_them(tmp_path: Path) -> None:
+    modules = {"model.layers.0.mlp.up_proj": (8, 8)}
+    adapter = MASTER.model_copy(update={"kind": VersionKind.ADAPTER})
+    check_adapter(adapter, write_adapter(tmp_path / "lora", modules, rank=8), EngineConfig(max_adapters=1, max_adapter_rank=8))
+    check_adapter(adapter, write_adapter(tmp_path / "rslora", modules, kind=AdapterKind.RSLORA), EngineConfig())
+    with pytest.raises(NotServable, match="of rank 16 and the release takes ranks up to 8; roll out one with a higher max_adapter_rank"):
+        check_adapter(adapter, write_adapter(tmp_path / "big", modules, rank=16), EngineConfig(max_adapter_rank=8))
+    with pytest.raises(NotServable, match="loads no dora adapters; merge it"):
+        check_adapter(adapter, write_adapter(tmp_path / "dora", modules, kind=AdapterKind.DORA), EngineConfig())
+    (tmp_path / "lora" / "adapter_model.safetensors").unlink()
+    with pytest.raises(SourceRefused, match=r"no adapter_model\.safetensors"):
+        check_adapter(adapter, tmp_path / "lora", EngineConfig())

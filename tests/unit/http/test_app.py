@@ -271,9 +271,9 @@ async def post(client: httpx.AsyncClient, path: str, body: Any) -> httpx.Respons
 
 
 async def test_an_unknown_job_type_names_the_known_ones(client: httpx.AsyncClient) -> None:
-    response = await post(client, "/jobs", {"spec": {"type": "finetune"}})
+    response = await post(client, "/jobs", {"spec": {"type": "distill"}})
     assert (response.status_code, slug(response)) == (422, "unknown-job-type")
-    assert all(name in response.json()["detail"] for name in ("finetune", "import", "quantize", "evaluate", "deploy"))
+    assert all(name in response.json()["detail"] for name in ("distill", "import", "quantize", "evaluate", "deploy"))
 
 
 async def test_an_unknown_job_type_that_is_no_text_is_still_a_problem(client: httpx.AsyncClient) -> None:

@@ -53,6 +53,23 @@ def test_length_and_duplicates() -> None:
     assert texts_of(derived(source(rows("x")), source(rows("y", "x"), "b@1"), deduplicate=True)) == ["x", "y"]
 
 
+def test_pairs_are_told_apart_by_all_they_say_and_split_like_any_rows() -> None:
+    def pair(number: int, chosen: str = "yes", rejected: str = "no") -> bytes:
+        return (json.dumps({"prompt": f"Is it {number}?", "chosen": chosen, "rejected": rejected}) + "\n").encode()
+
+    data = pair(1) + pair(1, "no", "yes") + pair(1) + pair(2)
+    assert derived(source(data, kind=DatasetKind.PREFERENCES), deduplicate=True) == pair(1) + pair(1, "no", "yes") + pair(2)
+    many = [pair(number) for number in range(40)]
+    parts = [
+        derived(source(b"".join(many), kind=DatasetKind.PREFERENCES), split=Split(part=part, test_share=0.25, block_items=2)).splitlines(
+            True
+        )
+        for part in SplitPart
+    ]
+    assert [len(part) for part in parts] == [30, 10]
+    assert sorted(parts[0] + parts[1]) == sorted(many)
+
+
 @pytest.mark.parametrize(("test_share", "num_test"), [(0.1, 2), (0.25, 5), (0.5, 10)])
 def test_a_split_is_of_whole_blocks_and_its_parts_are_the_whole(test_share: float, num_test: int) -> None:
     split = {part: Split(part=part, test_share=test_share, block_items=5) for part in SplitPart}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin
@@ -35,6 +36,14 @@ def test_lines_of_text() -> None:
 def test_rows() -> None:
     content = b'{"text": "one"}\n\n{"text": "two", "n": 2}'
     assert items(content, DatasetKind.ROWS) == ([{"text": "one"}, {"text": "two", "n": 2}], False)
+
+
+def test_pairs_and_labels_are_shown_as_they_were_written() -> None:
+    pair = {"input": {"messages": [{"role": "user", "content": "Why?"}]}, "preferred_output": [], "x": 1}
+    assert items(json.dumps(pair).encode(), DatasetKind.PREFERENCES) == ([pair], False)
+    labelled = {"prompt": "Why?", "completion": "x" * (MAX_STRING_CHARACTERS + 1), "label": False}
+    [[shown], _] = items(json.dumps(labelled).encode(), DatasetKind.LABELLED)
+    assert shown == labelled | {"completion": "x" * MAX_STRING_CHARACTERS + "…"}
 
 
 def test_a_cut_end_is_left_out_and_long_strings_are_shortened() -> None:

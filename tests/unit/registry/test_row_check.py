@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quantry_core.datasets import DatasetKind, DatasetStatistics
 from quantry_core.errors import InvalidInput
-from quantry_core.rows import MAX_ROW_BYTES
+from quantry_core.rows import MAX_ROW_BYTES, why_not_trainable
 from quantry_registry.datasets.row_check import RowsCheck
 from quantry_registry.datasets.statistics import DistinctTally
 
@@ -43,6 +43,9 @@ def chat(*messages: Any) -> bytes:
         (lines({"text": "one"}, {"text": "two", "id": 2}), DatasetKind.ROWS),
         (lines({"prompt": "Why?", "response": "Because."}), DatasetKind.PROMPTS),
         (chat(SYSTEM, USER, ASSISTANT, USER), DatasetKind.CHAT),
+        (lines({"prompt": "Why?", "completion": "Because."}), DatasetKind.PROMPTS),
+        (lines({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}), DatasetKind.PREFERENCES),
+        (lines({"prompt": "Why?", "completion": "Because.", "label": True}), DatasetKind.LABELLED),
         (b'\n{"text": "no newline at the end"}', DatasetKind.ROWS),
         (b'{"text": "as Windows writes it"}\r\n \r\n{"text": "two"}\r\n', DatasetKind.ROWS),
     ],
@@ -79,6 +82,8 @@ def test_the_first_row_tells_the_kind(data: bytes, kind: DatasetKind) -> None:
         (chat(ASSISTANT, USER), "line 1 message 1: the role is assistant where user is due"),
         (chat(USER, USER), "line 1 message 2: the role is user where assistant is due"),
         (chat(USER, SYSTEM), "line 1 message 2: the role is system where assistant is due"),
+        (lines({"prompt": "Why?", "chosen": "a", "rejected": "a"}), "line 1 'chosen' and 'rejected' say the same"),
+        (lines({"prompt": "Why?", "completion": "a", "label": 1}), "line 1 'label' is a number, not true or false"),
         (lines({"text": "a"}, {"prompt": "Why?", "response": "."}), "line 2 is a row of kind prompt-response among rows of kind rows"),
         (b'{"text": ' + b"[" * 200_000 + b"\n", "line 1 is nested too deeply"),
         (b'{"text": ' + b"9" * 5000 + b"}\n", "line 1 is not JSON that can be read"),
@@ -106,11 +111,36 @@ def test_a_line_that_is_too_long_is_refused_and_those_after_it_are_read() -> Non
     assert f"line 1 is longer than {MAX_ROW_BYTES} bytes" in refused.value.detail
 
 
-def test_reading_stops_at_the_tenth_problem() -> None:
-    rows = RowsCheck(None)
-    with pytest.raises(InvalidInput, match=r"line 1 is not JSON.*stopped at the first 10 problems") as refused:
-        rows.feed(b"x\n" * 11)
-    assert [problem.field for problem in refused.value.errors] == [f"line {line}" for line in range(1, 11)]
+def test_a_hundred_problems_are_told_and_the_others_counted() -> None:
+    good = lines({"text": "a"})
+    with pytest.raises(InvalidInput, match=r"line 2 is not JSON.*there are 100 problems in all, see errors") as refused:
+        check(good + b"x\n" * 100)
+    assert [problem.field for problem in refused.value.errors] == [f"line {line}" for line in range(2, 102)]
+    with pytest.raises(InvalidInput, match=r"line 2 is not JSON.*there are 103 problems in all: 100 in errors, 3 more") as refused:
+        check(good + b"x\n" * 101 + good + lines({"text": ""}, {"words": "b"}))
+    assert [problem.field for problem in refused.value.errors] == [f"line {line}" for line in range(2, 102)]
+
+
+def test_a_rule_refuses_rows_with_their_lines() -> None:
+    rows = RowsCheck(None, why_not_trainable)
+    rows.feed(chat(USER, ASSISTANT) + chat(USER) + chat(SYSTEM, USER, ASSISTANT, USER))
+    with pytest.raises(InvalidInput) as refused:
+        rows.finish()
+    assert [(problem.field, problem.message) for problem in refused.value.errors] == [
+        ("line 2", "line 2 has no assistant turn: there is no answer to learn"),
+        ("line 3", "line 3 ends with message 4 of the user: the last turn must be the assistant's"),
+    ]
+
+
+def test_answers_and_labels_are_counted() -> None:
+    pair = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+    counted = check(lines(pair, {"rejected": "No.", "chosen": "Because.", "prompt": "Why?"}))[1]
+    assert (counted.num_characters, counted.num_rows, counted.num_duplicate_rows) == (30, 2, 1)
+    assert (counted.num_chosen_characters, counted.num_rejected_characters, counted.num_labels) == (16, 6, None)
+    good = {"prompt": "Why?", "completion": "Because.", "label": True}
+    counted = check(lines(good, good | {"label": False}, good | {"completion": "So."}))[1]
+    assert (counted.num_rows, counted.num_duplicate_rows, counted.num_labels) == (3, 0, {"true": 2, "false": 1})
+    assert (counted.num_chosen_characters, counted.num_messages) == (None, None)
 
 
 @given(texts=st.lists(st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "\0" not in text), min_size=1, max_size=30))

@@ -8,14 +8,28 @@ from typing import Any
 
 import pytest
 
+from factories.adapters import adapter_contents
 from factories.checkpoints import CONFIG, master_contents, safetensors_bytes
 from factories.control_plane import running_job
 from factories.gguf_files import gguf_bytes
 from quantry_core.errors import SealRefused, SourceRefused
-from quantry_core.jobs import CalibrationSpec, EvaluateSpec, ImportSpec, JobSpec, QuantizeSpec, RecalibrateSpec
+from quantry_core.jobs import (
+    AdapterShare,
+    CalibrationSpec,
+    EvaluateSpec,
+    FinetuneSpec,
+    ImportSpec,
+    JobSpec,
+    MergeSpec,
+    QuantizeSpec,
+    RecalibrateSpec,
+)
 from quantry_registry.seals.service import _rule_for
 
 GGUF = QuantizeSpec(base="bard", method="gguf", scheme="Q8_0", quality=None)
+FINETUNE = FinetuneSpec(model="bard-6m", training_file="lessons")
+WHOLE = FINETUNE.model_copy(update={"adapter": None})
+MERGE = MergeSpec(adapters=[AdapterShare(adapter="bard-6m@2")])
 GPTQ = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]), quality=None)
 RECALIBRATE: dict[str, Any] = {"serving": "bard@production", "datasets": ["text"], "corpora": ["tales"]}
 PACKED = safetensors_bytes({"a.weight_packed": ("I32", (4, 1)), "a.weight_scale": ("F16", (4, 1))})
@@ -38,7 +52,7 @@ class Files:
 
 
 def check(spec: JobSpec, contents: Mapping[str, bytes]) -> str | None:
-    return _rule_for(running_job(spec))(Files(contents))
+    return _rule_for(running_job(spec), "bard-6m@1")(Files(contents))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +61,9 @@ def check(spec: JobSpec, contents: Mapping[str, bytes]) -> str | None:
         (ImportSpec(model="bard", source="/models/bard"), master_contents(), "float16"),
         (GPTQ, QUANTIZED, None),
         (RecalibrateSpec(**RECALIBRATE, recipe=GPTQ), QUANTIZED, None),
+        (FINETUNE, adapter_contents(), None),
+        (WHOLE, master_contents(), "float16"),
+        (MERGE, master_contents(), "float16"),
         (GGUF, {"model.gguf": gguf_bytes()}, None),
         (GGUF, {"model.gguf": gguf_bytes(3), "README.md": b"# words", "config.json": b"{}"}, None),
         (RecalibrateSpec(**RECALIBRATE, recipe=GGUF), {"model.gguf": gguf_bytes()}, None),
@@ -65,6 +82,10 @@ def test_what_a_job_makes_in_its_format_is_kept(spec: JobSpec, contents: Mapping
         (GGUF, {"model.gguf": gguf_bytes()[:-29]}, "model.gguf: "),
         (GGUF, {"model.gguf": b"GGML" + gguf_bytes()[4:]}, "model.gguf: "),
         (GGUF, {"model.gguf": gguf_bytes(), "run.py": b"import os"}, "run.py"),
+        (FINETUNE, master_contents(), "not part of an adapter"),
+        (FINETUNE, adapter_contents(base_model_name_or_path="bard-6m@2"), "trained on bard-6m@2, and its job trained on bard-6m@1"),
+        (WHOLE, adapter_contents(), "no config.json"),
+        (MERGE, QUANTIZED, "quantized already"),
         (GPTQ, {"model.gguf": gguf_bytes()}, "model.gguf"),
         (GPTQ, QUANTIZED | {"model.gguf": gguf_bytes()}, "model.gguf"),
         (GPTQ, QUANTIZED | {"model.safetensors": PACKED[:-1]}, "model.safetensors"),

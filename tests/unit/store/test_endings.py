@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from factories.store import GATE_PASSED, import_spec, master_draft, quantize_spec, quantized_draft
+from factories.store import GATE_PASSED, import_spec, master_draft, merge_spec, merged_draft, quantize_spec, quantized_draft
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.gate import GateCheck
@@ -152,7 +152,37 @@ def test_lineage_has_each_input_once_and_only_what_went_into_it() -> None:
         JobInput(role=InputRole.CALIBRATION, ref="tales@1", dataset_id="dat_1"),
         JobInput(role=InputRole.CORPUS, ref="plays", dataset_id="dat_2"),
     ]
-    assert lineage_of(job_of(quantize_spec("bard", "tales"), inputs=inputs)) == [
+    assert lineage_of(job_of(quantize_spec("bard", "tales"), inputs=inputs), quantized_draft()) == [
         LineageEdge(role=EdgeRole.BASE, parent_version_id="ver_1"),
         LineageEdge(role=EdgeRole.CALIBRATION, parent_dataset_id="dat_1"),
     ]
+
+
+def merge(**changes: Any) -> Job:
+    """Returns a merge of one adapter that was trained on a quantized version."""
+    inputs = [
+        JobInput(role=InputRole.ADAPTER, ref="bard@3", version_id="ver_3"),
+        JobInput(role=InputRole.ADAPTER_BASE, ref="bard@2", version_id="ver_2"),
+        JobInput(role=InputRole.BASE, ref="bard@1", version_id="ver_1"),
+        JobInput(role=InputRole.VALIDATION, ref="exam", dataset_id="dat_1"),
+    ]
+    return job_of(merge_spec("bard@3", **changes), inputs=inputs)
+
+
+@pytest.mark.parametrize(("target", "base_id"), [("master", "ver_1"), ("dequantized-base", "ver_2")])
+def test_the_base_of_merged_weights_is_what_was_merged_into(target: str, base_id: str) -> None:
+    edges = lineage_of(merge(), merged_draft(recipe={"merged_into": target}))
+    assert set(edges) == {
+        LineageEdge(role=EdgeRole.ADAPTER, parent_version_id="ver_3"),
+        LineageEdge(role=EdgeRole.BASE, parent_version_id=base_id),
+    }
+
+
+def test_only_a_measured_merge_may_succeed_without_a_version() -> None:
+    measured = merge(measure=True, validation_file="exam")
+    check_report(measured, report(*OK, evidence=[RESULT]))
+    with pytest.raises(InvalidInput, match="has made a version"):
+        check_report(merge(), report(*OK))
+    with pytest.raises(InvalidInput, match="no version that it is about"):
+        check_report(merge(), report(Outcome.FAILED, JobReason.DIVERGED, evidence=[RESULT]))
+    check_report(measured, report(*OK, version=merged_draft(), evidence=[RESULT]))

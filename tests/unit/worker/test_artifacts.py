@@ -51,6 +51,11 @@ class Store:
         self.staged[job_id, attempt, f".artifacts/{path}"] = content
         return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
+    def put_checkpoint(self, job_id: str, attempt: int, step: int, path: str, file: Path) -> ManifestFile:
+        stored = self.put(job_id, attempt, path, file)
+        self.staged[job_id, attempt, f"step-{step}/{path}"] = self.staged.pop((job_id, attempt, path))
+        return stored
+
 
 @pytest.fixture
 def store() -> Store:
@@ -213,3 +218,33 @@ def test_a_seal_of_something_else_is_noticed(
     monkeypatch.setattr(control, "seal", lambda request: SealResult(manifest_digest="0" * 64, num_sealed=1, num_reused=0))
     with pytest.raises(SealRefused, match="digest"):
         artifacts.push("job_1", 1, tmp_path / "output", guard)
+
+
+class Unhurried:
+    """What may go on whatever becomes of the attempt."""
+
+    def reason(self) -> str | None:
+        return None
+
+    def check(self) -> None:
+        """Never raises."""
+
+
+def test_a_checkpoint_is_staged_and_sealed_under_its_step(artifacts: Artifacts, store: Store, control: FakeControl, tmp_path: Path) -> None:
+    folder = tmp_path / "step-20"
+    (folder / "rank0").mkdir(parents=True)
+    (folder / "optimizer.pt").write_bytes(b"moments")
+    (folder / "rank0" / "rng.pt").write_bytes(b"seeds")
+    store.troubles = [Unavailable("the store restarts")]
+    files = artifacts.push_checkpoint("job_1", 2, 20, folder, Unhurried())
+    assert [file.path for file in files] == ["optimizer.pt", "rank0/rng.pt"]
+    assert store.staged == {("job_1", 2, "step-20/optimizer.pt"): b"moments", ("job_1", 2, "step-20/rank0/rng.pt"): b"seeds"}
+    (seal,) = control.checkpoint_seals
+    assert (seal.job_id, seal.attempt, seal.step, seal.files) == ("job_1", 2, 20, files)
+
+
+def test_a_checkpoint_without_files_is_none(artifacts: Artifacts, control: FakeControl, tmp_path: Path) -> None:
+    (tmp_path / "step-20").mkdir()
+    with pytest.raises(QuantryError, match="step 20 has no files"):
+        artifacts.push_checkpoint("job_1", 2, 20, tmp_path / "step-20", Unhurried())
+    assert control.checkpoint_seals == []

@@ -18,7 +18,7 @@ from quantry_core.jobs import JobReason
 from quantry_worker.child_process import TAIL_LINES, ChildCommand, ChildExit, run_child
 from quantry_worker.family import Family
 from quantry_worker.guard import StopReason
-from quantry_worker.protocol import ChildProgress
+from quantry_worker.protocol import ChildCheckpoint, ChildMetrics, ChildProgress
 
 
 class Ears:
@@ -26,6 +26,8 @@ class Ears:
         self.logs: list[str] = []
         self.notes: list[str] = []
         self.fractions: list[float] = []
+        self.points: list[ChildMetrics] = []
+        self.checkpoints: list[ChildCheckpoint] = []
 
     def log(self, text: str) -> None:
         self.logs.append(text)
@@ -35,6 +37,12 @@ class Ears:
 
     def progress(self, progress: ChildProgress) -> None:
         self.fractions.append(progress.fraction)
+
+    def metrics(self, metrics: ChildMetrics) -> None:
+        self.points.append(metrics)
+
+    def checkpoint(self, checkpoint: ChildCheckpoint) -> None:
+        self.checkpoints.append(checkpoint)
 
 
 def num_descriptors() -> int:
@@ -325,3 +333,21 @@ print(int(first.stdout) == os.getpid())
     (tmp_path / "a_child.py").write_text(body)
     launch = [sys.executable, "-m", "quantry_worker.launch", str(os.getpid()), "a_child"]
     assert subprocess.run(launch, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "True\n"
+
+
+def test_metrics_and_checkpoints_are_heard(tmp_path: Path) -> None:
+    ears = Ears()
+    child = run(
+        tmp_path,
+        'say(event="metrics", step=3, values={"loss": 2.5})\n'
+        'say(event="checkpoint", step=3, folder="step-3", metrics={"loss": 2.5})\nsay(event="result")',
+        ears,
+    )
+    assert child.result is not None
+    assert ears.points == [ChildMetrics(step=3, values={"loss": 2.5})]
+    assert ears.checkpoints == [ChildCheckpoint(step=3, folder="step-3", metrics={"loss": 2.5})]
+
+
+def test_a_checkpoint_outside_its_folder_breaks_the_protocol(tmp_path: Path) -> None:
+    child = run(tmp_path, 'say(event="checkpoint", step=3, folder="../inputs")')
+    assert child.broken_protocol is not None

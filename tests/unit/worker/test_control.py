@@ -17,8 +17,9 @@ from quantry_core.errors import (
     Unavailable,
     all_error_types,
 )
-from quantry_core.execution import FinishRequest, HeartbeatRequest, NextRequest, Outcome
+from quantry_core.execution import CheckpointReport, FinishRequest, HeartbeatRequest, NextRequest, Outcome
 from quantry_core.jobs import CPU_QUEUE, JobReason
+from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_core.workers import WorkerHello
 from quantry_worker.control import HttpControl
@@ -68,11 +69,16 @@ def test_each_request_goes_to_its_place() -> None:
     assert (
         client.seal(SealRequest(job_id="job_1", attempt=1, files=[ManifestFile(path="a", size_bytes=1, sha256="0" * 64)])).num_sealed == 1
     )
+    file = ManifestFile(path="a", size_bytes=1, sha256="0" * 64)
+    assert client.seal_checkpoint(CheckpointSeal(job_id="job_1", attempt=1, step=20, files=[file])).num_sealed == 1
+    client.report_checkpoint("job_1", CheckpointReport(attempt=1, step=20, files=[file]), 5)
     assert paths == [
         f"PUT /api/v1/execution/workers/{NEXT.worker_id}",
         "POST /api/v1/execution/jobs/job_1/heartbeat",
         "POST /api/v1/execution/jobs/job_1/finish",
         "POST /api/v1/seals",
+        "POST /api/v1/seals/checkpoints",
+        "POST /api/v1/execution/jobs/job_1/checkpoints",
     ]
 
 

@@ -9,10 +9,10 @@ from factories.fake_control import FakeControl
 from quantry_core.errors import InvalidInput, StaleAttempt, Unavailable
 from quantry_core.execution import MAX_EVENTS_PER_POST, EventsRequest
 from quantry_core.jobs import EventKind
-from quantry_worker.events import BATCH_EVENTS, FLUSH_INTERVAL_S, LAST_LOG_LINES, MAX_LOG_LINES, MAX_NOTES, EventBuffer
+from quantry_worker.events import BATCH_EVENTS, FLUSH_INTERVAL_S, LAST_LOG_LINES, MAX_LOG_LINES, MAX_METRICS, MAX_NOTES, EventBuffer
 from quantry_worker.guard import Guard, StopReason
 from quantry_worker.progress import Pace
-from quantry_worker.protocol import ChildProgress
+from quantry_worker.protocol import ChildMetrics, ChildProgress
 
 
 class BlockedControl(FakeControl):
@@ -223,3 +223,31 @@ def test_a_flush_does_not_call_it_a_success_when_the_thread_was_refused_as_stale
     control = BlockedControl()
     control.troubles["events"] = [StaleAttempt("not yours")]
     assert flush_while_the_thread_posts(control, World(control)) == (False, [])
+
+
+def points(world: World) -> list[dict[str, object]]:
+    return [event.data for request in world.control.posted for event in request.events if event.kind is EventKind.METRICS]
+
+
+def test_points_of_curves_wait_for_a_control_plane_that_is_away(world: World) -> None:
+    world.control.troubles["events"] = [Unavailable("restarting")] * 3
+    for step in range(1, 4):
+        world.events.metrics(ChildMetrics(step=step, values={"loss": 1.0 / step}))
+        assert not world.events.flush()
+    assert world.events.flush()
+    assert points(world) == [{"step": step, "loss": 1.0 / step} for step in range(1, 4)]
+
+
+def test_what_is_not_finite_is_no_point(world: World) -> None:
+    world.events.metrics(ChildMetrics(step=1, values={"loss": float("nan"), "grad_norm": float("inf")}))
+    world.events.metrics(ChildMetrics(step=2, values={"loss": float("nan"), "learning_rate": 0.1, "step": 7.0}))
+    assert world.events.flush()
+    assert points(world) == [{"step": 2, "learning_rate": 0.1}]
+
+
+def test_points_of_an_attempt_are_bounded(world: World) -> None:
+    for step in range(MAX_METRICS + 5):
+        world.events.metrics(ChildMetrics(step=step, values={"loss": 1.0}))
+    assert world.events.flush()
+    assert len(points(world)) == MAX_METRICS
+    assert len(world.control.said(EventKind.NOTE)) == 1

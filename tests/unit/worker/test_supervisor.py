@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,18 @@ from quantry_blobs.errors import DigestMismatch, StoreUnavailable
 from quantry_blobs.stores import ObjectStore
 from quantry_core.errors import QuantryError, SealRefused, SourceRefused, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
-from quantry_core.jobs import CalibrationSpec, EvaluateSpec, EventKind, ImportSpec, InputRole, JobReason, JobSpec, QuantizeSpec, TasksSpec
+from quantry_core.jobs import (
+    CalibrationSpec,
+    EvaluateSpec,
+    EventKind,
+    FinetuneSpec,
+    ImportSpec,
+    InputRole,
+    JobReason,
+    JobSpec,
+    QuantizeSpec,
+    TasksSpec,
+)
 from quantry_core.methods import Format
 from quantry_core.versions import ManifestFile, VersionKind, VersionState
 from quantry_core.workers import Device
@@ -59,6 +71,7 @@ class World:
         self.is_python_missing = False
         self.store_trouble: QuantryError | None = None
         self.while_fetching: Callable[[], object] = lambda: None
+        self.while_storing: Callable[[int], object] = lambda _step: None
         self.staged: list[str] = []
         content = b'{"model_type": "llama"}'
         self.config = ManifestFile(path="config.json", size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
@@ -76,6 +89,10 @@ class World:
         return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
+        return self.put(job_id, attempt, path, file)
+
+    def put_checkpoint(self, job_id: str, attempt: int, step: int, path: str, file: Path) -> ManifestFile:
+        self.while_storing(step)
         return self.put(job_id, attempt, path, file)
 
     def no_store(self) -> ObjectStore:
@@ -157,6 +174,24 @@ def test_a_job_that_succeeds(world: World) -> None:
     assert finish.peak_memory_bytes is not None
     assert world.staged == [f"{world.control.seals[0].job_id}/2/config.json"]
     assert any("bytes pulled" in note for note in world.control.said(EventKind.NOTE))
+
+
+TRAINED = """
+task = json.load(open(sys.argv[1]))
+open(task["output_dir"] + "/adapter_config.json", "w").write("{}")
+say(event="result", version={"kind": "adapter", "format": "peft", "state": "ready"}, evidence=[], metrics={})
+"""
+
+
+@pytest.mark.parametrize(("suffix", "model"), [(None, "bard"), ("jargon", "bard-jargon")])
+def test_an_adapter_is_of_the_model_that_its_job_names(world: World, suffix: str | None, model: str) -> None:
+    spec = FinetuneSpec(model="bard@1", training_file="lessons", suffix=suffix)
+    base = world.lease().inputs[0]
+    finish = world.run(TRAINED, lease_of(running_job(spec, attempt=2), inputs=[base]))
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED, finish.message
+    assert finish.version is not None
+    assert (finish.version.model, finish.version.kind, finish.version.format) == (model, VersionKind.ADAPTER, Format.PEFT)
 
 
 def test_a_result_that_failed_its_gate_is_kept_as_quarantined(world: World) -> None:
@@ -459,3 +494,140 @@ def test_the_end_waits_for_a_control_plane_that_is_away(world: World) -> None:
     finish = world.run(READY)
     assert finish is not None
     assert finish.outcome is Outcome.SUCCEEDED
+
+
+TRAINS = """
+task = json.load(open(sys.argv[1]))
+
+def checkpoint(step):
+    folder = os.path.join(task["checkpoints_dir"], f"step-{step}")
+    os.mkdir(folder)
+    open(os.path.join(folder, "state.json"), "w").write(str(step))
+    say(event="metrics", step=step, values={"loss": 10.0 / step})
+    say(event="checkpoint", step=step, folder=f"step-{step}", metrics={"loss": 10.0 / step})
+    return folder
+
+def until_gone(folder):
+    while os.path.exists(folder):
+        time.sleep(0.01)
+"""
+FAILS = 'say(event="failure", reason="internal", message="the loss became nan at step 9")\n'
+STORES_TWO = TRAINS + "until_gone(checkpoint(2))\nuntil_gone(checkpoint(4))\n"
+
+
+def metrics_of(world: World) -> list[dict[str, object]]:
+    return [event.data for request in world.control.posted for event in request.events if event.kind is EventKind.METRICS]
+
+
+def test_checkpoints_are_stored_while_the_child_works_and_then_removed(world: World) -> None:
+    finish = world.run(STORES_TWO + 'say(event="result")')
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    reports = world.control.checkpoints
+    assert [(report.attempt, report.step, report.metrics) for report in reports] == [(2, 2, {"loss": 5.0}), (2, 4, {"loss": 2.5})]
+    assert [seal.step for seal in world.control.checkpoint_seals] == [2, 4]
+    assert [[file.path for file in report.files] for report in reports] == [["state.json"], ["state.json"]]
+    assert metrics_of(world) == [{"step": 2, "loss": 5.0}, {"step": 4, "loss": 2.5}]
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome"),
+    [
+        (FAILS, Outcome.FAILED),
+        ("os.kill(os.getpid(), signal.SIGKILL)\n", Outcome.LOST),
+    ],
+)
+def test_the_last_checkpoint_of_an_attempt_that_did_not_succeed_is_waited_for(world: World, ends: str, outcome: Outcome) -> None:
+    world.while_storing = lambda _step: time.sleep(0.3)
+    finish = world.run(TRAINS + "checkpoint(2)\n" + ends)
+    assert finish is not None
+    assert finish.outcome is outcome
+    assert [report.step for report in world.control.checkpoints] == [2]
+
+
+def test_a_job_past_its_time_limit_keeps_its_last_checkpoint(world: World) -> None:
+    # Longer than the limit: it is on its way when the child is stopped.
+    world.while_storing = lambda _step: time.sleep(3.2)
+    finish = world.run(TRAINS + "checkpoint(2)\ntime.sleep(60)", world.lease(time_s=3))
+    assert finish is not None
+    assert finish.reason is JobReason.TIMED_OUT
+    assert [report.step for report in world.control.checkpoints] == [2]
+
+
+def test_an_attempt_that_succeeded_waits_for_no_checkpoint(world: World) -> None:
+    release = threading.Event()
+    world.while_storing = lambda _step: release.wait(30)
+    finish = world.run(TRAINS + 'checkpoint(2)\nsay(event="result")')
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert world.control.checkpoints == []
+    release.set()
+
+
+def test_a_newer_checkpoint_takes_the_place_of_one_that_waits(world: World) -> None:
+    release, under_way = threading.Event(), world.directory / "under-way"
+
+    def hold(step: int) -> None:
+        if step == 2:
+            under_way.touch()
+            assert release.wait(30)
+
+    world.while_storing = hold
+    world.when_running(lambda _pid: release.set())
+    first = f'checkpoint(2)\nwhile not os.path.exists("{under_way}"):\n    time.sleep(0.01)\n'
+    others = "folder = checkpoint(4)\ncheckpoint(6)\nuntil_gone(folder)\nprint('pid', os.getpid(), flush=True)\ntime.sleep(0.5)\n"
+    finish = world.run(TRAINS + first + others + FAILS, world.lease(heartbeat_s=0.1))
+    assert finish is not None
+    assert [report.step for report in world.control.checkpoints] == [2, 6]
+
+
+@pytest.mark.parametrize("where", ["seal_checkpoint", "report_checkpoint"])
+def test_a_checkpoint_that_cannot_be_stored_costs_a_note(world: World, where: str) -> None:
+    world.control.troubles[where] = [SealRefused("it is not what was declared")]
+    finish = world.run(STORES_TWO + 'say(event="result")')
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert [report.step for report in world.control.checkpoints] == [4]
+    assert "the checkpoint of step 2 could not be stored: it is not what was declared" in world.control.said(EventKind.NOTE)
+
+
+def test_a_report_is_tried_again_while_the_control_plane_is_away(world: World) -> None:
+    world.control.troubles["report_checkpoint"] = [Unavailable("restarting")]
+    world.run(STORES_TWO + 'say(event="result")')
+    assert [report.step for report in world.control.checkpoints] == [2, 4]
+
+
+def test_an_attempt_that_lost_its_job_stores_no_checkpoint(world: World) -> None:
+    lost = threading.Event()
+
+    def lose(_step: int) -> None:
+        world.control.troubles["heartbeat"] = [StaleAttempt("not yours")] * 100
+        assert lost.wait(10)
+
+    def on_heartbeat() -> None:
+        if len(world.control.troubles.get("heartbeat", ())) in range(1, 99):
+            lost.set()
+
+    world.while_storing, world.control.on_heartbeat = lose, on_heartbeat
+    assert world.run(TRAINS + "checkpoint(2)\ntime.sleep(60)", world.lease(heartbeat_s=0.1)) is None
+    assert (world.control.checkpoint_seals, world.control.checkpoints) == ([], [])
+
+
+def test_a_link_in_place_of_a_checkpoint_is_not_followed(world: World) -> None:
+    script = 'link = os.path.join(task["checkpoints_dir"], "step-2")\nos.symlink(os.path.dirname(sys.argv[1]), link)\n'
+    finish = world.run(TRAINS + script + 'say(event="checkpoint", step=2, folder="step-2")\nuntil_gone(link)\n' + FAILS)
+    assert finish is not None
+    assert world.control.checkpoint_seals == []
+    assert any("step-2 is a link" in note for note in world.control.said(EventKind.NOTE))
+
+
+def test_an_attempt_that_goes_on_from_a_checkpoint_says_so(world: World) -> None:
+    lease = world.lease()
+    checkpoint = LeasedInput(role=InputRole.CHECKPOINT, id=lease.job.id, ref="step 40", files=[world.config])
+    finish = world.run(
+        'task = json.load(open(sys.argv[1]))\nassert task["inputs"][-1]["role"] == "checkpoint"\nsay(event="result")',
+        lease.model_copy(update={"inputs": [*lease.inputs, checkpoint]}),
+    )
+    assert finish is not None
+    assert finish.outcome is Outcome.SUCCEEDED
+    assert "this attempt goes on from the checkpoint of step 40" in world.control.said(EventKind.NOTE)

@@ -247,4 +247,14 @@ def _statistics_fields(counted: DatasetStatistics) -> list[tuple[str, str | None
             "messages",
             None if counted.num_messages is None else ", ".join(f"{count:,} {role}" for role, count in counted.num_messages.items()),
         ),
+        (
+            "answers",
+            None
+            if counted.num_chosen_characters is None
+            else f"{counted.num_chosen_characters:,} characters chosen, {counted.num_rejected_characters:,} rejected",
+        ),
+        (
+            "labels",
+            None if counted.num_labels is None else ", ".join(f"{count:,} {label}" for label, count in counted.num_labels.items()),
+        ),
     ]

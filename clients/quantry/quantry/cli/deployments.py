@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli import deployment_adapters
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, time_text
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.rollouts import Deployment, Replica
 
-app = typer.Typer(help="Look at deployments, stop and start them.", no_args_is_help=True)
+app = typer.Typer(help="Look at deployments, stop and start them, attach adapters.", no_args_is_help=True)
+app.add_typer(deployment_adapters.app, name="adapters")
 
 NameArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
@@ -61,7 +63,7 @@ def list_deployments(
 
 @app.command("show")
 def show_deployment(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show one deployment and its replicas."""
+    """Show one deployment, its replicas and its adapters."""
     with connect(context) as client:
         deployment = client.deployments.get(name)
     if as_json:
@@ -79,6 +81,8 @@ def show_deployment(context: typer.Context, name: NameArgument, as_json: JsonOpt
         ]
     )
     print_table(deployment.replicas, _REPLICA_COLUMNS, empty="It has no replicas.")
+    if deployment.adapters:
+        deployment_adapters.print_adapters(deployment)
 
 
 @app.command("stop")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from quantry.cli.job_view import outcome_text, why
 from quantry.cli.output import duration_text, emit_json, say, short_id, stderr, stdout
-from quantry.cli.progress import counts_text, progress_of, progress_text, rate_text, remaining_text
+from quantry.cli.progress import details_text, loss_text, progress_of, progress_text
 from quantry.client import Client
 from quantry_core.jobs import FINAL_STATUSES, EventKind, Job, JobEvent, JobStatus
 
@@ -141,6 +141,7 @@ class _Bars:
 
     def __init__(self, progress: Progress, job_ids: Sequence[str]) -> None:
         self._progress = progress
+        self._losses: dict[str, str] = {}
         self._tasks = {
             job_id: progress.add_task("waiting", total=1.0, detail="", job=short_id(job_id), began_at=None, ended_at=None)
             for job_id in job_ids
@@ -150,9 +151,10 @@ class _Bars:
         """Takes one event in."""
         task = self._tasks[event.job_id]
         if event.kind is EventKind.PROGRESS and (place := progress_of(event.data)) is not None:
-            words = (counts_text(place), rate_text(place), remaining_text(place), place.detail)
-            detail = ", ".join(part for part in words if part)
+            detail = details_text(place, self._losses.get(event.job_id, ""))
             self._progress.update(task, completed=place.fraction, description=place.phase, detail=detail)
+        elif event.kind is EventKind.METRICS:
+            _note_loss(self._losses, event)
         elif event.kind is EventKind.STATE:
             status = str(event.data.get("status", ""))
             self._progress.update(task, description=status, detail=str(event.data.get("message") or ""))
@@ -171,6 +173,7 @@ class _Lines:
     def __init__(self, job_ids: Sequence[str] | dict[str, None]) -> None:
         self._has_several = len(job_ids) > 1
         self._shown: dict[str, tuple[str, float]] = {}
+        self._losses: dict[str, str] = {}
 
     def show(self, event: JobEvent) -> None:
         """Takes one event in."""
@@ -183,12 +186,20 @@ class _Lines:
         elif event.kind is EventKind.PROGRESS and (place := progress_of(event.data)) is not None:
             phase, fraction = self._shown.get(event.job_id, ("", -1.0))
             if place.phase != phase or place.fraction >= fraction + _LINE_STEP:
-                self._say(event, progress_text(place))
+                self._say(event, progress_text(place, self._losses.get(event.job_id, "")))
                 self._shown[event.job_id] = place.phase, place.fraction
+        elif event.kind is EventKind.METRICS:
+            _note_loss(self._losses, event)
 
     def _say(self, event: JobEvent, text: str) -> None:
         at = event.created_at.astimezone().strftime("%H:%M:%S")
         say(f"{at} {event.job_id} {text}" if self._has_several else f"{at} {text}")
+
+
+def _note_loss(losses: dict[str, str], event: JobEvent) -> None:
+    """Keeps the newest loss of a job that trains, to be shown beside its progress."""
+    if text := loss_text(event.data):
+        losses[event.job_id] = text
 
 
 def _is_end(event: JobEvent) -> bool:

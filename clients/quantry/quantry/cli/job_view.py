@@ -16,10 +16,14 @@ from quantry_core.jobs import (
     RETRIES,
     DeploySpec,
     EvaluateSpec,
+    FinetuneSpec,
     ImportSpec,
     Job,
     JobLimits,
+    JobResult,
     JobStatus,
+    JobType,
+    MergeSpec,
     QuantizeSpec,
     RecalibrateSpec,
     WaitingOn,
@@ -41,12 +45,22 @@ def about(job: Job) -> str:
             return f"{model} <- {source}"
         case QuantizeSpec(base=base, method=method, scheme=scheme, group_size=group_size):
             return " ".join(part for part in (_ref(base), method, scheme, f"g{group_size}" if group_size else None) if part)
+        case FinetuneSpec() | MergeSpec() as spec:
+            return _about_training(spec)
         case EvaluateSpec(version=version, corpora=corpora):
             return f"{_ref(version)} on {', '.join(corpora)}"
         case RecalibrateSpec(serving=serving, deployment=deployment, datasets=datasets):
             return f"{deployment or _ref(serving or '')} on {', '.join(datasets)}"
         case DeploySpec(deployment=deployment, version=version):
             return f"{_ref(version)} as {deployment}"
+
+
+def _about_training(spec: FinetuneSpec | MergeSpec) -> str:
+    """Returns what is trained on what, or which adapters are merged."""
+    if isinstance(spec, MergeSpec):
+        return " + ".join(_ref(share.adapter) for share in spec.adapters)
+    what = "all weights" if spec.adapter is None else f"{spec.adapter.kind} r{spec.adapter.rank}"
+    return f"{_ref(spec.model)} on {spec.training_file} ({spec.method.type}, {what})"
 
 
 def _ref(ref: str) -> str:
@@ -84,8 +98,22 @@ def outcome_text(job: Job) -> str:
     if job.result.deployment is not None:
         return f"{took}: {job.result.deployment} is served"
     if job.result.version_id is not None:
-        return f"{took}: {job.result.version_id}"
+        return f"{took}: {job.result.version_id}{_led_to(job.result)}"
+    if job.type is JobType.MERGE:
+        return f"{took}: the adapter is best left beside its quantized base; there is no new version"
     return took
+
+
+def _led_to(result: JobResult) -> str:
+    """Returns what followed from a version, where something did or was refused."""
+    metrics = result.metrics
+    if "quantize_job_id" in metrics:
+        return f", being quantized by {metrics['quantize_job_id']}"
+    if "quantize_refused" in metrics:
+        return f", not quantized: {metrics['quantize_refused']}"
+    if "adapter_name" in metrics:
+        return f", served as {metrics['adapter_name']}"
+    return f", not attached: {metrics['adapter_refused']}" if "adapter_refused" in metrics else ""
 
 
 def print_job(job: Job, needed: Sequence[Job]) -> None:

@@ -13,6 +13,7 @@ from quantry.cli import submit
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, ScheduleOption, SelectorOption, connect
 from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events
 from quantry.cli.job_artifacts import JobArgument, download_artifacts, list_artifacts
+from quantry.cli.job_training import list_checkpoints, show_curve
 from quantry.cli.job_view import about, place, print_job
 from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
 from quantry.client import Client
@@ -140,6 +141,8 @@ def show_logs(
 
 app.command("artifacts")(list_artifacts)
 app.command("download")(download_artifacts)
+app.command("curve")(show_curve)
+app.command("checkpoints")(list_checkpoints)
 
 
 def _followed_lines(client: Client, job_id: str, attempt: int | None, tail: int | None, *, as_json: bool) -> Iterator[str]:

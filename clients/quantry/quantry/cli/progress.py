@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from quantry.cli.output import bytes_text, duration_text
-from quantry_core.jobs import Progress
+from quantry_core.jobs import LOSS, Progress
 
 _BYTES = "bytes"
 
@@ -48,7 +48,18 @@ def remaining_text(progress: Progress) -> str:
     return "" if progress.remaining_s is None else f"{duration_text(progress.remaining_s)} left"
 
 
-def progress_text(progress: Progress) -> str:
+def loss_text(data: Mapping[str, Any]) -> str:
+    """Returns the loss that a metrics event tells: ``loss 2.314``; empty where it tells none."""
+    loss = data.get(LOSS)
+    return f"{LOSS} {loss:.4g}" if isinstance(loss, float | int) else ""
+
+
+def details_text(progress: Progress, loss: str = "") -> str:
+    """Returns what stands beside the share: ``5/12 layers, 1.3 layers/s, 9 s left, loss 2.314, model.layers.4``."""
+    parts = (counts_text(progress), rate_text(progress), remaining_text(progress), loss, progress.detail)
+    return ", ".join(part for part in parts if part)
+
+
+def progress_text(progress: Progress, loss: str = "") -> str:
     """Returns all of it on one line: ``quantize  42% 5/12 layers, 1.3 layers/s, 9 s left, model.layers.4``."""
-    parts = (counts_text(progress), rate_text(progress), remaining_text(progress), progress.detail)
-    return f"{progress.phase} {progress.fraction:4.0%} {', '.join(part for part in parts if part)}".rstrip()
+    return f"{progress.phase} {progress.fraction:4.0%} {details_text(progress, loss)}".rstrip()

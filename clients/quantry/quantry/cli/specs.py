@@ -25,10 +25,15 @@ def default(spec: type[BaseModel], field: str) -> Any:
 
 def build(spec: type[SpecT], **fields: object) -> SpecT:
     """Returns the spec; a value it refuses is a usage error that names the option."""
+    return build_named(spec, fields, {})
+
+
+def build_named(spec: type[SpecT], fields: Mapping[str, object], option_names: Mapping[str, str]) -> SpecT:
+    """Returns the spec as ``build`` does; ``option_names`` has the fields whose options are called otherwise."""
     try:
         return spec.model_validate(fields)
     except ValidationError as error:
-        raise typer.BadParameter(refusal_words(error)) from None
+        raise typer.BadParameter(refusal_words(error, option_names)) from None
 
 
 def refusal_words(error: ValidationError, option_names: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -17,18 +17,27 @@ from quantry.cli.references import RefArgument, tags_text
 from quantry.cli.transfers import transfer_bar
 from quantry.cli.values import moment, selector, size_bytes
 from quantry.cli.version_notes import note_version, show_card, tag_version
+from quantry.client import Client
 from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT
+from quantry_core.servability import stated_adapter
 from quantry_core.version_notes import ListedVersion
-from quantry_core.versions import ManifestFile, VersionKind, VersionState
+from quantry_core.versions import EdgeRole, ManifestFile, Version, VersionDetail, VersionKind, VersionState
 
 app = typer.Typer(help="Look at versions, export, delete and restore them.", no_args_is_help=True)
+
+
+def stored_text(version: Version) -> str:
+    """Returns how a version's weights are stored: its scheme, of an adapter its kind and rank, else its dtype."""
+    adapter = stated_adapter(version.recipe) if version.kind is VersionKind.ADAPTER else None
+    return version.scheme or (version.dtype or "" if adapter is None else f"{adapter.kind} r{adapter.rank}")
+
 
 VERSION_COLUMNS: tuple[Column[ListedVersion], ...] = (
     ("version", lambda version: version.ref),
     ("kind", lambda version: version.kind),
     ("state", lambda version: version.state),
-    ("scheme", lambda version: version.scheme or version.dtype or ""),
+    ("scheme", stored_text),
     ("size", lambda version: bytes_text(version.size_bytes)),
     ("shared", lambda version: bytes_text(version.shared_bytes) if version.shared_bytes else ""),
     ("tags", lambda version: tags_text(version.tags)),
@@ -98,6 +107,7 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             emit_json(version)
             return
         written = client.versions.notes(version.id)
+        base = base_of_adapter(client, version)
     print_fields(
         [
             ("version", version.ref),
@@ -107,6 +117,7 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             ("format", version.format),
             ("scheme", version.scheme),
             ("dtype", version.dtype),
+            ("adapter", None if base is None else f"{stored_text(version)}, of {base.ref}"),
             ("size", f"{bytes_text(version.size_bytes)}, weights {bytes_text(version.weights_bytes)}"),
             ("license", version.card.license),
             ("base models", ", ".join(version.card.base_model) or None),
@@ -119,6 +130,14 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
     )
     print_table(version.files, _FILE_COLUMNS, empty="It has no files.")
     print_evidence(version)
+
+
+def base_of_adapter(client: Client, version: VersionDetail) -> Version | None:
+    """Returns what an adapter was trained on, None for other versions."""
+    if version.kind is not VersionKind.ADAPTER:
+        return None
+    base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
+    return None if base_id is None else client.versions.get(base_id)
 
 
 @app.command("export")

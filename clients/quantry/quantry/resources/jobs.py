@@ -15,7 +15,18 @@ from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTi
 from quantry.sse import EventReader
 from quantry.submissions import JobKeywords, job_submission
 from quantry.transport import Progress, Transport, path_part
-from quantry_core.jobs import FINAL_STATUSES, Estimate, EventKind, Job, JobEvent, JobSpec, JobStatus, JobType
+from quantry_core.jobs import (
+    FINAL_STATUSES,
+    Estimate,
+    EventKind,
+    Job,
+    JobCheckpoint,
+    JobCurve,
+    JobEvent,
+    JobSpec,
+    JobStatus,
+    JobType,
+)
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import ManifestFile
 
@@ -88,6 +99,24 @@ class Jobs:
         Raises ExportRefused if other bytes are there already, DownloadDamaged if what arrived is wrong.
         """
         return fetch_file(self._transport, f"{_PATH}/{path_part(job_id)}/artifacts/{file.path}", file, target, progress)
+
+    def curve(self, job_id: str, *, max_points: int = 1000) -> JobCurve:
+        """Returns what a training job measured by step, thinned to at most ``max_points``; no points for other jobs."""
+        return self._transport.get(JobCurve, f"{_PATH}/{path_part(job_id)}/curve", {"max_points": max_points})
+
+    def checkpoints(self, job_id: str) -> Sequence[JobCheckpoint]:
+        """Returns where a training job got to, newest first."""
+        return self._transport.get(Page[JobCheckpoint], f"{_PATH}/{path_part(job_id)}/checkpoints").data
+
+    def checkpoint_files(self, job_id: str, step: int) -> Sequence[ManifestFile]:
+        """Returns the files of a checkpoint; raises NotFound where they are not kept any more."""
+        return self._transport.get(Page[ManifestFile], f"{_PATH}/{path_part(job_id)}/checkpoints/{step}/files").data
+
+    def download_checkpoint_file(
+        self, job_id: str, step: int, file: ManifestFile, target: Path, *, progress: Progress = lambda _num_bytes: None
+    ) -> Path:
+        """Writes a file of a checkpoint to ``target`` and returns it, as ``download_artifact``."""
+        return fetch_file(self._transport, f"{_PATH}/{path_part(job_id)}/checkpoints/{step}/files/{file.path}", file, target, progress)
 
     def events(self, job_id: str, after: int = 0, *, kinds: Sequence[EventKind] = ()) -> Iterator[JobEvent]:
         """Yields the job's events with ``seq`` above ``after``, then new ones as they happen, until the job has ended.

@@ -13,7 +13,9 @@ from quantry_core.estimates.figures import (
     estimate_key,
     ratios,
 )
+from quantry_core.estimates.fitting import fitting_changes
 from quantry_core.estimates.sizes import quantized_facts, safetensors_bytes
+from quantry_core.estimates.training import finetune_peak_bytes, is_packed
 
 __all__ = [
     "MAX_EARLIER_JOBS",
@@ -28,6 +30,9 @@ __all__ = [
     "estimate_figures",
     "estimate_key",
     "facts_of",
+    "finetune_peak_bytes",
+    "fitting_changes",
+    "is_packed",
     "quantized_facts",
     "ratios",
     "safetensors_bytes",

@@ -8,17 +8,21 @@ from math import isfinite
 from statistics import median
 from typing import NamedTuple, assert_never
 
-from quantry_core.estimates import memory, minutes
+from quantry_core.estimates import memory, minutes, training, training_minutes
+from quantry_core.estimates.adapters import adapter_bytes
 from quantry_core.estimates.facts import CheckpointFacts
 from quantry_core.estimates.sizes import quantized_facts
 from quantry_core.jobs import (
     DeploySpec,
     EstimateFigures,
     EvaluateSpec,
+    FinetuneSpec,
     ImportSpec,
     JobResult,
     JobSpec,
     JobType,
+    MergeSpec,
+    QuantizationRecipe,
     QuantizeSpec,
     RecalibrateSpec,
     Resource,
@@ -41,11 +45,14 @@ class Given:
     """What a job works on, as far as it is known; None where it is not."""
 
     main: CheckpointFacts | None = None
-    """An import's source, the base of a quantize job or of a recalibration, else the version that is evaluated or deployed."""
+    """An import's source, the base of a quantize job, of a fine-tuning or of a recalibration, the 16-bit version that adapters are
+    merged into, else the version that is evaluated or deployed."""
     reference: CheckpointFacts | None = None
     """What an evaluation compares with."""
     text_bytes: Sequence[int] = ()
     """Sizes of the texts that versions are scored on."""
+    training_bytes: int | None = None
+    """Size of the file that a fine-tune job learns from."""
 
 
 class EarlierJob(NamedTuple):
@@ -62,6 +69,10 @@ def estimate_key(spec: JobSpec, resource: Resource) -> str:
             method = source_kind(spec.source)
         case QuantizeSpec():
             method = spec.method
+        case FinetuneSpec():
+            method = spec.method.type if spec.adapter is not None else f"{spec.method.type}-full"
+        case MergeSpec():
+            method = "measured" if spec.measure else "plain"
         case RecalibrateSpec():
             method = "again" if spec.recipe is None else spec.recipe.method
         case EvaluateSpec():
@@ -76,7 +87,7 @@ def estimate_key(spec: JobSpec, resource: Resource) -> str:
 def estimate_figures(spec: JobSpec, given: Given, resource: Resource) -> EstimateFigures:
     """Returns what a job will take, uncorrected; None for what cannot be told of a checkpoint that is not known.
 
-    Raises UnknownMethod, UnknownScheme or InvalidInput for a method that is none.
+    Raises UnknownMethod, UnknownScheme or InvalidInput for a method that is none, and for target modules that a base has not.
     """
     main = given.main
     is_gpu = resource is Resource.GPU
@@ -91,24 +102,49 @@ def estimate_figures(spec: JobSpec, given: Given, resource: Resource) -> Estimat
     match spec:
         case QuantizeSpec():
             result = quantized_facts(main, spec)
-            return EstimateFigures(
+            figures = EstimateFigures(
                 result_bytes=result.weights_bytes,
                 peak_ram_bytes=memory.quantize_ram_bytes(main, spec),
                 peak_vram_bytes=memory.quantize_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.quantize_minutes(main, result, spec, resource),
             )
+        case FinetuneSpec():
+            figures = _finetune_figures(spec, main, given, resource)
+        case MergeSpec():
+            figures = _merge_figures(spec, main, given)
         case EvaluateSpec():
-            return _evaluate_figures(spec, main, given)
+            figures = _evaluate_figures(spec, main, given)
         case RecalibrateSpec():
-            return EstimateFigures() if spec.recipe is None else _recalibrate_figures(spec, spec.recipe, main, given, resource)
+            figures = EstimateFigures() if spec.recipe is None else _recalibrate_figures(spec, spec.recipe, main, given, resource)
         case DeploySpec():
-            return EstimateFigures(
+            figures = EstimateFigures(
                 peak_ram_bytes=memory.deploy_ram_bytes(main, spec),
                 peak_vram_bytes=memory.deploy_vram_bytes(main, spec) if is_gpu else None,
                 minutes=minutes.deploy_minutes(main),
             )
         case _:
             assert_never(spec)
+    return figures
+
+
+def _finetune_figures(spec: FinetuneSpec, main: CheckpointFacts, given: Given, resource: Resource) -> EstimateFigures:
+    is_gpu = resource is Resource.GPU
+    return EstimateFigures(
+        result_bytes=main.weights_bytes if spec.adapter is None else adapter_bytes(main, spec.adapter),
+        peak_ram_bytes=training.finetune_peak_bytes(main, spec, resource, of=Resource.CPU),
+        peak_vram_bytes=training.finetune_peak_bytes(main, spec, resource, of=Resource.GPU) if is_gpu else None,
+        minutes=training_minutes.finetune_minutes(main, spec, given.training_bytes, given.text_bytes, resource),
+    )
+
+
+def _merge_figures(spec: MergeSpec, main: CheckpointFacts, given: Given) -> EstimateFigures:
+    """Of a recipe that is not found yet (as-base) no quantization is counted."""
+    recipe = spec.quantize if isinstance(spec.quantize, QuantizationRecipe) else None
+    return EstimateFigures(
+        result_bytes=main.weights_bytes,
+        peak_ram_bytes=training.merge_ram_bytes(main, spec, recipe),
+        minutes=training_minutes.merge_minutes(main, spec, recipe, given.text_bytes),
+    )
 
 
 def _evaluate_figures(spec: EvaluateSpec, main: CheckpointFacts, given: Given) -> EstimateFigures:

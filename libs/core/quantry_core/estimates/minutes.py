@@ -15,6 +15,8 @@ START_S: dict[JobType, float] = {
     JobType.QUANTIZE: 11.0,
     JobType.EVALUATE: 7.0,
     JobType.RECALIBRATE: 15.0,
+    JobType.FINETUNE: 12.0,
+    JobType.MERGE: 9.0,
     JobType.DEPLOY: 25.0,
 }
 """Until the work begins: the child's interpreter and what it imports, or an engine up to its first token."""
@@ -51,7 +53,7 @@ RATES: dict[Resource, Rates] = {
 
 def import_minutes(source: CheckpointFacts) -> float:
     """Returns the minutes of an import: the copy, and the upload into the vault."""
-    return _minutes(START_S[JobType.IMPORT], transferred=2 * _bytes(source), checked=0)
+    return attempt_minutes(START_S[JobType.IMPORT], transferred=2 * _bytes(source), checked=0)
 
 
 def quantize_minutes(base: CheckpointFacts, result: CheckpointFacts, spec: QuantizeSpec, resource: Resource) -> float:
@@ -59,7 +61,7 @@ def quantize_minutes(base: CheckpointFacts, result: CheckpointFacts, spec: Quant
     start_s = START_S[JobType.QUANTIZE]
     work_s = _method_s(base, spec, RATES[resource]) + _quality_s(base, spec)
     transferred, checked = _bytes(base) + _bytes(result), 2 * base.weights_bytes + result.weights_bytes
-    return _minutes(start_s + work_s, transferred=transferred, checked=checked)
+    return attempt_minutes(start_s + work_s, transferred=transferred, checked=checked)
 
 
 def _method_s(base: CheckpointFacts, spec: QuantizeSpec, rates: Rates) -> float:
@@ -109,12 +111,12 @@ def evaluate_minutes(
     flops = sum(2.0 * num_tokens * (model.num_linear_weights + model.vocabulary * model.hidden_size) for model in models)
     work_s = flops / RATES[resource].flops_per_s
     checked = sum(model.num_parameters * 4 for model in models)
-    return _minutes(START_S[JobType.EVALUATE] + work_s, transferred=sum(map(_bytes, models)), checked=checked)
+    return attempt_minutes(START_S[JobType.EVALUATE] + work_s, transferred=sum(map(_bytes, models)), checked=checked)
 
 
 def deploy_minutes(subject: CheckpointFacts) -> float:
     """Returns the minutes until the replicas, which start side by side, have answered a token."""
-    return _minutes(START_S[JobType.DEPLOY], transferred=_bytes(subject), checked=subject.weights_bytes)
+    return attempt_minutes(START_S[JobType.DEPLOY], transferred=_bytes(subject), checked=subject.weights_bytes)
 
 
 def _seen_tokens(text_bytes: int, spec: EvaluateSpec) -> int:
@@ -130,5 +132,6 @@ def _bytes(facts: CheckpointFacts) -> int:
     return facts.weights_bytes + facts.other_bytes
 
 
-def _minutes(seconds: float, *, transferred: float, checked: float) -> float:
+def attempt_minutes(seconds: float, *, transferred: float, checked: float) -> float:
+    """Returns the minutes of an attempt: work in seconds, bytes moved, bytes looked at."""
     return (seconds + transferred / TRANSFER_BYTES_PER_S + checked / CHECK_BYTES_PER_S) / 60

@@ -11,6 +11,8 @@ from quantry_core.errors import IllegalTransition
 class JobType(StrEnum):
     IMPORT = "import"
     QUANTIZE = "quantize"
+    FINETUNE = "finetune"
+    MERGE = "merge"
     EVALUATE = "evaluate"
     RECALIBRATE = "recalibrate"
     DEPLOY = "deploy"

@@ -72,6 +72,16 @@ class InputRole(StrEnum):
     """Text that an evaluation measures on, or the quality gate of a quantize job."""
     COMPARISON = "comparison"
     """Text that a recalibrated version is compared with the serving one on."""
+    TRAINING = "training"
+    """Rows that a fine-tune job learns from."""
+    VALIDATION = "validation"
+    """Rows that were held out: a fine-tune job measures on them, a merge job judges by them."""
+    ADAPTER = "adapter"
+    """What a merge job merges."""
+    ADAPTER_BASE = "adapter-base"
+    """The version that an adapter among the inputs was trained on, found at submission: an adapter alone cannot be run."""
+    CHECKPOINT = "checkpoint"
+    """Where an earlier attempt got to. Comes with a lease, and is never an input of the job's own."""
     SOURCE = "source"
     """Files that an import takes in, fetched before: those of an upload or a bucket. Never an input of the job's own."""
 
@@ -186,12 +196,29 @@ class Job(BaseModel):
 
 
 class EventKind(StrEnum):
-    """state: the job moved. progress: where it is. log: a line its child wrote. note: the supervisor says something."""
+    """state: the job moved. progress: where it is. log: a line its child wrote. note: the supervisor says something.
+    metrics: numbers of one training step or one measurement (loss, learning_rate, ...), by which curves are drawn."""
 
     STATE = "state"
     PROGRESS = "progress"
     LOG = "log"
     NOTE = "note"
+    METRICS = "metrics"
+
+
+class JobCheckpoint(BaseModel):
+    """Where a fine-tune job got to: another attempt goes on from there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["job.checkpoint"] = "job.checkpoint"
+    job_id: str
+    step: int = Field(ge=0, description="Optimizer steps that were done.")
+    attempt: int
+    size_bytes: int
+    metrics: dict[str, float] = Field(default_factory=dict, description="The last that were measured by then: loss, eval_loss.")
+    has_files: bool = Field(description="Its files are still kept.")
+    created_at: datetime
 
 
 class JobEvent(BaseModel):

@@ -56,6 +56,8 @@ class Format(StrEnum):
     BITSANDBYTES = "bitsandbytes"
     GGUF = "gguf"
     EETQ = "eetq"
+    PEFT = "peft"
+    """An adapter: adapter_config.json and adapter_model.safetensors, as PEFT saves them."""
 
 
 class Backend(StrEnum):

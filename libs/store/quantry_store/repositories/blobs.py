@@ -13,9 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import SealRefused
 from quantry_core.versions import ManifestFile
-from quantry_store.tables import BlobRow, DatasetRow, JobArtifactRow, UploadFileRow, VersionFileRow
+from quantry_store.tables import BlobRow, DatasetRow, JobArtifactRow, JobCheckpointFileRow, UploadFileRow, VersionFileRow
 
-_REFERENCES = (VersionFileRow.sha256, DatasetRow.kept_sha256, UploadFileRow.sha256, JobArtifactRow.sha256)
+_REFERENCES = (
+    VersionFileRow.sha256,
+    DatasetRow.kept_sha256,
+    UploadFileRow.sha256,
+    JobArtifactRow.sha256,
+    JobCheckpointFileRow.sha256,
+)
 """Every column that keeps a blob from being collected. Each has a foreign key too: a row that is forgotten here is refused there."""
 
 
@@ -37,6 +43,9 @@ class Holders(NamedTuple):
 
     artifacts: list[tuple[str, str]]
     """Project, and ``job_.../path``."""
+
+    checkpoints: list[tuple[str, str]]
+    """Project, and ``job_.../checkpoints/20/path``."""
 
 
 class BlobRepository:
@@ -95,11 +104,16 @@ class BlobRepository:
         versions = select(VersionFileRow.project_id, VersionFileRow.version_id).where(VersionFileRow.sha256 == sha256).distinct()
         datasets = select(DatasetRow.project_id, DatasetRow.name, DatasetRow.number).where(DatasetRow.kept_sha256 == sha256)
         artifacts = select(JobArtifactRow.project_id, JobArtifactRow.job_id, JobArtifactRow.path).where(JobArtifactRow.sha256 == sha256)
+        columns = (JobCheckpointFileRow.project_id, JobCheckpointFileRow.job_id, JobCheckpointFileRow.step, JobCheckpointFileRow.path)
+        checkpoints = select(*columns).where(JobCheckpointFileRow.sha256 == sha256)
         run = self._session.execute
         return Holders(
             versions=sorted((project_id, version_id) for project_id, version_id in await run(versions)),
             datasets=sorted((project_id, f"{name}@{number}") for project_id, name, number in await run(datasets)),
             artifacts=sorted((project_id, f"{job_id}/{path}") for project_id, job_id, path in await run(artifacts)),
+            checkpoints=sorted(
+                (project_id, f"{job_id}/checkpoints/{step}/{path}") for project_id, job_id, step, path in await run(checkpoints)
+            ),
         )
 
     async def unreferenced(self, age_s: float, *, after: str, limit: int) -> list[Blob]:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from sqlalchemy import Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
-from quantry_core.errors import Conflict, UnknownDataset
+from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics, FilePurpose
+from quantry_core.errors import Conflict, DatasetDeleted, UnknownDataset
 from quantry_core.ids import IdPrefix, is_id, new_id
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_store.references import choices, parse_ref, require_name
@@ -37,6 +37,7 @@ class DatasetDraft:
     origin: DatasetOrigin
     statistics: DatasetStatistics
     derivation: dict[str, Any] | None = None
+    purpose: FilePurpose | None = None
 
 
 class DatasetRepository:
@@ -82,11 +83,19 @@ class DatasetRepository:
         statement = _living(project_id)
         return await load_page(self._session, statement, DatasetRow.id, lambda row: to_dataset(row[0]), after=after, limit=limit)
 
+    async def list_files(self, project_id: str, purpose: FilePurpose | None, *, after: str | None, limit: int) -> Page[Dataset]:
+        """Returns a page of the datasets that OpenAI's API lists as files for a purpose, newest first; of all without one."""
+        statement = _living(project_id)
+        if purpose is not None:
+            statement = statement.where(func.coalesce(DatasetRow.purpose, FilePurpose.USER_DATA) == purpose)
+        return await load_page(self._session, statement, DatasetRow.id, lambda row: to_dataset(row[0]), after=after, limit=limit)
+
     async def add(self, project_id: str, name: str, stored: Stored, draft: DatasetDraft) -> tuple[Dataset, bool]:
         """Returns the dataset with these bytes under this name, and whether it is new: then it has the next number.
 
-        The bytes must be in the vault already; ``draft`` says what they are. Raises InvalidName, or Conflict where the name has
-        these bytes as another kind, or as a version that is deleted and can be restored.
+        The bytes must be in the vault already; ``draft`` says what they are, and its purpose replaces one that was said before.
+        Raises InvalidName, Conflict where the name has these bytes as another kind, or DatasetDeleted where it has them as a version
+        that is deleted and can be restored.
         """
         require_name(name)
         # The project's row serialises the numbering of its datasets; key_share leaves foreign keys to it free.
@@ -96,9 +105,10 @@ class DatasetRepository:
         same = (await self._session.scalars(same_bytes)).one_or_none()
         if same is not None:
             if same.deleted_at is not None:
-                raise Conflict(f"{_deleted(to_dataset(same))}; it has these very bytes")
+                raise DatasetDeleted(f"{_deleted(to_dataset(same))}; it has these very bytes", dataset_id=same.id)
             if same.kind is not draft.kind:
                 raise Conflict(f"{name}@{same.number} has these very bytes as kind {same.kind}, not {draft.kind}; choose another name")
+            same.purpose = draft.purpose or same.purpose
             return to_dataset(same), False
         await self._blobs.add({stored.sha256: stored.size_bytes})
         highest = (await self._session.scalars(select(func.max(DatasetRow.number)).where(*same_name))).one()
@@ -114,6 +124,7 @@ class DatasetRepository:
             num_rows=draft.statistics.num_rows,
             statistics=draft.statistics.model_dump(mode="json"),
             derivation=draft.derivation,
+            purpose=draft.purpose,
         )
         self._session.add(row)
         await self._session.flush()
@@ -155,6 +166,7 @@ def to_dataset(row: DatasetRow) -> Dataset:
         origin=row.origin,
         statistics=DatasetStatistics.model_validate(row.statistics),
         derivation=row.derivation,
+        purpose=row.purpose,
         created_at=row.created_at,
         deleted_at=row.deleted_at,
         removed_at=row.removed_at,

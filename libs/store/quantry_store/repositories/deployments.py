@@ -1,4 +1,4 @@
-"""Deployments with what stands behind them: current release, active rollout, replicas."""
+"""Deployments with what stands behind them: current release, active rollout, replicas, attached adapters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from quantry_core.errors import UnknownDeployment
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import EngineConfig
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.rollouts import Deployment, Release, Replica, Rollout
+from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, Rollout
 from quantry_core.versions import Version
 from quantry_store.references import choices, require_name
+from quantry_store.repositories.attached_adapters import AttachedAdapterRepository
 from quantry_store.repositories.paging import load_page
 from quantry_store.repositories.replicas import to_replica
 from quantry_store.repositories.rollouts import to_rollout
@@ -23,8 +24,9 @@ from quantry_store.tables import DeploymentRow, ReleaseRow, ReplicaRow, RolloutR
 
 
 class DeploymentRepository:
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, *, adapters: AttachedAdapterRepository) -> None:
         self._session = session
+        self._adapters = adapters
 
     async def get(self, project_id: str, name: str) -> Deployment:
         """Returns a deployment; raises InvalidName, or UnknownDeployment naming the ones there are."""
@@ -41,25 +43,28 @@ class DeploymentRepository:
 
         def bare(row: DeploymentRow) -> Deployment:
             found[row.id] = row
-            return _deployment(row, None, None, [])
+            return _deployment(row, None, None, [], [])
 
         page = await load_page(self._session, statement, DeploymentRow.id, lambda row: bare(row[0]), after=after, limit=limit)
         return page.model_copy(update={"data": await self._complete([found[item.id] for item in page.data])})
 
     async def lock(self, project_id: str, name: str) -> Deployment:
         """Returns a deployment with its row locked until the transaction ends; raises UnknownDeployment."""
-        statement = (
-            select(DeploymentRow)
-            .where(DeploymentRow.project_id == project_id, DeploymentRow.name == require_name(name))
-            .with_for_update(key_share=True)
-        )
-        row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
-        if row is None:
+        deployment = await self._find_locked(project_id, name)
+        if deployment is None:
             raise await self._unknown(project_id, name)
-        return (await self._complete([row]))[0]
+        return deployment
 
     async def lock_or_create(self, project_id: str, name: str) -> Deployment:
-        """Returns the deployment of that name, made if there is none, with its row locked until the transaction ends."""
+        """Returns the deployment of that name, made if there is none, with its row locked until the transaction ends.
+
+        Raises Conflict if there is none and an adapter has the name.
+        """
+        found = await self._find_locked(project_id, name)
+        if found is not None:
+            return found
+        await self._adapters.claim_name(project_id, name)
+        await self._adapters.check_free_for_deployment(project_id, name)
         row = {
             "id": new_id(IdPrefix.DEPLOYMENT),
             "project_id": project_id,
@@ -136,6 +141,15 @@ class DeploymentRepository:
             .execution_options(synchronize_session=False)
         )
 
+    async def _find_locked(self, project_id: str, name: str) -> Deployment | None:
+        statement = (
+            select(DeploymentRow)
+            .where(DeploymentRow.project_id == project_id, DeploymentRow.name == require_name(name))
+            .with_for_update(key_share=True)
+        )
+        row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
+        return None if row is None else (await self._complete([row]))[0]
+
     async def _complete(self, rows: Sequence[DeploymentRow]) -> builtins.list[Deployment]:
         """Returns the deployments of ``rows``, in their order, with one query for each kind of thing behind them."""
         ids = [row.id for row in rows]
@@ -149,12 +163,14 @@ class DeploymentRepository:
         statement = select(ReplicaRow).where(ReplicaRow.deployment_id.in_(ids)).order_by(ReplicaRow.ordinal, ReplicaRow.id)
         for replica in await self._session.scalars(statement, execution_options={"populate_existing": True}):
             replicas[replica.deployment_id].append(to_replica(replica))
+        adapters = await self._adapters.of_deployments(ids)
         return [
             _deployment(
                 row,
                 None if row.current_release_id is None else _release(releases[row.current_release_id]),
                 rollouts.get(row.id),
                 replicas[row.id],
+                adapters[row.id],
             )
             for row in rows
         ]
@@ -165,7 +181,9 @@ class DeploymentRepository:
         return UnknownDeployment(f"there is no deployment {name!r}; {choices(known, of='deployments')}")
 
 
-def _deployment(row: DeploymentRow, release: Release | None, rollout: Rollout | None, replicas: list[Replica]) -> Deployment:
+def _deployment(
+    row: DeploymentRow, release: Release | None, rollout: Rollout | None, replicas: list[Replica], adapters: list[AttachedAdapter]
+) -> Deployment:
     return Deployment(
         id=row.id,
         project_id=row.project_id,
@@ -173,6 +191,7 @@ def _deployment(row: DeploymentRow, release: Release | None, rollout: Rollout | 
         current_release=release,
         active_rollout=rollout,
         replicas=replicas,
+        adapters=adapters,
         is_stopped=row.is_stopped,
         created_at=row.created_at,
     )

@@ -11,13 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownJob
 from quantry_core.execution import EventDraft
-from quantry_core.jobs import EventKind, JobEvent
+from quantry_core.jobs import CurvePoint, EventKind, JobEvent, read_metrics
 from quantry_store.references import MAX_INTEGER, fits_integer
 from quantry_store.tables import JobEventRow, JobRow
 
 MAX_EVENTS_PER_READ = 1000
-PASSING_KINDS = (EventKind.LOG, EventKind.PROGRESS)
-"""Events that tell how a job went and are kept for a while only."""
+PASSING_KINDS = (EventKind.LOG, EventKind.PROGRESS, EventKind.METRICS)
+"""Events that tell how a job went and are kept for a while only. Whole curves are among a training job's artifacts."""
+
+MAX_METRICS_PER_READ = 200_000
 
 
 class EventRepository:
@@ -59,7 +61,7 @@ class EventRepository:
 
     async def delete_logs(self, retention_s: float, *, max_jobs: int) -> int:
         """Returns how many jobs that ended ``retention_s`` seconds ago it took, at most ``max_jobs``, and rows it deleted of them: their
-        log and progress, together. 0 where nothing is left to do."""
+        log, progress and metrics, together. 0 where nothing is left to do."""
         old = (
             select(JobRow.id)
             .where(JobRow.finished_at < func.now() - timedelta(seconds=retention_s), JobRow.log_deleted_at.is_(None))
@@ -97,6 +99,19 @@ class EventRepository:
             statement = statement.where(JobEventRow.kind.in_(kinds))
         return [_event(row) for row in await self._session.scalars(statement)]
 
+    async def newest(
+        self, project_id: str, job_id: str, limit: int, *, kinds: Collection[EventKind], before: int | None = None
+    ) -> list[JobEvent]:
+        """Returns the last ``limit`` events of these kinds, newest first, with a seq less than ``before`` where that is given; an empty
+        list for another project's job."""
+        statement = select(JobEventRow).where(
+            JobEventRow.job_id == job_id, JobEventRow.project_id == project_id, JobEventRow.kind.in_(kinds)
+        )
+        if before is not None:
+            statement = statement.where(JobEventRow.seq < min(before, MAX_INTEGER))
+        statement = statement.order_by(JobEventRow.seq.desc()).limit(min(limit, MAX_EVENTS_PER_READ))
+        return [_event(row) for row in await self._session.scalars(statement)]
+
     async def logs(self, project_id: str, job_id: str, attempt: int | None = None, *, tail: int | None = None) -> list[JobEvent]:
         """Returns the log events of a job in order, of one attempt or of all, the last ``tail`` where that is given.
 
@@ -112,6 +127,23 @@ class EventRepository:
         # From the end, so that a tail reads no more than itself. No limit is none in SQL too.
         rows = await self._session.scalars(statement.order_by(JobEventRow.seq.desc()).limit(tail))
         return [_event(row) for row in reversed(rows.all())]
+
+    async def metrics(self, project_id: str, job_id: str) -> list[CurvePoint]:
+        """Returns what the attempts of a job measured, in the order they told it; an empty list for another project's job.
+
+        A worker sends some thousand an attempt; of more than MAX_METRICS_PER_READ the last are returned.
+        """
+        statement = (
+            select(JobEventRow.attempt, JobEventRow.data, JobEventRow.created_at)
+            .where(JobEventRow.job_id == job_id, JobEventRow.project_id == project_id, JobEventRow.kind == EventKind.METRICS)
+            .order_by(JobEventRow.seq.desc())
+            .limit(MAX_METRICS_PER_READ)
+        )
+        points: list[CurvePoint] = []
+        for attempt, data, created_at in reversed((await self._session.execute(statement)).all()):
+            step, values = read_metrics(data)
+            points.append(CurvePoint(step=step, attempt=attempt, values=values, created_at=created_at))
+        return points
 
 
 def _event(row: JobEventRow) -> JobEvent:

@@ -1,4 +1,5 @@
-"""What a job's inputs consist of, as a worker fetches them: three statements at most, however many inputs there are."""
+"""What a job's inputs consist of, as a worker fetches them: three statements at most, however many inputs there are, and one more
+for the checkpoint that a training job goes on from."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.errors import UnknownDataset, UnknownVersion
 from quantry_core.execution import LeasedInput
-from quantry_core.jobs import ImportSpec, InputRole, Job, JobInput
+from quantry_core.jobs import FinetuneSpec, ImportSpec, InputRole, Job, JobInput
 from quantry_core.methods import Format
 from quantry_core.sources import UploadSource, parse_source
 from quantry_core.versions import ManifestFile, VersionKind
+from quantry_store.repositories.checkpoints import newest_files
 from quantry_store.tables import DatasetRow, ModelRow, UploadFileRow, VersionFileRow, VersionRow
 
 Found = dict[str, dict[str, Any]]
@@ -26,9 +28,10 @@ class LeasedInputRepository:
         self._session = session
 
     async def of(self, job: Job) -> list[LeasedInput]:
-        """Returns the inputs of a job in their order; raises UnknownVersion or UnknownDataset if one is not there.
+        """Returns the inputs of a job in their order, and the newest checkpoint of a training job as the last, where one is kept.
 
-        An import of an upload has that as its only input, without files once it is gone.
+        Raises UnknownVersion or UnknownDataset if an input is not there. An import of an upload has that as its only input, without
+        files once it is gone.
         """
         if isinstance(job.spec, ImportSpec):
             return await self._upload(job.project_id, job.spec.source)
@@ -39,7 +42,16 @@ class LeasedInputRepository:
         dataset_ids = [item.dataset_id for item in job.inputs if item.dataset_id is not None]
         if dataset_ids:
             found |= await self._datasets(job.project_id, dataset_ids)
-        return [_leased(item, found) for item in job.inputs]
+        inputs = [_leased(item, found) for item in job.inputs]
+        # Before the first attempt there is none, but of the job that this one is a retry of.
+        if isinstance(job.spec, FinetuneSpec) and (job.attempt > 1 or job.retry_of is not None):
+            inputs += await self._checkpoint(job)
+        return inputs
+
+    async def _checkpoint(self, job: Job) -> list[LeasedInput]:
+        rows = (await self._session.execute(newest_files(), {"of_job": job.id})).all()
+        files = [ManifestFile(path=path, size_bytes=size_bytes, sha256=sha256) for _, path, size_bytes, sha256 in rows]
+        return [LeasedInput(role=InputRole.CHECKPOINT, id=job.id, ref=f"step {rows[0][0]}", files=files)] if rows else []
 
     async def _upload(self, project_id: str, source: str) -> list[LeasedInput]:
         parsed = parse_source(source)

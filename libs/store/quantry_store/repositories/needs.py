@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownJob
 from quantry_core.jobs import JobStatus, JobType
+from quantry_core.outputs import kind_made
+from quantry_core.versions import VersionKind
 from quantry_store.tables import JobNeedRow, JobRow
 
 
@@ -22,6 +24,13 @@ class NeededJob(NamedTuple):
     step: str | None
     version_id: str | None
     """The version it made."""
+    adapter: str | None
+    """What its spec has by that name; of a fine-tune job it decides what is made."""
+
+    @property
+    def makes(self) -> VersionKind | None:
+        """The kind of version that it makes, None if it makes none."""
+        return kind_made(self.type, adapter=self.adapter)
 
     @property
     def title(self) -> str:
@@ -64,5 +73,6 @@ class NeedRepository:
         )
 
 
-def _needed() -> Select[str, JobType, JobStatus, str | None, str | None]:
-    return select(JobRow.id, JobRow.type, JobRow.status, JobRow.step, func.jsonb_extract_path_text(JobRow.result, "version_id"))
+def _needed() -> Select[str, JobType, JobStatus, str | None, str | None, str | None]:
+    made, adapter = func.jsonb_extract_path_text(JobRow.result, "version_id"), func.jsonb_extract_path_text(JobRow.spec, "adapter")
+    return select(JobRow.id, JobRow.type, JobRow.status, JobRow.step, made, adapter)

@@ -20,7 +20,7 @@ class ReplicaRepository:
     async def upsert(self, replica: Replica) -> Replica:
         """Returns the replica as written, with the database's time in ``updated_at``; raises NotFound for an unknown release.
 
-        Gateways learn of it where whether or where it takes traffic changed.
+        Gateways learn of it where whether or where it takes traffic changed, or for which adapters.
         """
         releases = await self._session.scalars(select(ReleaseRow).where(ReleaseRow.id == replica.release_id))
         release = releases.one_or_none()
@@ -38,7 +38,7 @@ class ReplicaRepository:
             execution_options={"populate_existing": True},
         )
         after = to_replica(written.one())
-        if _traffic_url(before) != _traffic_url(after):
+        if _traffic(before) != _traffic(after):
             self._revision.bump()
         return after
 
@@ -46,7 +46,7 @@ class ReplicaRepository:
         """Forgets a replica; one that is not there is no error."""
         before = await self._locked(replica_id)
         await self._session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica_id).execution_options(synchronize_session=False))
-        if _traffic_url(before) is not None:
+        if _traffic(before) is not None:
             self._revision.bump()
 
     async def _locked(self, replica_id: str) -> Replica | None:
@@ -55,9 +55,9 @@ class ReplicaRepository:
         return None if row is None else to_replica(row)
 
 
-def _traffic_url(replica: Replica | None) -> str | None:
-    """Returns where a replica takes traffic; None where it takes none."""
-    return replica.url if replica is not None and replica.state is ReplicaState.READY else None
+def _traffic(replica: Replica | None) -> tuple[str | None, frozenset[str]] | None:
+    """Returns where a replica takes traffic and for which adapters; None where it takes none."""
+    return (replica.url, frozenset(replica.adapter_ids)) if replica is not None and replica.state is ReplicaState.READY else None
 
 
 def to_replica(row: ReplicaRow) -> Replica:
@@ -73,5 +73,6 @@ def to_replica(row: ReplicaRow) -> Replica:
         num_restarts=row.num_restarts,
         message=row.message,
         log_path=row.log_path,
+        adapter_ids=list(row.adapter_ids),
         updated_at=row.updated_at,
     )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.errors import SealRefused
 from quantry_core.jobs import Job
 from quantry_core.versions import ManifestFile, VersionDraft, VersionKind, manifest_digest
-from quantry_store.tables import ArtifactSealRow, SealRow
+from quantry_store.tables import ArtifactSealRow, CheckpointSealRow, SealRow
 
 
 class SealRepository:
@@ -42,14 +42,32 @@ class SealRepository:
         if digest != manifest_digest([*files]):
             raise SealRefused(f"the artifacts are not the ones that attempt {job.attempt} sealed last")
 
+    async def record_checkpoint(self, job: Job, step: int, digest: str) -> None:
+        """Notes that the attempt which holds ``job`` sealed this checkpoint; it takes the place of an earlier one's seal."""
+        statement = insert(CheckpointSealRow).values(
+            job_id=job.id, attempt=job.attempt, project_id=job.project_id, step=step, manifest_digest=digest
+        )
+        latest = {"step": statement.excluded.step, "manifest_digest": statement.excluded.manifest_digest, "created_at": func.now()}
+        key = [CheckpointSealRow.job_id, CheckpointSealRow.attempt]
+        await self._session.execute(statement.on_conflict_do_update(index_elements=key, set_=latest))
+
+    async def check_checkpoint(self, job: Job, step: int, files: Sequence[ManifestFile]) -> None:
+        """Raises SealRefused unless these are exactly the files of the checkpoint that the job's attempt sealed last."""
+        wanted = (CheckpointSealRow.job_id == job.id, CheckpointSealRow.attempt == job.attempt)
+        seal = (await self._session.execute(select(CheckpointSealRow.step, CheckpointSealRow.manifest_digest).where(*wanted))).one_or_none()
+        if seal is None:
+            raise SealRefused(f"attempt {job.attempt} has sealed no checkpoint; seal it first")
+        if (seal.step, seal.manifest_digest) != (step, manifest_digest([*files])):
+            raise SealRefused(f"that is not the checkpoint that attempt {job.attempt} sealed last, which is of step {seal.step}")
+
     async def check(self, job: Job, draft: VersionDraft) -> None:
-        """Raises SealRefused unless the draft's files are exactly those that the job's attempt sealed last, and a master's
-        dtype is the one that was found in them."""
+        """Raises SealRefused unless the draft's files are exactly those that the job's attempt sealed last, and the dtype of 16-bit
+        weights or of an adapter is the one that was found in them."""
         statement = select(SealRow.manifest_digest, SealRow.dtype).where(SealRow.job_id == job.id, SealRow.attempt == job.attempt)
         seal = (await self._session.execute(statement)).one_or_none()
         if seal is None:
             raise SealRefused(f"attempt {job.attempt} has sealed no files; seal them first")
         if seal.manifest_digest != manifest_digest(draft.files):
             raise SealRefused(f"the version's files are not the ones that attempt {job.attempt} sealed last")
-        if draft.kind is VersionKind.MASTER and draft.dtype != seal.dtype:
+        if draft.kind is not VersionKind.QUANTIZED and draft.dtype != seal.dtype:
             raise SealRefused(f"the sealed weights are {seal.dtype}, not {draft.dtype}")

@@ -14,7 +14,7 @@ from quantry_store.failures import core_errors
 from quantry_store.repositories.open_jobs import is_open_in
 from quantry_store.repositories.version_rows import to_version
 from quantry_store.repositories.versions import VersionRepository
-from quantry_store.tables import AliasRow, JobRow, LineageEdgeRow, ModelRow, ReleaseRow, VersionRow
+from quantry_store.tables import AliasRow, DeploymentAdapterRow, DeploymentRow, JobRow, LineageEdgeRow, ModelRow, ReleaseRow, VersionRow
 
 MASTER_RETENTION_S = 7 * 24 * 3600.0
 """A deleted master's row stays at least so long, whatever the settings say; a trigger of the third migration holds it too."""
@@ -42,10 +42,18 @@ class VersionDeletionRepository:
         return await self.hold(project_id, version_id)
 
     async def check_unused(self, version: Version) -> None:
-        """Raises VersionProtected if an alias points at a version or an unfinished job uses it."""
+        """Raises VersionProtected if an alias points at a version, a deployment has it attached or an unfinished job uses it."""
         aliases = (await self._session.scalars(select(AliasRow.alias).where(AliasRow.version_id == version.id))).all()
         if aliases:
             raise VersionProtected(f"alias {aliases[0]!r} points at {version.ref}; move or delete it first")
+        attached = await self._session.execute(
+            select(DeploymentAdapterRow.name, DeploymentRow.name)
+            .join(DeploymentRow, DeploymentRow.id == DeploymentAdapterRow.deployment_id)
+            .where(DeploymentAdapterRow.version_id == version.id)
+            .limit(1)
+        )
+        for adapter, deployment in attached:
+            raise VersionProtected(f"deployment {deployment!r} serves {version.ref} as adapter {adapter!r}; detach it first")
         jobs = await self._session.scalars(
             select(JobRow.id)
             .where(

@@ -57,12 +57,14 @@ class VersionRepository:
             evidence=await self._evidence.list(version.id),
         )
 
-    async def resolve(self, project_id: str, ref: str, *, kinds: Collection[VersionKind] | None = None) -> Version:
+    async def resolve(
+        self, project_id: str, ref: str, *, kinds: Collection[VersionKind] | None = None, first: VersionKind | None = None
+    ) -> Version:
         """Returns the version that ``ver_...``, ``name@3``, ``name@alias`` or ``name`` means.
 
-        A name alone is the latest ready version of one of ``kinds`` (any kind where None); ``kinds`` says nothing about the
-        other forms, which name one version. A deleted version is found by its id alone. Raises InvalidName, UnknownModel, or
-        UnknownVersion naming what there is.
+        A name alone is the latest ready version of one of ``kinds`` (any kind where None), of the kind ``first`` where there is one;
+        both say nothing about the other forms, which name one version. A deleted version is found by its id alone. Raises
+        InvalidName, UnknownModel, or UnknownVersion naming what there is.
         """
         if is_id(ref, IdPrefix.VERSION):
             return await self.get(project_id, ref)
@@ -79,7 +81,8 @@ class VersionRepository:
             statement = statement.where(VersionRow.state == VersionState.READY)
             if kinds is not None:
                 statement = statement.where(VersionRow.kind.in_(kinds))
-        row = (await self._session.execute(statement.order_by(VersionRow.number.desc()).limit(1))).one_or_none()
+        order = [VersionRow.number.desc()] if first is None else [(VersionRow.kind == first).desc(), VersionRow.number.desc()]
+        row = (await self._session.execute(statement.order_by(*order).limit(1))).one_or_none()
         if row is None:
             raise UnknownVersion(await self._nothing_found(model, parts, kinds))
         return to_version(*row)

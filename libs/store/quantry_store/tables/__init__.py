@@ -2,8 +2,9 @@
 
 from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditRow, RouteRevisionRow
 from quantry_store.tables.base import Base
+from quantry_store.tables.checkpoints import CheckpointSealRow, JobCheckpointFileRow, JobCheckpointRow
 from quantry_store.tables.datasets import BlobRow, DatasetRow
-from quantry_store.tables.deployments import DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
+from quantry_store.tables.deployments import DeploymentAdapterRow, DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
 from quantry_store.tables.idempotency import IdempotencyKeyRow
 from quantry_store.tables.jobs import JobEventRow, JobNeedRow, JobRow
 from quantry_store.tables.keys import KeyRow
@@ -32,11 +33,15 @@ __all__ = [
     "AuditRow",
     "Base",
     "BlobRow",
+    "CheckpointSealRow",
     "DatasetRow",
+    "DeploymentAdapterRow",
     "DeploymentRow",
     "EvidenceRow",
     "IdempotencyKeyRow",
     "JobArtifactRow",
+    "JobCheckpointFileRow",
+    "JobCheckpointRow",
     "JobEventRow",
     "JobNeedRow",
     "JobRow",

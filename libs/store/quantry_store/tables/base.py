@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from typing_extensions import override
 
-from quantry_core.datasets import DatasetKind, DatasetOrigin
+from quantry_core.datasets import DatasetKind, DatasetOrigin, FilePurpose
 from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, WaitingOn
 from quantry_core.keys import Role
 from quantry_core.methods import Environment, Format
@@ -82,6 +82,7 @@ ENUMS: tuple[type[StrEnum], ...] = (
     Environment,
     EventKind,
     EvidenceKind,
+    FilePurpose,
     Format,
     JobReason,
     JobStatus,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Computed, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from quantry_core.datasets import DatasetKind, DatasetOrigin
+from quantry_core.datasets import DatasetKind, DatasetOrigin, FilePurpose
 from quantry_store.tables.base import Base, CreatedAt, Id, ProjectId
 
 
@@ -42,6 +42,7 @@ class DatasetRow(Base):
     num_rows: Mapped[int | None] = mapped_column(BigInteger)
     statistics: Mapped[dict[str, Any]]
     derivation: Mapped[dict[str, Any] | None]
+    purpose: Mapped[FilePurpose | None]
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[datetime | None]
     """Set while it can still be restored, and after that."""

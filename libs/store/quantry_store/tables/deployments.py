@@ -1,4 +1,4 @@
-"""Deployments, their releases, rollouts and replicas."""
+"""Deployments, their releases, rollouts, replicas and attached adapters."""
 
 from __future__ import annotations
 
@@ -76,4 +76,20 @@ class ReplicaRow(Base):
     num_restarts: Mapped[int]
     message: Mapped[str | None]
     log_path: Mapped[str | None]
+    adapter_ids: Mapped[list[str]] = mapped_column(default=list)
     updated_at: Mapped[CreatedAt]
+
+
+class DeploymentAdapterRow(Base):
+    __tablename__ = "deployment_adapters"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[Id]
+    project_id: Mapped[ProjectId]
+    deployment_id: Mapped[str] = mapped_column(ForeignKey("deployments.id"), index=True)
+    name: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"), index=True)
+    version_ref: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    message: Mapped[str | None]
+    created_at: Mapped[CreatedAt]

@@ -1,7 +1,9 @@
 """The transactions of the platform. Each function is one when called inside one ``Database.begin`` block; none commits."""
 
+from quantry_store.transactions.adapters import attach_adapter, detach_adapter
 from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.cancel import cancel_job
+from quantry_store.transactions.checkpoints import record_checkpoint, record_checkpoint_seal
 from quantry_store.transactions.dataset_deletion import delete_dataset, remove_dataset, restore_dataset
 from quantry_store.transactions.deletion import delete_version, remove_version, restore_version
 from quantry_store.transactions.deployments import resume_deployment, stop_deployment
@@ -46,6 +48,7 @@ __all__ = [
     "Prepared",
     "Submitted",
     "append_events",
+    "attach_adapter",
     "begin_rollout",
     "cancel_job",
     "cancel_pipeline",
@@ -58,6 +61,7 @@ __all__ = [
     "delete_replica",
     "delete_schedule",
     "delete_version",
+    "detach_adapter",
     "expired_jobs",
     "fail_rollout",
     "finish_attempt",
@@ -71,6 +75,8 @@ __all__ = [
     "queues_with_work",
     "read_template",
     "record_artifact_seal",
+    "record_checkpoint",
+    "record_checkpoint_seal",
     "record_damage",
     "record_seal",
     "record_whole",

@@ -12,7 +12,7 @@ from quantry_core.jobs import JobSpec
 from quantry_core.keys import Identity
 from quantry_core.schedules import JobTemplate
 from quantry_store.references import parse_ref
-from quantry_store.transactions.inputs import dataset_refs
+from quantry_store.transactions.inputs import dataset_refs, recipe_datasets
 from quantry_store.transactions.schedule_templates import read_template
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -80,6 +80,7 @@ def _refs(template: dict[str, object]) -> Iterator[str]:
     for spec in specs:
         for refs in dataset_refs(spec).values():
             yield from refs
+        yield from recipe_datasets(spec)
 
 
 def _needs(ref: str, dataset: Dataset, *, is_last: bool) -> bool:

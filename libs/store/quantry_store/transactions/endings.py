@@ -7,9 +7,9 @@ from typing import NamedTuple
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import FinishRequest, Outcome
 from quantry_core.gate import lets_pass, required_checks
-from quantry_core.jobs import REASONS, Job, JobReason, JobStatus, retry_delay_s
+from quantry_core.jobs import REASONS, Job, JobReason, JobStatus, MergeSpec, retry_delay_s
+from quantry_core.outputs import made_kind, recipe_of
 from quantry_core.versions import EvidenceDraft, EvidenceKind, VersionDraft, VersionState
-from quantry_store.transactions.made_versions import VERSION_KINDS, recipe_of
 
 CONTROL_PLANE_REASONS = frozenset({JobReason.WORKER_LOST, JobReason.POISON})
 """Reasons that only the control plane gives: a worker reports the outcome lost instead."""
@@ -45,7 +45,7 @@ def decide_ending(job: Job, request: FinishRequest, draw: float) -> Ending:
 def check_report(job: Job, request: FinishRequest) -> None:
     """Raises InvalidInput unless outcome, reason, version and evidence fit each other and the job's type."""
     version = request.version
-    if version is not None and job.type not in VERSION_KINDS:
+    if version is not None and made_kind(job.spec) is None:
         raise InvalidInput(f"an {job.type} job makes no version")
     match request.outcome:
         case Outcome.SUCCEEDED:
@@ -65,15 +65,17 @@ def check_report(job: Job, request: FinishRequest) -> None:
         case Outcome.RELEASED | Outcome.LOST:
             if version is not None or request.evidence:
                 raise InvalidInput(f"a {request.outcome} attempt leaves neither version nor evidence: the next one makes its own")
-    if request.evidence and version is None and job.type in VERSION_KINDS:
+    if request.evidence and version is None and made_kind(job.spec) is not None and not _may_make_nothing(job):
         raise InvalidInput("there is evidence but no version that it is about")
 
 
 def _check_success(job: Job, request: FinishRequest) -> None:
     if request.reason is not JobReason.COMPLETED:
         raise InvalidInput(f"a succeeded attempt has the reason completed, not {request.reason}")
-    if job.type in VERSION_KINDS:
+    if made_kind(job.spec) is not None:
         if request.version is None:
+            if _may_make_nothing(job):
+                return
             raise InvalidInput(f"an {job.type} job that succeeded has made a version")
         if request.version.state is not VersionState.READY:
             raise InvalidInput(f"a job that made a {request.version.state} version did not succeed")
@@ -81,6 +83,11 @@ def _check_success(job: Job, request: FinishRequest) -> None:
     elif not any(draft.kind is EvidenceKind.EVALUATION for draft in request.evidence):
         # No data is never success.
         raise InvalidInput("an evaluation without results did not succeed")
+
+
+def _may_make_nothing(job: Job) -> bool:
+    """Tells whether a job can succeed without a version: a merge that measured may find that the adapters are best left as they are."""
+    return isinstance(job.spec, MergeSpec) and job.spec.measure
 
 
 def _check_gate(job: Job, request: FinishRequest, version: VersionDraft) -> None:

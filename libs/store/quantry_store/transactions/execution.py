@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from quantry_core.errors import InvalidInput
 from quantry_core.execution import EventDraft, EventsRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
-from quantry_core.jobs import EventKind, Job, Progress, Queue
+from quantry_core.jobs import EventKind, Job, Progress, Queue, read_metrics
 from quantry_store.repositories.claims import Draw
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -45,7 +45,7 @@ async def append_events(uow: UnitOfWork, job_id: str, request: EventsRequest) ->
     What is stored already, the answer to an earlier request having been lost, is not stored again. Progress that says
     nothing new, or that lies before what is known, is left out: an attempt only goes on.
 
-    Raises StaleAttempt, or InvalidInput for a state event (only the control plane moves a job), malformed progress, or an
+    Raises StaleAttempt, or InvalidInput for a state event (only the control plane moves a job), malformed progress or metrics, or an
     offset beyond what is stored, which would leave a hole.
     """
     reported = _checked_progress(request)
@@ -92,4 +92,13 @@ def _checked_progress(request: EventsRequest) -> list[Progress | None]:
             reported.append(Progress.model_validate(event.data) if event.kind is EventKind.PROGRESS else None)
         except ValidationError as error:
             raise InvalidInput(f"events.{position}: not a progress event ({error.errors()[0]['msg']})") from error
+        if event.kind is EventKind.METRICS:
+            _check_metrics(position, event)
     return reported
+
+
+def _check_metrics(position: int, event: EventDraft) -> None:
+    try:
+        read_metrics(event.data)
+    except ValueError as error:
+        raise InvalidInput(f"events.{position}: not a metrics event ({error})") from error

@@ -12,9 +12,11 @@ from quantry_core.jobs import FINAL_STATUSES, InputRole, Job, JobResult, JobStat
 from quantry_core.versions import Version
 from quantry_store.repositories.claims import Draw
 from quantry_store.transactions.artifacts import record_artifacts
+from quantry_store.transactions.attach_finished import attach_finished, lock_for_adapter
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.lost_attempts import lose_attempt
 from quantry_store.transactions.made_versions import record_version
+from quantry_store.transactions.merge import quantize_merged
 from quantry_store.transactions.recalibrate import lock_deployment, promote_candidate
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -40,7 +42,10 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
         return await uow.leases.retry(job, ending.reason, message=ending.message, delay_s=ending.delay_s)
     if ending.status not in FINAL_STATUSES:
         return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message)
+    if ending.status is JobStatus.SUCCEEDED:
+        await uow.checkpoints.drop(job.id)
     deployment = await lock_deployment(uow, job)
+    await lock_for_adapter(uow, job)
     version = None if request.version is None else await record_version(uow, job, request.version)
     if request.evidence:
         await uow.evidence.add(_evidence_subject(job, version), job, request.evidence)
@@ -48,7 +53,8 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
         await record_artifacts(uow, job, request.artifacts)
     led_to: dict[str, Any] = {}
     if version is not None:
-        led_to = await promote_candidate(uow, job, request, version, deployment)
+        led_to = await promote_candidate(uow, job, request, version, deployment) | await attach_finished(uow, job, version)
+        led_to |= await quantize_merged(uow, job, request, version)
     result = _result(job, request, version, ending, led_to).model_dump(mode="json")
     return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message, result=result)
 
@@ -69,10 +75,11 @@ def _result(job: Job, request: FinishRequest, version: Version | None, ending: E
 
 
 def _evidence_subject(job: Job, version: Version | None) -> str:
-    """Returns the id of the version that evidence is about: the one made, or the one evaluated."""
+    """Returns the id of the version that evidence is about: the one made, the one evaluated, or the first adapter that was left
+    unmerged."""
     if version is not None:
         return version.id
     for item in job.inputs:
-        if item.role is InputRole.SUBJECT and item.version_id is not None:
+        if item.role in {InputRole.SUBJECT, InputRole.ADAPTER} and item.version_id is not None:
             return item.version_id
     raise InvalidInput("there is evidence but no version that it is about")

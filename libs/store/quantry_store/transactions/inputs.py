@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from quantry_core.datasets import Dataset
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.jobs import (
     OUTPUT_PREFIX,
     DatasetRef,
     EvaluateSpec,
+    FinetuneSpec,
     ImportSpec,
     InputRole,
     Job,
@@ -17,43 +19,61 @@ from quantry_core.jobs import (
     JobSpec,
     JobStatus,
     JobType,
+    MergeSpec,
+    QuantizationRecipe,
     QuantizeSpec,
     RecalibrateSpec,
     VersionRef,
     is_job_output,
     version_refs,
 )
+from quantry_core.training.bases import BASE_KINDS, SIXTEEN_BIT_KINDS
+from quantry_core.training.data import not_learned_from, not_scored
 from quantry_core.versions import Version, VersionKind, VersionState
 from quantry_store.repositories.needs import NeededJob
-from quantry_store.transactions.made_versions import VERSION_KINDS
 from quantry_store.unit_of_work import UnitOfWork
 
-SERVABLE_KINDS = frozenset({VersionKind.MASTER, VersionKind.QUANTIZED})
+SERVABLE_KINDS = SIXTEEN_BIT_KINDS | {VersionKind.QUANTIZED}
+"""An adapter is served beside its base, never by itself."""
 
 
 class VersionField(NamedTuple):
-    """A field of a spec that names a version, and which versions may stand there. None: any."""
+    """A field of a spec that names a version, and which versions may stand there (None: any). A name alone is the newest of them, of
+    the kind ``first`` where there is one: what is quantized or trained again is what a model began as, unless somebody says more."""
 
     name: str
     role: InputRole
     kinds: frozenset[VersionKind] | None = None
     states: frozenset[VersionState] | None = frozenset({VersionState.READY})
+    first: VersionKind | None = None
 
 
 VERSION_FIELDS: dict[JobType, tuple[VersionField, ...]] = {
     JobType.IMPORT: (),
-    JobType.QUANTIZE: (VersionField("base", InputRole.BASE, frozenset({VersionKind.MASTER})),),
+    JobType.QUANTIZE: (VersionField("base", InputRole.BASE, SIXTEEN_BIT_KINDS, first=VersionKind.MASTER),),
+    JobType.FINETUNE: (VersionField("model", InputRole.BASE, BASE_KINDS, first=VersionKind.MASTER),),
+    JobType.MERGE: (VersionField("adapters", InputRole.ADAPTER, frozenset({VersionKind.ADAPTER})),),
     JobType.EVALUATE: (
         # A quarantined version may be measured too: that is how one finds out what is wrong with it.
         VersionField("version", InputRole.SUBJECT, states=None),
         VersionField("against", InputRole.REFERENCE),
     ),
     JobType.RECALIBRATE: (
-        VersionField("base", InputRole.BASE, frozenset({VersionKind.MASTER})),
+        VersionField("base", InputRole.BASE, SIXTEEN_BIT_KINDS),
         VersionField("serving", InputRole.REFERENCE, frozenset({VersionKind.QUANTIZED})),
     ),
     JobType.DEPLOY: (VersionField("version", InputRole.SUBJECT, SERVABLE_KINDS),),
 }
+"""Fields of specs that name versions, a list of them under one name."""
+
+FOUND_FIELDS: dict[JobType, tuple[VersionField, ...]] = {
+    JobType.MERGE: (
+        VersionField("adapters", InputRole.ADAPTER_BASE, BASE_KINDS),
+        VersionField("adapters", InputRole.BASE, SIXTEEN_BIT_KINDS),
+    ),
+    JobType.EVALUATE: (VersionField("version", InputRole.ADAPTER_BASE, BASE_KINDS),),
+}
+"""Versions that no spec names: they follow from the adapters that one names. See adapter_inputs."""
 
 
 def check_outputs(spec: JobSpec) -> None:
@@ -74,10 +94,16 @@ async def resolve_inputs(uow: UnitOfWork, project_id: str, spec: JobSpec, needed
     refs = version_refs(spec)
     if isinstance(spec, RecalibrateSpec) and spec.recipe is not None:
         refs |= {"base": spec.recipe.base}
-    inputs = [await _resolve(uow, project_id, field, refs[field.name], needed) for field in VERSION_FIELDS[spec.type] if field.name in refs]
+    inputs = [
+        await _resolve(uow, project_id, _Named(field, name, ref), needed)
+        for field in VERSION_FIELDS[spec.type]
+        for name, ref in refs.items()
+        if name.partition(".")[0] == field.name
+    ]
     for role, refs_of_role in dataset_refs(spec).items():
         for ref in refs_of_role:
             dataset = await uow.datasets.resolve(project_id, ref)
+            _check_dataset(spec, role, dataset)
             await uow.datasets.hold(dataset.id)
             inputs.append(JobInput(role=role, ref=ref, dataset_id=dataset.id))
     return inputs
@@ -95,12 +121,7 @@ async def take_output(uow: UnitOfWork, project_id: str, job_type: JobType, item:
     """Returns an input of a job of that type with its version, if it is the output of a job of ``needed`` that has succeeded."""
     if item.job_id is None or item.version_id is not None or item.job_id not in needed:
         return item
-    need = needed[item.job_id]
-    if need.status is not JobStatus.SUCCEEDED:
-        return item
-    version = await uow.versions.get(project_id, need.version_id or "")
-    await _keep(uow, field_of(job_type, item.role), version)
-    return item.model_copy(update={"version_id": version.id})
+    return await _take(uow, project_id, field_of(job_type, item.role), item, needed[item.job_id])
 
 
 async def check_inputs(uow: UnitOfWork, project_id: str, job_type: JobType, inputs: list[JobInput]) -> None:
@@ -109,12 +130,12 @@ async def check_inputs(uow: UnitOfWork, project_id: str, job_type: JobType, inpu
         if item.dataset_id is not None:
             await uow.datasets.hold(item.dataset_id)
         if item.version_id is not None:
-            await _keep(uow, field_of(job_type, item.role), await uow.versions.get(project_id, item.version_id))
+            await keep_version(uow, field_of(job_type, item.role), await uow.versions.get(project_id, item.version_id))
 
 
 def field_of(job_type: JobType, role: InputRole) -> VersionField:
     """Returns the field that a version's role stands for in the specs of a type."""
-    return next(field for field in VERSION_FIELDS[job_type] if field.role is role)
+    return next(field for field in (*VERSION_FIELDS[job_type], *FOUND_FIELDS.get(job_type, ())) if field.role is role)
 
 
 def refusal(field: str, sentence: str) -> InvalidInput:
@@ -122,33 +143,64 @@ def refusal(field: str, sentence: str) -> InvalidInput:
     return InvalidInput(sentence, errors=[FieldProblem(field=field, message=sentence)])
 
 
-async def _resolve(uow: UnitOfWork, project_id: str, field: VersionField, ref: VersionRef, needed: Mapping[str, NeededJob]) -> JobInput:
+class _Named(NamedTuple):
+    """A reference of a spec, and where it stands: of a list, ``adapters.0``."""
+
+    field: VersionField
+    name: str
+    ref: VersionRef
+
+
+async def _resolve(uow: UnitOfWork, project_id: str, named: _Named, needed: Mapping[str, NeededJob]) -> JobInput:
+    field, name, ref = named
     if not ref.startswith(OUTPUT_PREFIX):
-        version = await uow.versions.resolve(project_id, ref, kinds=field.kinds)
-        await _keep(uow, field, version)
+        version = await uow.versions.resolve(project_id, ref, kinds=field.kinds, first=field.first)
+        await keep_version(uow, field, version)
         return JobInput(role=field.role, ref=ref, version_id=version.id)
     need = needed[ref.removeprefix(OUTPUT_PREFIX)]
-    kind = VERSION_KINDS.get(need.type)
+    kind = need.makes
     if kind is None:
-        raise refusal(f"spec.{field.name}", f"{need.title} is of type {need.type} and makes no version")
+        raise refusal(f"spec.{name}", f"{need.title} is of type {need.type} and makes no version")
     if field.kinds is not None and kind not in field.kinds:
-        sentence = f"{need.title} is of type {need.type} and makes a {kind} version; a {_names(field.kinds)} version is needed here"
-        raise refusal(f"spec.{field.name}", sentence)
-    item = JobInput(role=field.role, ref=ref, job_id=need.id)
+        sentence = f"{need.title} is of type {need.type} and makes {_a(kind)} version; {_a(_names(field.kinds))} version is needed here"
+        raise refusal(f"spec.{name}", sentence)
+    return await _take(uow, project_id, field, JobInput(role=field.role, ref=ref, job_id=need.id), need)
+
+
+async def _take(uow: UnitOfWork, project_id: str, field: VersionField, item: JobInput, need: NeededJob) -> JobInput:
+    """Returns an input with the version that the job it comes from has made, as it is where that one has not succeeded yet."""
     if need.status is not JobStatus.SUCCEEDED:
         return item
-    version = await uow.versions.get(project_id, need.version_id or "")
-    await _keep(uow, field, version)
+    if need.version_id is None:
+        raise refusal(f"spec.{field.name}", f"{need.title} succeeded without a version: it found that its adapters are best left unmerged")
+    version = await uow.versions.get(project_id, need.version_id)
+    await keep_version(uow, field, version)
     return item.model_copy(update={"version_id": version.id})
 
 
-async def _keep(uow: UnitOfWork, field: VersionField, version: Version) -> None:
+async def keep_version(uow: UnitOfWork, field: VersionField, version: Version) -> None:
     """Keeps a version from deletion; raises InvalidInput naming the field if it may not stand there, UnknownVersion."""
     if field.kinds is not None and version.kind not in field.kinds:
-        raise refusal(f"spec.{field.name}", f"{version.ref} is a {version.kind} version; a {_names(field.kinds)} version is needed here")
+        sentence = f"{version.ref} is {_a(version.kind)} version; {_a(_names(field.kinds))} version is needed here"
+        raise refusal(f"spec.{field.name}", sentence)
     if field.states is not None and version.state not in field.states:
         raise refusal(f"spec.{field.name}", f"{version.ref} is {version.state}; only a {_names(field.states)} version can be used here")
     await uow.versions.hold(version)
+
+
+def _check_dataset(spec: JobSpec, role: InputRole, dataset: Dataset) -> None:
+    """Raises InvalidInput naming the field for a dataset that a job cannot learn from or be judged by."""
+    match spec, role:
+        case FinetuneSpec(), InputRole.TRAINING:
+            field, reason = "training_file", not_learned_from(spec.method.type, dataset.kind)
+        case FinetuneSpec(), InputRole.VALIDATION:
+            field, reason = "validation_file", not_learned_from(spec.method.type, dataset.kind)
+        case MergeSpec(), InputRole.VALIDATION:
+            field, reason = "validation_file", not_scored(dataset.kind)
+        case _:
+            return
+    if reason is not None:
+        raise refusal(f"spec.{field}", f"{dataset.ref}: {reason}")
 
 
 def dataset_refs(spec: JobSpec) -> dict[InputRole, list[DatasetRef]]:
@@ -160,11 +212,32 @@ def dataset_refs(spec: JobSpec) -> dict[InputRole, list[DatasetRef]]:
         case RecalibrateSpec():
             quality = [] if spec.recipe is None else spec.recipe.quality_corpora
             return {InputRole.CALIBRATION: spec.datasets, InputRole.CORPUS: quality, InputRole.COMPARISON: spec.corpora}
+        case FinetuneSpec():
+            validation = [] if spec.validation_file is None else [spec.validation_file]
+            return {InputRole.TRAINING: [spec.training_file], InputRole.VALIDATION: validation, InputRole.CORPUS: spec.corpora}
+        case MergeSpec():
+            validation = [] if spec.validation_file is None else [spec.validation_file]
+            # Without a measurement nothing is quantized by the merge itself.
+            recipe = spec.quantize if spec.measure and isinstance(spec.quantize, QuantizationRecipe) else None
+            calibration = [] if recipe is None or recipe.calibration is None else recipe.calibration.datasets
+            return {InputRole.VALIDATION: validation, InputRole.CORPUS: spec.corpora, InputRole.CALIBRATION: calibration}
         case EvaluateSpec():
             return {InputRole.CORPUS: spec.corpora}
         case _:
             return {}
 
 
+def recipe_datasets(spec: JobSpec) -> list[DatasetRef]:
+    """Returns the datasets of a merge's own recipe, which the job that follows it is to use."""
+    recipe = spec.quantize if isinstance(spec, MergeSpec) else None
+    if not isinstance(recipe, QuantizationRecipe):
+        return []
+    return [*([] if recipe.calibration is None else recipe.calibration.datasets), *recipe.quality_corpora]
+
+
 def _names(choices: frozenset[VersionKind] | frozenset[VersionState]) -> str:
     return " or ".join(sorted(choices))
+
+
+def _a(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

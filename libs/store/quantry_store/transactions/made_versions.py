@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs import ImportSpec, InputRole, Job, JobSpec, JobType, QuantizeSpec, RecalibrateSpec, chosen
+from quantry_core.jobs import ImportSpec, InputRole, Job, JobType, MergeSpec, chosen
 from quantry_core.methods import Format
+from quantry_core.outputs import made_kind, made_model, recipe_of
+from quantry_core.training import MergeTarget
 from quantry_core.versions import EdgeRole, LineageEdge, Model, Version, VersionDraft, VersionKind
 from quantry_store.unit_of_work import UnitOfWork
 
-VERSION_KINDS: dict[JobType, VersionKind] = {
-    JobType.IMPORT: VersionKind.MASTER,
-    JobType.QUANTIZE: VersionKind.QUANTIZED,
-    JobType.RECALIBRATE: VersionKind.QUANTIZED,
+EDGE_ROLES: dict[JobType, dict[InputRole, EdgeRole]] = {
+    JobType.QUANTIZE: {InputRole.BASE: EdgeRole.BASE, InputRole.CALIBRATION: EdgeRole.CALIBRATION},
+    JobType.RECALIBRATE: {InputRole.BASE: EdgeRole.BASE, InputRole.CALIBRATION: EdgeRole.CALIBRATION},
+    JobType.FINETUNE: {InputRole.BASE: EdgeRole.BASE, InputRole.TRAINING: EdgeRole.TRAINING, InputRole.VALIDATION: EdgeRole.TRAINING},
+    # What a merge is judged by did not go into it.
+    JobType.MERGE: {InputRole.BASE: EdgeRole.BASE, InputRole.ADAPTER: EdgeRole.ADAPTER},
 }
-"""What a job of each type makes; the others make no version."""
+"""Inputs that a version is made from, by the type of its job."""
 
-EDGE_ROLES: dict[InputRole, EdgeRole] = {
-    InputRole.BASE: EdgeRole.BASE,
-    InputRole.CALIBRATION: EdgeRole.CALIBRATION,
-}
-"""Inputs that a version is made from."""
-
-MASTER_DTYPES = frozenset({"float16", "bfloat16"})
+SIXTEEN_BIT_DTYPES = frozenset({"float16", "bfloat16"})
 
 
 async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Version:
@@ -31,7 +29,7 @@ async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Vers
     draft does not fit the job, SealRefused where its files or its dtype are not what the attempt sealed.
     """
     check_draft(job, draft)
-    edges = lineage_of(job)
+    edges = lineage_of(job, draft)
     for edge in draft.edges:
         if edge not in edges:
             raise InvalidInput(f"the version names a {edge.role} parent that is not an input of its job")
@@ -45,54 +43,64 @@ async def record_version(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Vers
 
 def check_draft(job: Job, draft: VersionDraft) -> None:
     """Raises InvalidInput unless a draft is of the kind, format, scheme and dtype that its job makes, with unique paths."""
-    kind = VERSION_KINDS.get(job.type)
+    kind = made_kind(job.spec)
     if draft.kind is not kind:
         raise InvalidInput(f"an {job.type} job makes a version of kind {kind}, not {draft.kind}")
     paths = [file.path for file in draft.files]
     if len(set(paths)) != len(paths):
         raise InvalidInput("the version names a file twice")
-    if isinstance(job.spec, ImportSpec):
-        if draft.model != job.spec.model:
-            raise InvalidInput(f"the job imports model {job.spec.model!r}, not {draft.model!r}")
-        if draft.format is not Format.SAFETENSORS or draft.scheme is not None or draft.dtype not in MASTER_DTYPES:
-            raise InvalidInput("a master is plain safetensors of float16 or bfloat16, without a scheme")
+    match draft.kind:
+        case VersionKind.MASTER | VersionKind.MERGED:
+            if draft.format is not Format.SAFETENSORS or draft.scheme is not None or draft.dtype not in SIXTEEN_BIT_DTYPES:
+                raise InvalidInput(f"a {draft.kind} version is plain safetensors of float16 or bfloat16, without a scheme")
+        case VersionKind.ADAPTER:
+            if draft.format is not Format.PEFT or draft.scheme is not None or draft.dtype not in {None, *SIXTEEN_BIT_DTYPES}:
+                raise InvalidInput("an adapter is of format peft, without a scheme, and of float16, bfloat16 or no dtype that is told")
+        case VersionKind.QUANTIZED:
+            _check_scheme(job, draft)
+
+
+def _check_scheme(job: Job, draft: VersionDraft) -> None:
     recipe = recipe_of(job.spec)
-    if recipe is not None:
-        choice = chosen(recipe)
-        if draft.scheme != choice.scheme or draft.format is not choice.info.format:
-            wanted = f"{choice.scheme} in format {choice.info.format}"
-            raise InvalidInput(f"the job makes {wanted}, not {draft.scheme} in format {draft.format}")
+    if recipe is None:
+        raise InvalidInput(f"job {job.id} has no recipe by which it could have quantized")
+    choice = chosen(recipe)
+    if draft.scheme != choice.scheme or draft.format is not choice.info.format:
+        wanted = f"{choice.scheme} in format {choice.info.format}"
+        raise InvalidInput(f"the job makes {wanted}, not {draft.scheme} in format {draft.format}")
 
 
-def recipe_of(spec: JobSpec) -> QuantizeSpec | None:
-    """Returns by which recipe a job makes its quantized version; None for a job that makes none."""
-    match spec:
-        case QuantizeSpec():
-            return spec
-        case RecalibrateSpec():
-            return spec.recipe
-        case _:
-            return None
+def lineage_of(job: Job, draft: VersionDraft) -> list[LineageEdge]:
+    """Returns the edges from what a job makes to what it was given, each once, in the order of its inputs.
 
-
-def lineage_of(job: Job) -> list[LineageEdge]:
-    """Returns the edges from what a job makes to what it was given, each once, in the order of its inputs."""
+    Adapters that were merged into the dequantized weights they were trained on have those as their base. Raises InvalidInput for a
+    merge that does not say what it merged into.
+    """
+    roles = EDGE_ROLES.get(job.type, {})
+    if isinstance(job.spec, MergeSpec) and _merged_into(draft) is MergeTarget.DEQUANTIZED_BASE:
+        roles = {InputRole.ADAPTER_BASE: EdgeRole.BASE, InputRole.ADAPTER: EdgeRole.ADAPTER}
     edges = [
-        LineageEdge(role=EDGE_ROLES[item.role], parent_version_id=item.version_id, parent_dataset_id=item.dataset_id)
+        LineageEdge(role=roles[item.role], parent_version_id=item.version_id, parent_dataset_id=item.dataset_id)
         for item in job.inputs
-        if item.role in EDGE_ROLES
+        if item.role in roles
     ]
     return list(dict.fromkeys(edges))
 
 
+def _merged_into(draft: VersionDraft) -> MergeTarget:
+    target = draft.recipe.get("merged_into")
+    if target not in {MergeTarget.MASTER, MergeTarget.DEQUANTIZED_BASE}:
+        raise InvalidInput("a merged version's recipe says what it was merged into: merged_into is master or dequantized-base")
+    return MergeTarget(target)
+
+
 async def _model(uow: UnitOfWork, job: Job, draft: VersionDraft) -> Model:
-    """Returns the model that the version belongs to: the imported one, made if missing, or that of the base."""
-    if isinstance(job.spec, ImportSpec):
-        return await uow.models.get_or_create(job.project_id, job.spec.model)
-    base = await _base(uow, job)
-    if draft.model != base.model_name:
-        raise InvalidInput(f"the base is of model {base.model_name!r}, not {draft.model!r}")
-    return await uow.models.get(job.project_id, base.model_name)
+    """Returns the model that the version belongs to, made if missing: the imported one, or that of the base, with a suffix if asked for."""
+    base_model = draft.model if isinstance(job.spec, ImportSpec) else (await _base(uow, job)).model_name
+    name = made_model(job.spec, base_model)
+    if draft.model != name:
+        raise InvalidInput(f"the job makes a version of model {name!r}, not {draft.model!r}")
+    return await uow.models.get_or_create(job.project_id, name)
 
 
 async def _base(uow: UnitOfWork, job: Job) -> Version:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from quantry_core.errors import Conflict, InvalidInput, NotFound, RolloutInProgress
 from quantry_core.jobs import DeploySpec, Job, JobReason, JobStatus, WaitingOn
 from quantry_store.repositories.needs import NeededJob
+from quantry_store.transactions.adapter_inputs import complete
 from quantry_store.transactions.inputs import check_inputs, take_outputs
 from quantry_store.transactions.reuse import Work, digest_of, reused_message, reused_result, same_version
 from quantry_store.transactions.rollout_start import open_deployment, plan_rollout
@@ -76,6 +77,7 @@ async def _go_on(uow: UnitOfWork, job: Job, needs: Sequence[NeededJob]) -> Job |
     if job.not_before is not None and job.not_before > await uow.now():
         return await _wait(uow, job, WaitingOn.TIME)
     await check_inputs(uow, job.project_id, job.type, job.inputs)
+    job = await _complete(uow, job)
     if isinstance(job.spec, DeploySpec):
         return await _begin_deploy(uow, job, job.spec)
     digest = await digest_of(uow, job.project_id, job.spec, job.inputs)
@@ -91,14 +93,23 @@ async def _go_on(uow: UnitOfWork, job: Job, needs: Sequence[NeededJob]) -> Job |
     return await uow.jobs.move(job, JobStatus.QUEUED)
 
 
+async def _complete(uow: UnitOfWork, job: Job) -> Job:
+    """Returns the job with what follows from versions that were not there when it was submitted."""
+    spec, inputs = await complete(uow, job.project_id, job.spec, job.inputs)
+    if spec == job.spec and inputs == job.inputs:
+        return job
+    values = {"spec": spec.model_dump(mode="json"), "inputs": [item.model_dump(mode="json") for item in inputs]}
+    return await uow.jobs.write(job.id, **values)
+
+
 async def _begin_deploy(uow: UnitOfWork, job: Job, spec: DeploySpec) -> Job | None:
     try:
         deployment = await open_deployment(uow, job.project_id, spec)
+        await plan_rollout(uow, job, spec, deployment)
     except RolloutInProgress:
         return await _wait(uow, job, WaitingOn.ROLLOUT)
     except Conflict as error:
         return await uow.jobs.move(job, JobStatus.FAILED, reason=JobReason.INVALID_INPUT, message=error.detail)
-    await plan_rollout(uow, job, spec, deployment)
     return await uow.jobs.move(job, JobStatus.QUEUED)
 
 

@@ -8,6 +8,8 @@ from quantry_core.errors import Conflict
 from quantry_core.jobs import OUTPUT_PREFIX, ImportSpec, Job, JobInput, JobStatus, JobSubmission, needed_outputs, with_outputs
 from quantry_core.keys import Identity
 from quantry_core.pipelines import newest_jobs
+from quantry_store.transactions.adapter_inputs import complete
+from quantry_store.transactions.checkpoints import take_over_checkpoint
 from quantry_store.transactions.inputs import check_inputs, take_output
 from quantry_store.transactions.submit import Origin, Placement, admit
 from quantry_store.unit_of_work import UnitOfWork
@@ -45,17 +47,19 @@ async def retry_job(uow: UnitOfWork, identity: Identity, job_id: str) -> Job:
 async def repeat_job(uow: UnitOfWork, identity: Identity, old: Job, successors: Mapping[str, str]) -> Job:
     """Returns a new job that does what ``old`` was to do. ``successors`` tells which job is needed in place of an earlier one.
 
-    References are not resolved again: what they meant then is what is meant now. Raises SourceRefused for an upload that cannot be
+    References are not resolved again: what they meant then is what is meant now. A training job goes on from the newest checkpoint
+    of ``old``, where its files are kept. Raises SourceRefused for an upload that cannot be
     imported any more.
     """
     output_ids = {job_id: successors.get(job_id, job_id) for job_id in needed_outputs(old.spec)}
     needed = await uow.needs.load(identity.project_id, list(dict.fromkeys(successors.get(need, need) for need in old.needs)))
     inputs = [await take_output(uow, identity.project_id, old.type, _succeeding(item, successors), needed) for item in old.inputs]
     await check_inputs(uow, identity.project_id, old.type, inputs)
+    spec, inputs = await complete(uow, identity.project_id, with_outputs(old.spec, output_ids), inputs)
     if isinstance(old.spec, ImportSpec):
         await uow.uploads.reserve(identity.project_id, old.spec.source)
     submission = JobSubmission(
-        spec=with_outputs(old.spec, output_ids),
+        spec=spec,
         needs=list(needed),
         priority=old.priority,
         queue=old.queue,
@@ -67,6 +71,7 @@ async def repeat_job(uow: UnitOfWork, identity: Identity, old: Job, successors: 
     placement = Placement(queue=old.queue, estimate=old.estimate)
     origin = Origin(pipeline_id=old.pipeline_id, step=old.step, schedule_id=old.schedule_id, retry_of=old.id)
     job = await admit(uow, identity, submission, inputs=inputs, needed=needed, placement=placement, origin=origin)
+    await take_over_checkpoint(uow, job, old)
     await uow.audit.record(identity, "job.retry", "job", job.id, {"type": job.type, "retry_of": old.id})
     return job
 

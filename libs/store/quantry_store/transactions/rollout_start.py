@@ -5,6 +5,7 @@ from __future__ import annotations
 from quantry_core.errors import Conflict, RolloutInProgress
 from quantry_core.jobs import DeploySpec, Job
 from quantry_core.rollouts import Deployment
+from quantry_store.transactions.adapters import check_rollout
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -25,8 +26,12 @@ async def open_deployment(uow: UnitOfWork, project_id: str, spec: DeploySpec) ->
 
 
 async def plan_rollout(uow: UnitOfWork, job: Job, spec: DeploySpec, deployment: Deployment) -> None:
-    """Gives a deploy job the next release of an open deployment and a pending rollout, which the controller will find."""
+    """Gives a deploy job the next release of an open deployment and a pending rollout, which the controller will find.
+
+    Raises Conflict or NotServable where the deployment's adapters could not go with it.
+    """
     (subject,) = job.inputs
     version = await uow.versions.get(job.project_id, subject.version_id or "")
+    await check_rollout(uow, deployment, version, spec.engine)
     release = await uow.deployments.add_release(deployment, version, num_replicas=spec.replicas, engine=spec.engine)
     await uow.rollouts.add(job, deployment, release, ready_timeout_s=spec.ready_timeout_s)

@@ -11,12 +11,14 @@ from quantry_core.jobs import (
     DeploySpec,
     Estimate,
     EvaluateSpec,
+    FinetuneSpec,
     ImportSpec,
     Job,
     JobInput,
     JobSpec,
     JobStatus,
     JobSubmission,
+    MergeSpec,
     QuantizeSpec,
     Queue,
     RecalibrateSpec,
@@ -31,6 +33,7 @@ from quantry_core.versions import Version
 from quantry_store.references import require_name
 from quantry_store.repositories.jobs import NewJob
 from quantry_store.repositories.needs import NeededJob
+from quantry_store.transactions.adapter_inputs import check_recipe, complete, with_pinned_recipe
 from quantry_store.transactions.inputs import check_outputs, refusal, resolve_inputs
 from quantry_store.transactions.reuse import Work, digest_of, reused_message, reused_result, same_version
 from quantry_store.transactions.rollout_start import open_deployment, plan_rollout
@@ -77,15 +80,19 @@ async def submit_job(
     for a deploy job RolloutInProgress if another is not over, Conflict if the deployment is stopped.
     """
     check_outputs(submission.spec)
-    submission = submission.model_copy(update={"spec": await with_recipe(uow, identity.project_id, submission.spec)})
-    environment_of(submission.spec)
+    spec = await with_recipe(uow, identity.project_id, submission.spec)
+    environment_of(spec)
+    submission = submission.model_copy(update={"spec": await with_pinned_recipe(uow, identity.project_id, spec)})
     need_ids = list(dict.fromkeys([*submission.needs, *needed_outputs(submission.spec)]))
     needed = await uow.needs.load(identity.project_id, need_ids)
     for need in needed.values():
         if need.status in {JobStatus.FAILED, JobStatus.CANCELLED}:
             field = "needs" if need.id in submission.needs else "spec"
             raise refusal(field, f"{need.title} is {need.status}, so a job that needs it could never begin")
-    inputs = await resolve_inputs(uow, identity.project_id, submission.spec, needed)
+    spec, inputs = await complete(
+        uow, identity.project_id, submission.spec, await resolve_inputs(uow, identity.project_id, submission.spec, needed)
+    )
+    submission = submission.model_copy(update={"spec": spec})
     job = await admit(uow, identity, submission, inputs=inputs, needed=needed, placement=placement, origin=origin)
     facts: dict[str, Any] = {"type": job.type, "spec": job.spec.model_dump(mode="json")}
     if origin.pipeline_id is not None:
@@ -161,7 +168,10 @@ def environment_of(spec: JobSpec) -> Environment | None:
             return chosen(spec).info.environment
         case RecalibrateSpec():
             return Environment.ML if spec.recipe is None else chosen(spec.recipe).info.environment
-        case EvaluateSpec():
+        case MergeSpec():
+            check_recipe(spec)
+            return Environment.ML
+        case FinetuneSpec() | EvaluateSpec():
             return Environment.ML
         case DeploySpec():
             require_name(spec.deployment)

@@ -29,7 +29,7 @@ class Damaged(NamedTuple):
     """Project, and ``name@number``."""
 
     artifacts: list[tuple[str, str]]
-    """Project, and ``job_.../path``."""
+    """Project, and ``job_.../path``; files of checkpoints as ``job_.../checkpoints/20/path``."""
 
 
 async def note_blobs(uow: UnitOfWork, files: Sequence[ManifestFile]) -> None:
@@ -57,7 +57,8 @@ async def record_damage(uow: UnitOfWork, sha256: str, found: str, run_id: str) -
     """Returns what holds a damaged blob, after it was noted of each version as evidence; ready ones are quarantined.
 
     A version of which the same was noted before, and nothing better since, is left as it is. A master's state never changes:
-    its evidence says it, and its bytes cannot be had. ``found`` says what is wrong.
+    its evidence says it, and its bytes cannot be had. A checkpoint of a job lets go of its files: the next attempt goes on from
+    an earlier one. ``found`` says what is wrong.
     """
     holders = await uow.blobs.holders(sha256)
     versions = []
@@ -67,7 +68,8 @@ async def record_damage(uow: UnitOfWork, sha256: str, found: str, run_id: str) -
         if newest is None or newest.metrics.get("found") != found:
             await _note_damage(uow, version, sha256, found, run_id)
         versions.append(await uow.versions.get(version.project_id, version.id))
-    return Damaged(versions, holders.datasets, holders.artifacts)
+    await uow.checkpoints.drop_with(sha256)
+    return Damaged(versions, holders.datasets, [*holders.artifacts, *holders.checkpoints])
 
 
 async def record_whole(uow: UnitOfWork, digests: Sequence[str], run_id: str) -> list[Version]:

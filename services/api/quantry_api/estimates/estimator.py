@@ -8,8 +8,21 @@ from functools import partial
 from typing import NamedTuple
 
 from quantry_api.estimates.checkpoints import CheckpointLibrary, FactsUnknown
-from quantry_api.estimates.origins import OfImport, OfVersion, Origin, Output, find_origin, read_facts, recipe_of, stored_as
-from quantry_api.estimates.refusals import check_quantizable, devices_of
+from quantry_api.estimates.fitting import check_fits
+from quantry_api.estimates.lineage import repeated
+from quantry_api.estimates.origins import (
+    OfImport,
+    OfVersion,
+    Origin,
+    Output,
+    find_merge_base,
+    find_origin,
+    find_trained,
+    read_facts,
+    recipe_of,
+    stored_as,
+)
+from quantry_api.estimates.refusals import check_context, check_quantizable, devices_of
 from quantry_core.errors import FieldProblem, InvalidInput, NotServable
 from quantry_core.estimates import (
     CheckpointFacts,
@@ -26,9 +39,11 @@ from quantry_core.jobs import (
     Estimate,
     EstimateFigures,
     EvaluateSpec,
+    FinetuneSpec,
     ImportSpec,
     JobSpec,
     JobSubmission,
+    MergeSpec,
     QuantizeSpec,
     Queue,
     QueueClass,
@@ -39,6 +54,7 @@ from quantry_core.jobs import (
 )
 from quantry_core.methods import DeviceKind
 from quantry_core.servability import EngineName, not_served
+from quantry_core.training.bases import SIXTEEN_BIT_KINDS
 from quantry_core.versions import VersionKind
 from quantry_store.database import Database
 from quantry_store.transactions.inputs import SERVABLE_KINDS
@@ -69,6 +85,8 @@ class _Findings(NamedTuple):
     reference: Origin | None
     text_bytes: Sequence[int]
     """Of what versions are scored on."""
+    training_bytes: int | None = None
+    """Of what is learned from."""
 
 
 class _Weighed(NamedTuple):
@@ -76,6 +94,7 @@ class _Weighed(NamedTuple):
 
     estimate: Estimate
     resource: Resource
+    main: CheckpointFacts | None
     output: Output
 
 
@@ -125,7 +144,7 @@ class Estimator:
         try:
             queue = self._queue(submission, weighed)
         except InvalidInput as error:
-            if submission.queue is not None:
+            if any(problem.field == "queue" for problem in error.errors):
                 raise
             return estimate.model_copy(update={"notes": [*estimate.notes, error.detail]})
         return estimate.model_copy(update={"queue": queue})
@@ -148,7 +167,7 @@ class Estimator:
         notes: list[str] = []
         main = await self._read(findings.main, notes)
         reference = None if findings.reference is None else await self._read(findings.reference, notes)
-        given = Given(main, reference, findings.text_bytes)
+        given = Given(main, reference, findings.text_bytes, findings.training_bytes)
         weigh = partial(_figures, findings.spec, given, resource)
         # In a thread: tens of thousands of modules, and patterns that a caller chose, take a while, and others are served meanwhile.
         uncorrected, facts = weigh() if recipe_of(findings.spec) is None else await asyncio.to_thread(weigh)
@@ -161,11 +180,11 @@ class Estimator:
             num_earlier_jobs=len(earlier),
             notes=notes,
         )
-        return _Weighed(estimate, resource, Output(findings.spec, facts))
+        return _Weighed(estimate, resource, main, Output(findings.spec, facts))
 
     async def _find(self, uow: UnitOfWork, project_id: str, spec: JobSpec, outputs: Mapping[str, Output]) -> _Findings:
-        async def origin(ref: str, kinds: frozenset[VersionKind] | None) -> Origin:
-            return await find_origin(uow, self._library, project_id, ref, kinds=kinds, outputs=outputs)
+        async def origin(ref: str, kinds: frozenset[VersionKind] | None, first: VersionKind | None = None) -> Origin:
+            return await find_origin(uow, self._library, project_id, ref, kinds=kinds, first=first, outputs=outputs)
 
         async def text_bytes(refs: Iterable[str]) -> list[int]:
             """Raises UnknownDataset, too."""
@@ -173,27 +192,37 @@ class Estimator:
 
         match spec:
             case ImportSpec():
-                return _Findings(spec, OfImport(spec.source), None, ())
+                findings = _Findings(spec, OfImport(spec.source), None, ())
             case QuantizeSpec():
-                main = await origin(spec.base, frozenset({VersionKind.MASTER}))
+                main = await origin(spec.base, SIXTEEN_BIT_KINDS, VersionKind.MASTER)
                 await text_bytes([] if spec.calibration is None else spec.calibration.datasets)
-                return _Findings(spec, main, None, ())
+                findings = _Findings(spec, main, None, ())
+            case FinetuneSpec():
+                main = await find_trained(uow, self._library, project_id, spec, outputs=outputs)
+                learned = await text_bytes([spec.training_file])
+                await text_bytes([] if spec.validation_file is None else [spec.validation_file])
+                findings = _Findings(spec, main, None, await text_bytes(spec.corpora), learned[0])
+            case MergeSpec():
+                main = await find_merge_base(uow, self._library, project_id, spec.adapters[0].adapter, outputs=outputs)
+                await text_bytes([] if spec.validation_file is None else [spec.validation_file])
+                findings = _Findings(await repeated(uow, project_id, spec), main, None, await text_bytes(spec.corpora))
             case RecalibrateSpec():
                 # The recipe is found at submission once more, in the transaction that writes the job.
                 found = await with_recipe(uow, project_id, spec)
                 if not isinstance(found, RecalibrateSpec) or found.recipe is None:
                     raise TypeError(f"a recalibration was given no recipe, but became a {found.type} job")
                 await text_bytes(found.datasets)
-                main = await origin(found.recipe.base, frozenset({VersionKind.MASTER}))
-                return _Findings(found, main, None, await text_bytes(found.corpora))
+                main = await origin(found.recipe.base, SIXTEEN_BIT_KINDS)
+                findings = _Findings(found, main, None, await text_bytes(found.corpora))
             case EvaluateSpec():
                 main = await origin(spec.version, None)
                 reference = None if spec.against is None else await origin(spec.against, None)
-                return _Findings(spec, main, reference, await text_bytes(spec.corpora))
+                findings = _Findings(spec, main, reference, await text_bytes(spec.corpora))
             case DeploySpec():
                 main = await origin(spec.version, SERVABLE_KINDS)
                 self._check_servable(main, spec)
-                return _Findings(spec, main, None, ())
+                findings = _Findings(spec, main, None, ())
+        return findings
 
     def _check_servable(self, origin: Origin, spec: DeploySpec) -> None:
         stored = stored_as(origin)
@@ -228,6 +257,8 @@ class Estimator:
             if submission.queue is not None:
                 raise _refusal("queue", "a deploy job goes to no queue: the rollout controller runs it")
             return None
+        if weighed.main is not None:
+            check_fits(submission, weighed.main, weighed.estimate, weighed.resource, self._queues)
         if submission.queue is not None and submission.resource not in {None, resource_of(submission.queue)}:
             raise _refusal("queue", f"the queue {submission.queue} has no {submission.resource}; name one of the two")
         return route(
@@ -260,12 +291,14 @@ def _figures(spec: JobSpec, given: Given, resource: Resource) -> tuple[EstimateF
                 field = "spec.serving" if spec.deployment is None else "spec.deployment"
                 raise _refusal(field, f"the recipe of what serves cannot be repeated: {error.detail}") from error
             raise
+    if isinstance(spec, FinetuneSpec) and given.main is not None:
+        check_context(spec, given.main)
     figures = estimate_figures(spec, given, resource)
     if given.main is None:
         return figures, None
     if recipe is not None:
         return figures, quantized_facts(given.main, recipe)
-    return figures, given.main if isinstance(spec, ImportSpec) else None
+    return figures, given.main if isinstance(spec, ImportSpec | FinetuneSpec | MergeSpec) else None
 
 
 def _refusal(field: str, sentence: str) -> InvalidInput:

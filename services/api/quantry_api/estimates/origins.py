@@ -6,12 +6,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from quantry_api.estimates.attaching import check_attachable
 from quantry_api.estimates.checkpoints import CheckpointLibrary, FactsUnknown
+from quantry_api.estimates.lineage import made_from, runnable, sixteen_bit
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.estimates import CheckpointFacts, quantized_facts
-from quantry_core.jobs import OUTPUT_PREFIX, ImportSpec, JobSpec, QuantizeSpec, RecalibrateSpec, VersionRef, chosen
+from quantry_core.jobs import (
+    OUTPUT_PREFIX,
+    FinetuneSpec,
+    ImportSpec,
+    Job,
+    JobSpec,
+    MergeSpec,
+    QuantizeSpec,
+    RecalibrateSpec,
+    VersionRef,
+    chosen,
+)
 from quantry_core.methods import Format, Scheme
 from quantry_core.servability import schemes_of
+from quantry_core.training.bases import BASE_KINDS, not_trainable
 from quantry_core.versions import ManifestFile, Version, VersionKind
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -76,31 +90,78 @@ async def find_origin(
     ref: VersionRef,
     *,
     kinds: Collection[VersionKind] | None,
+    first: VersionKind | None = None,
     outputs: Mapping[str, Output],
     depth: int = 0,
 ) -> Origin:
     """Returns where the facts of what ``ref`` means come from; ``outputs`` are of other jobs of the submission, by step or job id.
+    An adapter has those of the version that it was trained on.
 
     Raises InvalidName, UnknownModel, UnknownVersion, UnknownJob, or InvalidInput for a version of another kind than ``kinds``.
     """
     if not ref.startswith(OUTPUT_PREFIX):
-        version = await uow.versions.resolve(project_id, ref, kinds=kinds)
+        version = await uow.versions.resolve(project_id, ref, kinds=kinds, first=first)
         if kinds is not None and version.kind not in kinds:
             sentence = f"{version.ref} is a {version.kind} version; a {' or '.join(sorted(kinds))} version is needed here"
             raise InvalidInput(sentence, errors=[FieldProblem(field="spec", message=sentence)])
-        return await _of_version(uow, library, version)
+        return await _of_version(uow, library, await runnable(uow, project_id, version))
     name = ref.removeprefix(OUTPUT_PREFIX)
     if name in outputs or depth >= MAX_DEPTH:
         return Told(ref, outputs.get(name))
-    job = await uow.jobs.get(project_id, name)
+    return await _of_job(uow, library, await uow.jobs.get(project_id, name), outputs=outputs, depth=depth)
+
+
+async def _of_job(uow: UnitOfWork, library: CheckpointLibrary, job: Job, *, outputs: Mapping[str, Output], depth: int) -> Origin:
+    """Returns where the facts of what a job made, or will make, come from."""
+    spec = job.spec
     if job.result is not None and job.result.version_id is not None:
-        return await _of_version(uow, library, await uow.versions.get(project_id, job.result.version_id))
-    if isinstance(job.spec, ImportSpec):
-        return OfImport(job.spec.source)
-    recipe = recipe_of(job.spec)
-    if recipe is None:
-        return Told(ref, None)
-    return OfQuantize(recipe, await find_origin(uow, library, project_id, recipe.base, kinds=None, outputs=outputs, depth=depth + 1))
+        made = await uow.versions.get(job.project_id, job.result.version_id)
+        return await _of_version(uow, library, await runnable(uow, job.project_id, made))
+    if isinstance(spec, ImportSpec):
+        return OfImport(spec.source)
+    if isinstance(spec, MergeSpec):
+        return await find_merge_base(uow, library, job.project_id, spec.adapters[0].adapter, outputs=outputs, depth=depth + 1)
+    recipe = recipe_of(spec)
+    # A fine-tuning makes all weights of its base in other values, or an adapter, which is run on its base.
+    ref = spec.model if isinstance(spec, FinetuneSpec) else None if recipe is None else recipe.base
+    if ref is None:
+        return Told(OUTPUT_PREFIX + job.id, None)
+    origin = await find_origin(uow, library, job.project_id, ref, kinds=None, outputs=outputs, depth=depth + 1)
+    return origin if recipe is None else OfQuantize(recipe, origin)
+
+
+async def find_trained(
+    uow: UnitOfWork, library: CheckpointLibrary, project_id: str, spec: FinetuneSpec, *, outputs: Mapping[str, Output]
+) -> Origin:
+    """Returns where the facts of the version that a job trains come from.
+
+    A quantized one is told from its master and its recipe: of packed weights the headers do not say the shape. Raises as
+    ``find_origin``, and InvalidInput for a version that cannot be trained so, or whose adapter the spec's deployment could not serve.
+    """
+    origin = await find_origin(uow, library, project_id, spec.model, kinds=BASE_KINDS, first=VersionKind.MASTER, outputs=outputs)
+    version = origin.version if isinstance(origin, OfVersion) else None
+    await check_attachable(uow, project_id, spec, version)
+    if version is None:
+        return origin
+    reason = not_trainable(version.kind, version.format, version.scheme, spec, version.recipe)
+    if reason is not None:
+        sentence = f"{version.ref} cannot be trained on so: {reason}"
+        raise InvalidInput(sentence, errors=[FieldProblem(field="spec.model", message=sentence)])
+    made = await made_from(uow, project_id, version)
+    return origin if made is None else OfQuantize(made.recipe, await _of_version(uow, library, made.master))
+
+
+async def find_merge_base(
+    uow: UnitOfWork, library: CheckpointLibrary, project_id: str, adapter: VersionRef, *, outputs: Mapping[str, Output], depth: int = 0
+) -> Origin:
+    """Returns where the facts of the 16-bit version come from that an adapter is merged into; raises as ``find_origin``."""
+    if adapter.startswith(OUTPUT_PREFIX):
+        # The adapter's base, or where that is to be quantized first, what it is quantized from.
+        origin = await find_origin(uow, library, project_id, adapter, kinds=None, outputs=outputs, depth=depth)
+        return origin.base if isinstance(origin, OfQuantize) else origin
+    version = await uow.versions.resolve(project_id, adapter, kinds=frozenset({VersionKind.ADAPTER}))
+    base = await sixteen_bit(uow, project_id, version)
+    return Told(adapter, None) if base is None else await _of_version(uow, library, base)
 
 
 def recipe_of(spec: JobSpec) -> QuantizeSpec | None:
@@ -131,7 +192,7 @@ def stored_as(origin: Origin) -> StoredAs | None:
     match origin:
         case OfVersion(version):
             return StoredAs(version.format, schemes_of(version.scheme, version.recipe))
-        case OfImport() | Told(output=Output(spec=ImportSpec())):
+        case OfImport() | Told(output=Output(spec=ImportSpec() | MergeSpec() | FinetuneSpec(adapter=None))):
             return StoredAs(Format.SAFETENSORS, {None})
         case OfQuantize(spec):
             return _quantized_as(spec)

@@ -1,4 +1,4 @@
-"""What can be told of a quantize job before it is written: that its method does not run there, or not on such a model.
+"""What can be told of a job before it is written: that its method does not run there, or not on such a model.
 
 The worker says the same once more, from the files themselves; here it costs the submitter no wait in a queue.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.estimates import CheckpointFacts
-from quantry_core.jobs import QuantizeSpec, Resource, chosen
+from quantry_core.families import context_tokens
+from quantry_core.jobs import FinetuneSpec, QuantizeSpec, Resource, chosen
 from quantry_core.methods import METHODS, DeviceKind, Method, Scheme
 from quantry_core.plans import plan_quantization
 
@@ -22,6 +23,14 @@ def check_quantizable(spec: QuantizeSpec, base: CheckpointFacts | None, resource
         raise InvalidInput(reason, errors=[FieldProblem(field="spec.method", message=reason)])
     if base is not None:
         plan_quantization(spec, base.config, base.tensors)
+
+
+def check_context(spec: FinetuneSpec, base: CheckpointFacts) -> None:
+    """Raises InvalidInput for sequences that are longer than the base's context, where config.json states one."""
+    length, context = spec.hyperparameters.sequence_tokens, context_tokens(base.config)
+    if context is not None and length > context:
+        sentence = f"sequence_tokens is {length}, and the model's context is {context} tokens"
+        raise InvalidInput(sentence, errors=[FieldProblem(field="spec.hyperparameters.sequence_tokens", message=sentence)])
 
 
 def devices_of(spec: QuantizeSpec) -> tuple[DeviceKind, ...]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from quantry_api.jobs.endpoints import JobId
 from quantry_api.state import State
-from quantry_core.execution import EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
+from quantry_core.execution import CheckpointReport, EventsRequest, FinishRequest, HeartbeatReply, HeartbeatRequest, Lease, NextRequest
 from quantry_core.jobs import Job, JobStatus
 from quantry_core.keys import Role
 from quantry_core.workers import WorkerHello, WorkerId
@@ -52,6 +52,13 @@ async def append_events(job_id: JobId, request: EventsRequest, db: Db) -> None:
     """Appends to a job's event stream; what was stored already is not stored again."""
     async with db.begin() as uow:
         await transactions.append_events(uow, job_id, request)
+
+
+@router.post("/jobs/{job_id}/checkpoints", status_code=204, responses=problem_responses(404, 409, 413))
+async def report_checkpoint(job_id: JobId, report: CheckpointReport, db: Db) -> None:
+    """Records where a training attempt got to, its files being sealed. May be repeated."""
+    async with db.begin() as uow:
+        await transactions.record_checkpoint(uow, job_id, report)
 
 
 @router.post("/jobs/{job_id}/finish", responses=problem_responses(404, 409, 413))

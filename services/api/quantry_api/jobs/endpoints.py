@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
 
 from quantry_api.idempotency import RequestKey
 from quantry_api.jobs import service
@@ -15,7 +16,21 @@ from quantry_api.jobs.stream import JobEvents
 from quantry_api.state import State
 from quantry_core.errors import FieldProblem, InvalidInput, UnknownJob
 from quantry_core.ids import IdPrefix, is_id
-from quantry_core.jobs import EventKind, Job, JobStatus, JobSubmission, JobType, Queue, Requirement, parse_selector
+from quantry_core.jobs import (
+    MAX_CURVE_POINTS,
+    EventKind,
+    Job,
+    JobCheckpoint,
+    JobCurve,
+    JobStatus,
+    JobSubmission,
+    JobType,
+    Queue,
+    Requirement,
+    join_attempts,
+    parse_selector,
+    thin,
+)
 from quantry_core.pages import Page
 from quantry_http.auth import Db, Operator, RecheckKey, Viewer
 from quantry_http.pages import PageParams
@@ -149,6 +164,31 @@ async def watch_job(
     events = JobEvents(db, job.project_id, job.id, kinds=frozenset(kind or EventKind), recheck_key=recheck_key)
     async for event in events.after(seq):
         yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.kind, id=str(event.seq))
+
+
+class CheckpointList(BaseModel):
+    """Where a training job got to, newest first."""
+
+    data: list[JobCheckpoint]
+
+
+@router.get("/{job_id}/checkpoints", responses=problem_responses(404))
+async def list_checkpoints(job: VisibleJob, db: Db) -> CheckpointList:
+    """Lists a training job's checkpoints; of the newest the files are kept while the job may go on from them."""
+    async with db.begin() as uow:
+        return CheckpointList(data=await uow.checkpoints.list(job.project_id, job.id))
+
+
+@router.get("/{job_id}/curve", responses=problem_responses(404))
+async def show_curve(
+    job: VisibleJob,
+    db: Db,
+    max_points: Annotated[int, Query(ge=2, le=MAX_CURVE_POINTS, description="Evenly chosen where there are more.")] = 1000,
+) -> JobCurve:
+    """Shows what a training job measured by step: loss, learning rate and so on."""
+    async with db.begin() as uow:
+        line = join_attempts(await uow.events.metrics(job.project_id, job.id))
+    return JobCurve(job_id=job.id, num_points=len(line), data=thin(line, max_points))
 
 
 @router.get("/{job_id}/log", response_class=PlainTextResponse, responses=problem_responses(404))

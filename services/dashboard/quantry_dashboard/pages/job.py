@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from nicegui import ui
 
-from quantry_core.jobs import FINAL_STATUSES, EventKind, Job, JobEvent, JobStatus
+from quantry_core.jobs import FINAL_STATUSES, EventKind, FinetuneSpec, Job, JobEvent, JobStatus
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.feed import EventFeed
@@ -16,11 +16,12 @@ from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.job_actions import JobActions
 from quantry_dashboard.pages.panels import LOG_LINES, EstimatePanel, FactPanel, LogPanel, Timeline
 from quantry_dashboard.pages.progress_bar import ProgressBar
+from quantry_dashboard.pages.training import MAX_POINTS, CheckpointPanel, CurvePanel
 from quantry_dashboard.sessions import Session
 
 REFRESH_S = 1.0
 LOG_EVERY = 2
-"""The log is read at each second refresh."""
+"""The log is read at each second refresh, and so are the curve and the checkpoints of a training job."""
 TIMELINE_KINDS = (EventKind.STATE, EventKind.NOTE)
 
 
@@ -73,6 +74,8 @@ class JobPage:
                 self._spec = FactPanel("Spec")
                 self._inputs = FactPanel("Inputs")
             with Node("div", classes="column"):
+                self._curve = CurvePanel()
+                self._checkpoints = CheckpointPanel()
                 self._timeline = Timeline()
                 self._log = LogPanel(self._job_id)
 
@@ -87,6 +90,10 @@ class JobPage:
         self._is_over = job.status in FINAL_STATUSES
         if self._is_over or self._num_refreshes % LOG_EVERY == 0:
             self._log.show(await ask(self._session, lambda client: client.jobs.log(self._job_id, tail=LOG_LINES)))
+            if isinstance(job.spec, FinetuneSpec):
+                curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
+                self._curve.show(curve.data)
+                self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
         self._num_refreshes += 1
         self._loading.show_if(False)
         self._all.show_if(True)

@@ -18,12 +18,13 @@ from quantry_core.rollouts import Replica
 from quantry_core.versions import VersionDetail
 from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.drivers import logs
+from quantry_deploy.drivers.loads import Loads
 from quantry_deploy.drivers.probes import EngineProbe
 from quantry_deploy.drivers.processes import EngineProcess, ProcessTable, free_port
 from quantry_deploy.drivers.proofs import Proofs
 from quantry_deploy.drivers.protocol import StartedReplica, StartOrder
 from quantry_deploy.drivers.pulls import Pulls
-from quantry_deploy.observations import PullStatus, ReplicaObservation
+from quantry_deploy.observations import LoadedAdapters, PullStatus, ReplicaObservation
 from quantry_deploy.settings import DeploySettings
 
 HOST = "127.0.0.1"
@@ -47,6 +48,7 @@ class ProcessDriver:
         self._pulls = Pulls(cache, device=settings.engine_device)
         self._probe = probe
         self._proofs = Proofs(probe)
+        self._loads = Loads(probe, cache.directory)
         self._table = ProcessTable(self._home)
         self._ports: dict[str, int] = {}
         self._answered_at_s: dict[str, float] = {}
@@ -92,6 +94,23 @@ class ProcessDriver:
             doubt=self._proofs.doubt(replica.id, replica.pid),
         )
 
+    async def loaded_adapters(self, replica: Replica) -> LoadedAdapters | None:
+        if replica.pid is None or replica.url is None:
+            return None
+        return await self._loads.look(replica.id, replica.pid, replica.url)
+
+    async def load_adapter(self, replica: Replica, name: str, version: VersionDetail) -> None:
+        if replica.pid is None or replica.url is None:
+            return
+        if await asyncio.to_thread(self._cache.find, version) is None:
+            self._pulls.forget(version)
+            raise Unavailable(f"the files of {version.ref} are not on this host (any more); they are pulled again")
+        self._loads.load(replica.id, replica.pid, replica.url, name, version.manifest_digest)
+
+    async def unload_adapter(self, replica: Replica, name: str) -> None:
+        if replica.pid is not None and replica.url is not None:
+            self._loads.unload(replica.id, replica.pid, replica.url, name)
+
     async def terminate(self, replica: Replica) -> None:
         if replica.pid is None or replica.pid_started_at is None or (replica.id, replica.pid) in self._asked_to_end:
             return
@@ -116,12 +135,13 @@ class ProcessDriver:
 
     async def prune(self, manifest_digests: Collection[str]) -> None:
         self._pulls.keep_only(manifest_digests)
-        await asyncio.to_thread(self._cache.prune, {*manifest_digests, *self._pulls.manifest_digests()})
+        await asyncio.to_thread(self._cache.prune, {*manifest_digests, *self._pulls.manifest_digests(), *self._loads.given_digests()})
         await asyncio.to_thread(logs.prune, self._home / "replicas", time.time())
 
     async def close(self) -> None:
         await self._pulls.close()
         await self._proofs.close()
+        await self._loads.close()
         await self._probe.close()
 
     def _spawn(self, order: StartOrder, folder: Path) -> EngineProcess:
@@ -155,6 +175,7 @@ class ProcessDriver:
         self._ports.pop(replica.id, None)
         self._answered_at_s.pop(replica.id, None)
         self._proofs.forget(replica.id)
+        self._loads.forget(replica.id)
         self._asked_to_end = {key for key in self._asked_to_end if key[0] != replica.id}
 
 
@@ -166,4 +187,6 @@ def engine_command(settings: DeploySettings, order: StartOrder, folder: Path, po
     command += ["--shutdown-timeout", str(int(settings.stop_grace_s))]
     if order.engine.max_model_len_tokens is not None:
         command += ["--max-model-len", str(order.engine.max_model_len_tokens)]
+    if order.engine.max_adapters:
+        command += ["--max-adapters", str(order.engine.max_adapters), "--max-adapter-rank", str(order.engine.max_adapter_rank)]
     return command

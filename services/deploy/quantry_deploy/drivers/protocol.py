@@ -9,7 +9,7 @@ from typing import Protocol
 from quantry_core.jobs import EngineConfig
 from quantry_core.rollouts import Replica
 from quantry_core.versions import VersionDetail
-from quantry_deploy.observations import PullStatus, ReplicaObservation
+from quantry_deploy.observations import LoadedAdapters, PullStatus, ReplicaObservation
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,21 @@ class PoolDriver(Protocol):
         """Looks at a replica's process and asks its engine. The proof that it completes goes on in the background."""
         ...
 
+    async def loaded_adapters(self, replica: Replica) -> LoadedAdapters | None:
+        """Returns the adapters that a replica's engine serves; None if it did not answer."""
+        ...
+
+    async def load_adapter(self, replica: Replica, name: str, version: VersionDetail) -> None:
+        """Begins to have a replica's engine load an adapter's files, unless that goes on or was refused a moment ago.
+
+        Raises Unavailable if the files are not here (any more).
+        """
+        ...
+
+    async def unload_adapter(self, replica: Replica, name: str) -> None:
+        """Begins to have a replica's engine forget what it serves under a name. Requests under way are finished."""
+        ...
+
     async def terminate(self, replica: Replica) -> None:
         """Asks a replica to end. Asking twice is asking once."""
         ...
@@ -81,7 +96,8 @@ class PoolDriver(Protocol):
         ...
 
     async def prune(self, manifest_digests: Collection[str]) -> None:
-        """Removes the files of every other version that is not being pulled, and what has been lying about for long."""
+        """Removes the files of every other version that is not being pulled and that no running engine was given, and what has been
+        lying about for long."""
         ...
 
     async def close(self) -> None:

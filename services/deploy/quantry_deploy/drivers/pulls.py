@@ -12,10 +12,10 @@ import structlog
 from quantry_core.errors import InvalidInput, NotServable, QuantryError, Unavailable
 from quantry_core.jobs import EngineConfig, JobReason
 from quantry_core.methods import DeviceKind
-from quantry_core.versions import VersionDetail
+from quantry_core.versions import VersionDetail, VersionKind
 from quantry_deploy.artifacts import ArtifactCache, read_config
 from quantry_deploy.observations import ABSENT, PullState, PullStatus
-from quantry_deploy.servability import check_config, check_version
+from quantry_deploy.servability import check_adapter, check_config, check_version
 
 RETRY_S = {PullState.WAITING: 5.0, PullState.REFUSED: 15.0}
 """Seconds a failure is remembered. A refusal ends a rollout long before; outside one, or in the next one, the cause may be gone."""
@@ -87,9 +87,13 @@ class Pulls:
             pull.status = PullStatus(PullState.RUNNING, fraction=fraction)
 
         try:
-            check_version(version, self._device)
-            folder = await asyncio.to_thread(self._cache.pull, version, report)
-            check_config(version, await asyncio.to_thread(read_config, folder), engine)
+            if version.kind is VersionKind.ADAPTER:
+                folder = await asyncio.to_thread(self._cache.pull, version, report)
+                await asyncio.to_thread(check_adapter, version, folder, engine)
+            else:
+                check_version(version, self._device)
+                folder = await asyncio.to_thread(self._cache.pull, version, report)
+                check_config(version, await asyncio.to_thread(read_config, folder), engine)
             pull.status = PullStatus(PullState.DONE, fraction=1.0)
         except Exception as error:  # whatever went wrong, its words belong to the rollout, not to this task
             _log.warning("pull failed", version=version.ref, error=repr(error))

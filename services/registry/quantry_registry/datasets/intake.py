@@ -7,7 +7,7 @@ from typing import Protocol
 from quantry_core.datasets import MIN_CHARACTERS, DatasetKind, DatasetStatistics
 from quantry_core.errors import InvalidInput
 from quantry_core.rows import MAX_ROW_BYTES, BadRow, kind_of_row
-from quantry_registry.datasets.row_check import RowsCheck
+from quantry_registry.datasets.row_check import RowRule, RowsCheck, takes_every_row
 from quantry_registry.datasets.text import TextCheck
 
 JSON_LINES_TYPES = frozenset(
@@ -21,7 +21,7 @@ class Check(Protocol):
     """One rule, fed in pieces of any size."""
 
     def feed(self, piece: bytes) -> None:
-        """Checks the next bytes; raises InvalidInput."""
+        """Checks the next bytes; what is bad is told at the end."""
         ...
 
     def finish(self) -> DatasetStatistics:
@@ -34,15 +34,18 @@ class Intake:
 
     What it is, the first of these that says so: ``kind``; a Content-Type of JSON Lines (rows, their kind by the fields of the
     first good one) or of plain text; a name that ends in .jsonl or .ndjson; a first line that is a JSON object with the fields
-    of a row. Otherwise it is plain text.
+    of a row. Otherwise it is plain text. Rows are held to ``rule`` besides.
     """
 
-    def __init__(self, name: str, kind: DatasetKind | None = None, content_type: str | None = None) -> None:
-        self._check = _declared(name, kind, (content_type or "").partition(";")[0].strip().lower())
+    def __init__(
+        self, name: str, kind: DatasetKind | None = None, content_type: str | None = None, *, rule: RowRule = takes_every_row
+    ) -> None:
+        self._rule = rule
+        self._check = self._declared(name, kind, (content_type or "").partition(";")[0].strip().lower())
         self._beginning = bytearray()
 
     def feed(self, piece: bytes) -> None:
-        """Checks the next bytes; raises InvalidInput."""
+        """Checks the next bytes; what is bad is told at the end."""
         if self._check is not None:
             self._check.feed(piece)
             return
@@ -62,23 +65,22 @@ class Intake:
     def _decide(self) -> Check:
         """Returns the check for what the first line looks like, fed with all there was so far."""
         line = bytes(self._beginning).partition(b"\n")[0]
-        check: Check = RowsCheck(None) if _is_row(line) else TextCheck()
+        check: Check = RowsCheck(None, self._rule) if _is_row(line) else TextCheck()
         self._check = check
         check.feed(bytes(self._beginning))
         self._beginning.clear()
         return check
 
-
-def _declared(name: str, kind: DatasetKind | None, media_type: str) -> Check | None:
-    if kind is DatasetKind.TEXT:
-        return TextCheck()
-    if kind is not None:
-        return RowsCheck(kind)
-    if media_type in JSON_LINES_TYPES:
-        return RowsCheck(None)
-    if media_type in TEXT_TYPES:
-        return TextCheck()
-    return RowsCheck(None) if name.endswith(JSON_LINES_SUFFIXES) else None
+    def _declared(self, name: str, kind: DatasetKind | None, media_type: str) -> Check | None:
+        if kind is DatasetKind.TEXT:
+            return TextCheck()
+        if kind is not None:
+            return RowsCheck(kind, self._rule)
+        if media_type in JSON_LINES_TYPES:
+            return RowsCheck(None, self._rule)
+        if media_type in TEXT_TYPES:
+            return TextCheck()
+        return RowsCheck(None, self._rule) if name.endswith(JSON_LINES_SUFFIXES) else None
 
 
 def _is_row(line: bytes) -> bool:

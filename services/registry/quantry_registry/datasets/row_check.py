@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from quantry_core.datasets import DatasetKind, DatasetStatistics
 from quantry_core.errors import InvalidInput
-from quantry_core.rows import MAX_ROW_BYTES, BadRow, kind_of_row, parse_row
+from quantry_core.rows import MAX_ROW_BYTES, BadRow, Row, kind_of_row, parse_row
 from quantry_registry.datasets.problems import Problems
 from quantry_registry.datasets.statistics import RowTally
+
+RowRule = Callable[[Row], str | None]
+"""Says why a row is not taken though it is one; None if it is."""
+
+
+def takes_every_row(_row: Row) -> None:
+    """The rule of datasets of which nobody knows yet what they are for."""
 
 
 class RowsCheck:
     """Feed it the bytes in order, in pieces of any size, then ``finish``. Holds no more than a row. Lines of white space are let be."""
 
-    def __init__(self, kind: DatasetKind | None) -> None:
+    def __init__(self, kind: DatasetKind | None, rule: RowRule = takes_every_row) -> None:
         self.kind = kind
         """None until the first good row tells it."""
+        self._rule = rule
         self._problems = Problems()
         self._tally = RowTally(kind) if kind is not None else None
         self._pending = bytearray()
@@ -24,7 +34,7 @@ class RowsCheck:
         """Before the line that is pending."""
 
     def feed(self, piece: bytes) -> None:
-        """Checks the next bytes; raises InvalidInput naming each bad line once there are many."""
+        """Checks the next bytes; what is bad is told at the end."""
         lines = piece.split(b"\n")
         for line in lines[:-1]:
             self._gather(line)
@@ -32,7 +42,7 @@ class RowsCheck:
         self._gather(lines[-1])
 
     def finish(self) -> DatasetStatistics:
-        """Returns what was counted; raises InvalidInput for bad rows, or if there was none at all."""
+        """Returns what was counted; raises InvalidInput naming each bad line, or if there was no row at all."""
         if self._pending or self._is_skipping:
             self._end_line(0)
         self._problems.check()
@@ -78,4 +88,7 @@ class RowsCheck:
             self.kind = kind_of_row(line)
         if self._tally is None:
             self._tally = RowTally(self.kind)
-        self._tally.add(parse_row(self.kind, line))
+        row = parse_row(self.kind, line)
+        if (reason := self._rule(row)) is not None:
+            raise BadRow(reason)
+        self._tally.add(row)

@@ -23,6 +23,7 @@ from quantry_core.datasets import (
     DatasetStatistics,
     Derivation,
     DerivedFrom,
+    FilePurpose,
 )
 from quantry_core.errors import InvalidInput, InvalidName
 from quantry_core.keys import Identity
@@ -42,12 +43,20 @@ READ_BYTES = 1024**2
 
 
 async def add_dataset(
-    database: Database, vault: Vault, caller: Identity, name: str, pieces: AsyncIterator[bytes], *, intake: Intake
+    database: Database,
+    vault: Vault,
+    caller: Identity,
+    name: str,
+    pieces: AsyncIterator[bytes],
+    *,
+    intake: Intake,
+    purpose: FilePurpose | None = None,
 ) -> tuple[Dataset, bool]:
     """Returns the dataset that these bytes now are, and whether it is new under that name.
 
     Raises InvalidName for a name of the platform's own; InvalidInput, with lines and reasons, for what cannot be a dataset;
-    Conflict where the name has these bytes as another kind. Nothing was written then, nor when the client leaves.
+    Conflict where the name has these bytes as another kind, DatasetDeleted where it had them. Nothing was written then, nor when
+    the client leaves.
     """
     _check_own(name)
     with SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES) as spool:
@@ -57,7 +66,7 @@ async def add_dataset(
         kind, statistics = intake.finish()
         stored = await asyncio.to_thread(_put, vault, file)
     await keep(database, vault, stored)
-    return await _record(database, caller, name, stored, DatasetDraft(kind, DatasetOrigin.UPLOADED, statistics))
+    return await _record(database, caller, name, stored, DatasetDraft(kind, DatasetOrigin.UPLOADED, statistics, purpose=purpose))
 
 
 async def derive_dataset(database: Database, parts: Parts, caller: Identity, name: str, recipe: DatasetRecipe) -> tuple[Dataset, bool]:

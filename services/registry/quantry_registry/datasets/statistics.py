@@ -6,7 +6,7 @@ from collections import Counter
 from hashlib import blake2b
 
 from quantry_core.datasets import DatasetKind, DatasetStatistics
-from quantry_core.rows import Row
+from quantry_core.rows import Row, characters_of
 
 MAX_KEPT_DIGESTS = 100_000
 EXACT_LENGTH_CHARACTERS = 1000
@@ -34,6 +34,9 @@ class RowTally:
         self._longest = 0
         self._lengths: Counter[int] = Counter()
         self._roles: Counter[str] = Counter()
+        self._labels: Counter[bool] = Counter()
+        self._num_chosen_characters = 0
+        self._num_rejected_characters = 0
         self._different = DistinctTally()
 
     def add(self, row: Row) -> None:
@@ -48,9 +51,14 @@ class RowTally:
         self._different.add(row.identity)
         if self._kind is DatasetKind.CHAT:
             self._roles.update(message.role.value for message in row.messages)
+        if row.label is not None:
+            self._labels[row.label] += 1
+        self._num_chosen_characters += characters_of(row.chosen)
+        self._num_rejected_characters += characters_of(row.rejected)
 
     def statistics(self, num_lines: int) -> DatasetStatistics:
         """Returns what was counted; ``num_lines`` are those of the file."""
+        is_preferences = self._kind is DatasetKind.PREFERENCES
         return DatasetStatistics(
             num_characters=self._num_characters,
             num_lines=num_lines,
@@ -64,6 +72,9 @@ class RowTally:
             num_duplicate_rows=max(self._num_rows - self._different.estimate, 0),
             is_duplicates_estimated=not self._different.is_exact,
             num_messages=dict(sorted(self._roles.items())) if self._kind is DatasetKind.CHAT else None,
+            num_chosen_characters=self._num_chosen_characters if is_preferences else None,
+            num_rejected_characters=self._num_rejected_characters if is_preferences else None,
+            num_labels={"true": self._labels[True], "false": self._labels[False]} if self._kind is DatasetKind.LABELLED else None,
         )
 
     def _percentile(self, percent: int) -> int | None:

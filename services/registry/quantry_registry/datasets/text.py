@@ -26,7 +26,7 @@ class TextCheck:
         self._has_text = False
 
     def feed(self, piece: bytes) -> None:
-        """Checks the next bytes; raises InvalidInput naming byte and line of each bad place once there are many."""
+        """Checks the next bytes; what is bad is told at the end, with byte and line."""
         rest = piece
         while rest:
             rest = self._skip(rest) if self._is_skipping else self._take(rest)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from quantry_core.keys import Role
+from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import SealRequest, SealResult
 from quantry_http.auth import Db, require
 from quantry_http.problems import problem_responses
 from quantry_registry.parts import PartsOf
-from quantry_registry.seals import artifacts, service
+from quantry_registry.seals import artifacts, checkpoints, service
 
 router = APIRouter(prefix="/seals", tags=["seals"], dependencies=[Depends(require(Role.WORKER))])
 
@@ -24,3 +25,9 @@ async def seal_files(database: Db, parts: PartsOf, request: SealRequest) -> Seal
 async def seal_artifacts(database: Db, parts: PartsOf, request: SealRequest) -> SealResult:
     """Moves files that an attempt leaves beside its version into the vault: raw results. May be repeated."""
     return await artifacts.seal(database, parts, request)
+
+
+@router.post("/checkpoints", responses=problem_responses(404, 409))
+async def seal_checkpoint(database: Db, parts: PartsOf, request: CheckpointSeal) -> SealResult:
+    """Moves a checkpoint of a training attempt into the vault; the attempt reports it next. May be repeated."""
+    return await checkpoints.seal(database, parts, request)

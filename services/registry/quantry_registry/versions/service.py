@@ -27,6 +27,9 @@ async def card_of(database: Database, project_id: str, ref: str) -> str:
             for edge in version.edges
             if edge.parent_dataset_id is not None
         }
+        for edge in version.edges:
+            if edge.role is EdgeRole.ADAPTER and edge.parent_version_id is not None:
+                names[edge.parent_version_id] = (await uow.versions.get(project_id, edge.parent_version_id)).ref
     return model_card(version, master, names)
 
 

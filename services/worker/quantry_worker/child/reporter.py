@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from quantry_worker.protocol import (
     EVENTS_FD_VARIABLE,
+    ChildCheckpoint,
     ChildFailure,
+    ChildMetrics,
     ChildNote,
     ChildProgress,
     ChildResult,
@@ -70,9 +73,23 @@ class Reporter:
         """Puts one sentence into the job's event stream."""
         self._write(event_line(ChildNote(text=text[:MAX_NOTE_CHARS])))
 
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Says what was measured at an optimizer step; what is not finite is left out, and nothing is said where nothing is left."""
+        finite = _finite(values)
+        if finite:
+            self._write(event_line(ChildMetrics(step=step, values=finite)))
+
+    def checkpoint(self, step: int, folder: str, values: Mapping[str, float]) -> None:
+        """Says that ``folder`` of the task's checkpoints_dir is complete; from here on it is the supervisor's, who removes it."""
+        self._write(event_line(ChildCheckpoint(step=step, folder=folder, metrics=_finite(values))))
+
     def end(self, event: ChildResult | ChildFailure) -> None:
         """Says how the work ended. Nothing may follow."""
         self._write(event_line(event))
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def _within(line: bytes, begin: float, end: float) -> bytes:

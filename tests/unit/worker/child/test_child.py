@@ -21,7 +21,16 @@ from quantry_worker.child.inputs import inputs_of, only_input, read_text
 from quantry_worker.child.recipes.table import RECIPES, load_recipe
 from quantry_worker.child.reporter import MIN_INTERVAL_S, Reporter, Units
 from quantry_worker.disk import DiskFull
-from quantry_worker.protocol import MAX_FAILURE_CHARS, ChildInput, ChildNote, ChildProgress, ChildTask, parse_event
+from quantry_worker.protocol import (
+    MAX_FAILURE_CHARS,
+    ChildCheckpoint,
+    ChildInput,
+    ChildMetrics,
+    ChildNote,
+    ChildProgress,
+    ChildTask,
+    parse_event,
+)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -54,6 +63,18 @@ def test_every_exception_has_a_reason(error: Exception, reason: JobReason, words
 def test_a_long_message_is_cut() -> None:
     assert len(failure_of(ValueError("x" * 10_000)).message) == MAX_FAILURE_CHARS
     assert failure_of(StaleAttempt("late")).reason is JobReason.INVALID_INPUT
+
+
+def test_what_is_not_finite_is_not_measured() -> None:
+    lines = list[bytes]()
+    reporter = Reporter(lines.append)
+    reporter.metrics(3, {"loss": float("nan"), "learning_rate": 1e-4})
+    reporter.metrics(4, {"loss": float("inf")})
+    reporter.checkpoint(4, "step-4", {"loss": float("nan"), "eval_loss": 2})
+    assert [parse_event(line) for line in lines] == [
+        ChildMetrics(step=3, values={"learning_rate": 1e-4}),
+        ChildCheckpoint(step=4, folder="step-4", metrics={"eval_loss": 2.0}),
+    ]
 
 
 def test_progress_never_goes_back_and_is_not_sent_too_often() -> None:
@@ -147,6 +168,7 @@ def test_inputs_are_found_by_role(tmp_path: Path) -> None:
         inputs=[first, second],
         output_dir=tmp_path,
         artifacts_dir=tmp_path,
+        checkpoints_dir=tmp_path,
         import_roots=[],
         num_threads=1,
     )

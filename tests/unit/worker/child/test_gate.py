@@ -53,6 +53,7 @@ def given_of(tmp_path: Path, output_dir: Path, ignore: tuple[str, ...], original
         inputs=[],
         output_dir=output_dir,
         artifacts_dir=tmp_path / "artifacts",
+        checkpoints_dir=tmp_path / "checkpoints",
         import_roots=[],
         num_threads=1,
     )

@@ -29,6 +29,7 @@ def import_from(
         inputs=[] if fetched is None else [ChildInput(role=InputRole.SOURCE, id="upl_1", ref=source, path=fetched)],
         output_dir=output,
         artifacts_dir=output.parent / "artifacts",
+        checkpoints_dir=output.parent / "checkpoints",
         import_roots=[root],
         num_threads=1,
     )

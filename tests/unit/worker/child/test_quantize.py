@@ -90,6 +90,7 @@ def run(
         inputs=[base, text],
         output_dir=tmp_path / "output",
         artifacts_dir=tmp_path / "artifacts",
+        checkpoints_dir=tmp_path / "checkpoints",
         import_roots=[],
         num_threads=1,
     )

@@ -107,6 +107,30 @@ def test_without_a_template_a_prompt_is_two_lines_and_a_chat_is_refused(tokenize
         tokenized(DatasetKind.CHAT, chat("Why"), template=template)
 
 
+PAIR = {"prompt": "Why", "chosen": "So", "rejected": "No"}
+TALK = {"prompt": chat("Why", "So", "And")["messages"], "chosen": "Then", "rejected": "Eh"}
+GOOD = {"prompt": "Why", "completion": "So", "label": True}
+BAD = {"prompt": "Who", "completion": "I", "label": False}
+
+
+def test_of_judged_answers_the_better_ones_are_read(tokenized: Tokenize) -> None:
+    stream = tokenized(DatasetKind.PREFERENCES, PAIR, TALK)
+    assert text_of(stream) == "user:Why;assistant:So;$user:Why;assistant:So;user:And;assistant:Then;"
+    stream = tokenized(DatasetKind.LABELLED, BAD, GOOD, BAD)
+    assert text_of(stream) == "user:Why;assistant:So;"
+    assert stream.row_tokens is not None
+    assert stream.row_tokens.tolist() == [22]
+    with pytest.raises(InvalidInput, match="dataset talk@1 has no rows labelled true"):
+        tokenized(DatasetKind.LABELLED, BAD)
+
+
+def test_without_a_template_judged_answers_are_two_lines_and_more_turns_are_refused(tokenized: Tokenize) -> None:
+    assert text_of(tokenized(DatasetKind.PREFERENCES, PAIR, template=None)) == "Why\nSo"
+    assert text_of(tokenized(DatasetKind.LABELLED, GOOD, template=None)) == "Why\nSo"
+    with pytest.raises(InvalidInput, match=r"dataset talk@1: row 2 has 4 messages, but the model's tokenizer has no chat template"):
+        tokenized(DatasetKind.PREFERENCES, PAIR, TALK, template=None)
+
+
 def test_a_row_that_the_template_refuses_is_named(tokenized: Tokenize) -> None:
     system = {"messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Why"}]}
     with pytest.raises(InvalidInput, match=r"dataset talk@1: row 2 cannot be written .* System role not supported"):

@@ -9,12 +9,30 @@ from pydantic import Field
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs.specs.deploy import DeploySpec, EngineConfig
 from quantry_core.jobs.specs.evaluate import EvaluateSpec, SpeedSpec, TasksSpec
+from quantry_core.jobs.specs.finetune import (
+    ALL_LINEAR,
+    AdapterSpec,
+    DistributedSpec,
+    DpoMethod,
+    FinetuneSpec,
+    GrpoMethod,
+    Hyperparameters,
+    KtoMethod,
+    MethodSpec,
+    OrpoMethod,
+    RewardSpec,
+    RlooMethod,
+    SupervisedMethod,
+    ValidationSpec,
+)
 from quantry_core.jobs.specs.imports import ImportSpec
+from quantry_core.jobs.specs.merge import AS_BASE, AdapterShare, MergeSpec
 from quantry_core.jobs.specs.quantize import (
     BUILT_IN_QUALITY_CORPUS,
     CalibrationSpec,
     ModuleOverride,
     QualitySpec,
+    QuantizationRecipe,
     QuantizeSpec,
     chosen,
     overridden,
@@ -25,24 +43,42 @@ from quantry_core.jobs.specs.references import OUTPUT_PREFIX, DatasetRef, Module
 from quantry_core.jobs.states import JobType
 
 __all__ = [
+    "ALL_LINEAR",
+    "AS_BASE",
     "BUILT_IN_QUALITY_CORPUS",
     "OUTPUT_PREFIX",
     "SPECS",
+    "AdapterShare",
+    "AdapterSpec",
     "CalibrationSpec",
     "DatasetRef",
     "DeploySpec",
+    "DistributedSpec",
+    "DpoMethod",
     "EngineConfig",
     "EvaluateSpec",
+    "FinetuneSpec",
+    "GrpoMethod",
+    "Hyperparameters",
     "ImportSpec",
     "JobSpec",
     "JudgedBy",
+    "KtoMethod",
+    "MergeSpec",
+    "MethodSpec",
     "ModuleOverride",
     "ModulePattern",
+    "OrpoMethod",
     "QualitySpec",
+    "QuantizationRecipe",
     "QuantizeSpec",
     "RecalibrateSpec",
+    "RewardSpec",
+    "RlooMethod",
     "SpeedSpec",
+    "SupervisedMethod",
     "TasksSpec",
+    "ValidationSpec",
     "VersionRef",
     "chosen",
     "is_job_output",
@@ -53,15 +89,42 @@ __all__ = [
     "written_out",
 ]
 
-JobSpec = Annotated[ImportSpec | QuantizeSpec | EvaluateSpec | RecalibrateSpec | DeploySpec, Field(discriminator="type")]
+JobSpec = Annotated[
+    ImportSpec | QuantizeSpec | FinetuneSpec | MergeSpec | EvaluateSpec | RecalibrateSpec | DeploySpec,
+    Field(discriminator="type"),
+]
 
-SPECS: dict[JobType, type[ImportSpec] | type[QuantizeSpec] | type[EvaluateSpec] | type[RecalibrateSpec] | type[DeploySpec]] = {
+AnySpec = (
+    type[ImportSpec]
+    | type[QuantizeSpec]
+    | type[FinetuneSpec]
+    | type[MergeSpec]
+    | type[EvaluateSpec]
+    | type[RecalibrateSpec]
+    | type[DeploySpec]
+)
+
+SPECS: dict[JobType, AnySpec] = {
     JobType.IMPORT: ImportSpec,
     JobType.QUANTIZE: QuantizeSpec,
+    JobType.FINETUNE: FinetuneSpec,
+    JobType.MERGE: MergeSpec,
     JobType.EVALUATE: EvaluateSpec,
     JobType.RECALIBRATE: RecalibrateSpec,
     JobType.DEPLOY: DeploySpec,
 }
+
+
+VERSION_NAMES: dict[JobType, frozenset[str]] = {
+    JobType.IMPORT: frozenset(),
+    JobType.QUANTIZE: frozenset({"base"}),
+    JobType.FINETUNE: frozenset({"model"}),
+    JobType.MERGE: frozenset(),
+    JobType.EVALUATE: frozenset({"version", "against"}),
+    JobType.RECALIBRATE: frozenset({"serving"}),
+    JobType.DEPLOY: frozenset({"version"}),
+}
+"""Fields of a spec that name one version each: an import's ``model`` is a name to be given."""
 
 
 def needed_outputs(spec: JobSpec) -> list[str]:
@@ -71,19 +134,25 @@ def needed_outputs(spec: JobSpec) -> list[str]:
 
 
 def version_refs(spec: JobSpec) -> dict[str, VersionRef]:
-    """Returns a spec's references to versions by the name of their field; those that are not given are left out."""
-    refs = {name: getattr(spec, name, None) for name in ("base", "version", "against", "serving")}
+    """Returns a spec's references to versions by where they stand (``base``, ``adapters.0``); those not given are left out."""
+    if isinstance(spec, MergeSpec):
+        return {f"adapters.{index}": share.adapter for index, share in enumerate(spec.adapters)}
+    refs = {
+        name: getattr(spec, name, None) for name in ("base", "model", "version", "against", "serving") if name in VERSION_NAMES[spec.type]
+    }
     return {name: ref for name, ref in refs.items() if ref is not None}
 
 
 def with_outputs(spec: JobSpec, job_ids: dict[str, str]) -> JobSpec:
     """Returns a pipeline step's spec with each ``output:<step>`` turned into ``output:<job id>``; raises KeyError for an unknown step."""
-    changed = {
-        name: OUTPUT_PREFIX + job_ids[ref.removeprefix(OUTPUT_PREFIX)]
-        for name, ref in version_refs(spec).items()
-        if ref.startswith(OUTPUT_PREFIX)
-    }
-    return spec.model_copy(update=changed)
+
+    def named(ref: VersionRef) -> VersionRef:
+        return OUTPUT_PREFIX + job_ids[ref.removeprefix(OUTPUT_PREFIX)] if ref.startswith(OUTPUT_PREFIX) else ref
+
+    if isinstance(spec, MergeSpec):
+        shares = [share.model_copy(update={"adapter": named(share.adapter)}) for share in spec.adapters]
+        return spec.model_copy(update={"adapters": shares})
+    return spec.model_copy(update={name: named(ref) for name, ref in version_refs(spec).items()})
 
 
 def is_job_output(ref: str) -> bool:

@@ -80,11 +80,9 @@ class QualitySpec(Spec):
         return self
 
 
-class QuantizeSpec(Spec):
-    """Makes a quantized version from a 16-bit master."""
+class QuantizationRecipe(Spec):
+    """How a 16-bit version is quantized: all of a quantize job but what it is made from."""
 
-    type: Literal[JobType.QUANTIZE] = JobType.QUANTIZE
-    base: VersionRef = Field(description="The master.")
     method: str = Field(default="gptq", max_length=64)
     scheme: str | None = Field(default=None, max_length=64, description="The method's first where not given.")
     group_size: GroupSize | None = Field(
@@ -120,7 +118,14 @@ class QuantizeSpec(Spec):
         return self.quality.corpora or [BUILT_IN_QUALITY_CORPUS]
 
 
-def chosen(spec: QuantizeSpec) -> MethodChoice:
+class QuantizeSpec(QuantizationRecipe):
+    """Makes a quantized version from 16-bit weights."""
+
+    type: Literal[JobType.QUANTIZE] = JobType.QUANTIZE
+    base: VersionRef = Field(description="A master, or 16-bit weights that were trained or merged.")
+
+
+def chosen(spec: QuantizationRecipe) -> MethodChoice:
     """Returns what a quantize spec chose, checked as far as that goes without its master.
 
     Raises UnknownMethod, UnknownScheme or InvalidInput naming the field and what there is.
@@ -154,7 +159,7 @@ def chosen(spec: QuantizeSpec) -> MethodChoice:
     return choice
 
 
-def overridden(choice: MethodChoice, spec: QuantizeSpec, override: ModuleOverride) -> Weights:
+def overridden(choice: MethodChoice, spec: QuantizationRecipe, override: ModuleOverride) -> Weights:
     """Returns how the weights of modules are stored that an override names; raises UnknownScheme or InvalidInput."""
     scheme = override.scheme or choice.scheme
     weights = choose_weights(choice.info, scheme, override.group_size, symmetric=choice.weights.symmetric)

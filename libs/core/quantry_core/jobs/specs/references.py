@@ -17,10 +17,14 @@ class Spec(BaseModel):
 
 
 VersionRef = Annotated[str, StringConstraints(min_length=1, max_length=160)]
-"""``ver_...``, ``name@3``, ``name@alias``, or ``name`` for the latest ready version of a fitting kind."""
+"""``ver_...``, ``name@3``, ``name@alias``, or ``name`` for the latest ready version of a fitting kind: the latest master where something
+is quantized or trained."""
 
 DatasetRef = Annotated[str, StringConstraints(min_length=1, max_length=160)]
 """``dat_...``, ``name@3``, or ``name`` for the latest."""
 
 ModulePattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 """A module's exact name, or a glob over it (``*.mlp.*``)."""
+
+Suffix = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
+"""What is added to the base's name to name the model of what was made from it."""

@@ -77,7 +77,7 @@ def check_same_tokens(ours: list[TokenStream], theirs: list[TokenStream]) -> Non
 
 def log_probs(model: Any, corpus: Corpus) -> Iterator[torch.Tensor]:
     """Yields a model's log-probabilities of the scored tokens, float32 [B, S, V], batch by batch."""
-    for batch in _batches(corpus, vocabulary_size(model)):
+    for batch in corpus_batches(corpus, vocabulary_size(model)):
         with torch.inference_mode():
             found = next_token_log_probs(model, torch.from_numpy(batch.ids), batch.num_scored)
         yield found
@@ -91,7 +91,7 @@ def score(model: Any, reference: Iterable[torch.Tensor] | None, corpus: Corpus, 
     nll, reference_nll, kl, same, num_scored = [], [], [], [], []
     num_done = 0
     theirs = None if reference is None else iter(reference)
-    for batch, log_q in zip(_batches(corpus, vocabulary_size(model)), log_probs(model, corpus), strict=True):
+    for batch, log_q in zip(corpus_batches(corpus, vocabulary_size(model)), log_probs(model, corpus), strict=True):
         ids = torch.from_numpy(batch.ids)
         nll.append(token_nll(log_q, ids).ravel())
         if theirs is not None:
@@ -112,5 +112,6 @@ def score(model: Any, reference: Iterable[torch.Tensor] | None, corpus: Corpus, 
     )
 
 
-def _batches(corpus: Corpus, vocabulary: int) -> Iterator[Batch]:
+def corpus_batches(corpus: Corpus, vocabulary: int) -> Iterator[Batch]:
+    """Yields the windows of a corpus, as many at a time as their logits allow: those of ``log_probs``."""
     return batches(corpus.stream, corpus.windows, batch_windows(corpus.window_tokens, vocabulary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from quantry_blobs.directory import DirectoryCheckpoint
@@ -18,13 +19,16 @@ def weights_bytes(directory: Path) -> int:
     return sum(size for name, size in DirectoryCheckpoint(directory).files().items() if name.endswith(WEIGHTS))
 
 
-def size_figures(directory: Path, reference_dir: Path | None) -> dict[str, float]:
-    """Returns the bytes of the weights; with a reference their ratio to its, and, if that is a master, bits for each parameter of it."""
-    size = weights_bytes(directory)
-    if reference_dir is None:
+def size_figures(folders: Sequence[Path], reference: Sequence[Path] | None) -> dict[str, float]:
+    """Returns the bytes of the weights; with a reference their ratio to its, and, if that is 16-bit, bits for each parameter of it.
+
+    A version is one folder, an adapter its own and then that of its base: an engine loads both.
+    """
+    size = sum(map(weights_bytes, folders))
+    if reference is None:
         return {"weights_bytes": size}
-    figures = {"weights_bytes": size, "weights_ratio": size / weights_bytes(reference_dir)}
-    num_parameters = _num_parameters(reference_dir)
+    figures = {"weights_bytes": size, "weights_ratio": size / sum(map(weights_bytes, reference))}
+    num_parameters = _num_parameters(reference[-1])
     return figures if num_parameters is None else figures | {"bits_per_parameter": BITS * size / num_parameters}
 
 

@@ -195,7 +195,7 @@ def _run_tasks(asked: Asked, model: Any, of_master: OfMaster, found: Findings) -
 
 def _weigh(asked: Asked, found: Findings) -> None:
     thresholds = thresholds_on(asked.quality.thresholds, Part.SIZE)
-    sizes = size_figures(asked.given.output_dir, asked.given.master_dir)
+    sizes = size_figures([asked.given.output_dir], [asked.given.master_dir])
     found.metrics |= {name: sizes[name] for name in thresholds if name in sizes}
     found.judge(sizes, thresholds)
 

@@ -13,13 +13,16 @@ import numpy as np
 
 from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
-from quantry_core.rows import Row
+from quantry_core.rows import Message
 from quantry_worker.child.inputs import kind_of, read_rows, read_text
 from quantry_worker.child.numerics.text import Tokens, TokenStream
 from quantry_worker.protocol import ChildInput
 
 BATCH_ROWS = 1000
 """Rows tokenized at once: fast tokenizers use every thread for a batch, and it bounds what is held as text."""
+
+PROMPT_AND_ANSWER = 2
+"""Messages that need no template."""
 
 
 def load_tokenizer(checkpoint: Path) -> Any:
@@ -36,9 +39,10 @@ def tokenize(checkpoint: Path, datasets: list[ChildInput]) -> list[TokenStream]:
     """Returns each dataset as one stream of token ids.
 
     Plain text is taken as it is, without special tokens. Rows are written one by one, prompts and chats by the tokenizer's
-    chat template, and stand one after another with its end-of-sequence token between them, where it has one. Without a
-    template a prompt and its response are two lines. Raises InvalidInput if no tokenizer loads, for a chat without a
-    template, and for a row that the template refuses.
+    chat template, and stand one after another with its end-of-sequence token between them, where it has one. Of preferences it is
+    the prompt with the chosen answer, of labelled rows those whose label is true: what the model is meant to say. Without a
+    template a prompt and its answer are two lines. Raises InvalidInput if no tokenizer loads, for a chat or more than one turn
+    without a template, for a row that the template refuses, and where no row is left.
     """
     tokenizer = load_tokenizer(checkpoint)
     return [_text_stream(tokenizer, one) if kind_of(one) is DatasetKind.TEXT else _row_stream(tokenizer, one) for one in datasets]
@@ -58,7 +62,7 @@ def _row_stream(tokenizer: Any, dataset: ChildInput) -> TokenStream:
     while batch := list(islice(texts, BATCH_ROWS)):
         rows += _ids(tokenizer, batch)
     if not rows:
-        raise InvalidInput(f"dataset {dataset.ref} has no rows")
+        raise InvalidInput(f"dataset {dataset.ref} has no rows{' labelled true' if kind is DatasetKind.LABELLED else ''}")
     return TokenStream(
         dataset.ref,
         _packed(rows, tokenizer.eos_token_id),
@@ -69,18 +73,23 @@ def _row_stream(tokenizer: Any, dataset: ChildInput) -> TokenStream:
 
 
 def _written(tokenizer: Any, template: str | None, dataset: ChildInput) -> Iterator[str]:
-    """Yields each row as the text that the model sees."""
+    """Yields each row as the text that the model is meant to say; nothing for one that is labelled bad."""
     for number, row in enumerate(read_rows(dataset), 1):
+        where = f"dataset {dataset.ref}: row {number}"
         if row.kind is DatasetKind.ROWS:
             yield row.text
-        elif template is None:
-            yield "\n".join(row.parts)
-        else:
-            yield _by_template(tokenizer, template, row, f"dataset {dataset.ref}: row {number}")
+        elif row.exemplary:
+            yield _as_lines(row.exemplary, where) if template is None else _by_template(tokenizer, template, row.exemplary, where)
 
 
-def _by_template(tokenizer: Any, template: str, row: Row, where: str) -> str:
-    messages = [{"role": message.role.value, "content": message.content} for message in row.messages]
+def _as_lines(turns: tuple[Message, ...], where: str) -> str:
+    if len(turns) != PROMPT_AND_ANSWER:
+        raise InvalidInput(f"{where} has {len(turns)} messages, but the model's tokenizer has no chat template to write them by")
+    return "\n".join(message.content for message in turns)
+
+
+def _by_template(tokenizer: Any, template: str, turns: tuple[Message, ...], where: str) -> str:
+    messages = [{"role": message.role.value, "content": message.content} for message in turns]
     try:
         text: str = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
     # A template is a program: it may raise anything, and says so where it refuses roles.

@@ -1,7 +1,8 @@
 """Evaluates a version: figures on corpora and against a reference version, attention maps, odd inputs, tasks, and speed.
 
 What can be refused is refused before a model is loaded. Both models compute in float32, whatever they are stored in: the
-figures then say what quantization did, not what a kernel's rounding adds. See numerics/model.py for what is rounded.
+figures then say what quantization did, not what a kernel's rounding adds. See numerics/model.py for what is rounded. An adapter is
+evaluated unmerged, on the version that it was trained on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
+from quantry_core.errors import InvalidInput
 from quantry_core.estimates.facts import facts_of
 from quantry_core.jobs import EvaluateSpec, InputRole, SpeedSpec
 from quantry_core.thresholds import Part, thresholds_on
@@ -29,15 +31,16 @@ from quantry_worker.child.evaluation.results import TASKS, TOKENS, write_results
 from quantry_worker.child.evaluation.servability import check_speed
 from quantry_worker.child.evaluation.sizes import size_figures
 from quantry_worker.child.evaluation.speed import Server, measure
+from quantry_worker.child.evaluation.subjects import Subject, subject_of
 from quantry_worker.child.evaluation.verdicts import broken_thresholds, verdict, worst
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.inputs import inputs_of, only_input
-from quantry_worker.child.numerics.model import load_model, read_config
+from quantry_worker.child.numerics.model import read_config
 from quantry_worker.child.numerics.text import check_length
 from quantry_worker.child.numerics.tokenizer import load_tokenizer
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.toolchain import toolchain
-from quantry_worker.protocol import ChildInput, ChildResult, ChildTask
+from quantry_worker.protocol import ChildResult, ChildTask
 
 LOADING, MEASURING = 0.05, 0.15
 """Share of the work at which each phase begins. What is measured shares the rest evenly."""
@@ -50,8 +53,8 @@ class Evaluation:
     task: ChildTask
     spec: EvaluateSpec
     reporter: Reporter
-    subject: ChildInput
-    reference: ChildInput | None
+    subject: Subject
+    reference: Subject | None
     corpora: list[Corpus]
     tasks: harness.LoadedTasks
     model: Any = None
@@ -96,15 +99,15 @@ def run(task: ChildTask, reporter: Reporter) -> ChildResult:
 
 def prepare(task: ChildTask, spec: EvaluateSpec, reporter: Reporter) -> Evaluation:
     """Returns the job with texts and models read; raises InvalidInput before a model is loaded where something cannot be."""
-    subject = only_input(task, InputRole.SUBJECT)
-    reference = next(iter(inputs_of(task, InputRole.REFERENCE)), None)
+    subject = subject_of(task, only_input(task, InputRole.SUBJECT))
+    reference = next((subject_of(task, one) for one in inputs_of(task, InputRole.REFERENCE)), None)
     versions = [subject] if reference is None else [subject, reference]
     if spec.speed is not None:
         job_engine(task, spec.speed, subject)
     for version in versions if spec.corpora else []:
-        check_length(spec.window_tokens, read_config(version.path), field="window_tokens")
+        check_length(spec.window_tokens, read_config(version.model_dir), field="window_tokens")
     corpora = read_corpora(
-        [version.path for version in versions],
+        [version.model_dir for version in versions],
         inputs_of(task, InputRole.CORPUS),
         window_tokens=spec.window_tokens,
         stride_tokens=spec.stride_tokens,
@@ -114,10 +117,10 @@ def prepare(task: ChildTask, spec: EvaluateSpec, reporter: Reporter) -> Evaluati
     job = Evaluation(task, spec, reporter, subject, reference, corpora, tasks)
     if corpora or spec.extremes or tasks:
         reporter.progress("loading", LOADING, subject.ref)
-        job.model = load_model(subject.path)
+        job.model = subject.load()
         if reference is not None:
             reporter.progress("loading", (LOADING + MEASURING) / 2, reference.ref)
-            job.reference_model = load_model(reference.path)
+            job.reference_model = reference.load()
     return job
 
 
@@ -173,7 +176,7 @@ def evaluate_extremes(job: Evaluation, on_step: OnStep) -> None:
     def on_case(index: int, name: str) -> None:
         on_step(index / len(extremes.EXTREMES), name, Units(index, len(extremes.EXTREMES), "cases"))
 
-    tokenizer, config = load_tokenizer(job.subject.path), job.model.config
+    tokenizer, config = load_tokenizer(job.subject.model_dir), job.model.config
     ours = extremes.answer_extremes(job.model, tokenizer, config, on_case)
     theirs = None if job.reference_model is None else extremes.answer_extremes(job.reference_model, tokenizer, config, on_case)
     cases = extremes.compare_answers(ours, theirs, tokenizer)
@@ -187,7 +190,7 @@ def evaluate_extremes(job: Evaluation, on_step: OnStep) -> None:
 def evaluate_size(job: Evaluation, on_step: OnStep) -> None:
     """Adds how large the weights are, where a threshold is on it."""
     on_step(0.0, job.subject.ref, None)
-    found = size_figures(job.subject.path, None if job.reference is None else job.reference.path)
+    found = size_figures(job.subject.folders, None if job.reference is None else job.reference.folders)
     thresholds = thresholds_on(job.spec.thresholds, Part.SIZE)
     job.add_compared("size", verdict(found, thresholds), found | _judged(found, thresholds))
 
@@ -198,11 +201,11 @@ def evaluate_tasks(job: Evaluation, on_step: OnStep) -> None:
     if spec is None:
         return
     on_step(0.0, job.subject.ref, None)
-    document = harness.run_tasks(job.model, load_tokenizer(job.subject.path), job.tasks, spec, seed=job.spec.seed)
+    document = harness.run_tasks(job.model, load_tokenizer(job.subject.model_dir), job.tasks, spec, seed=job.spec.seed)
     theirs: dict[str, Any] | None = None
     if job.reference is not None:
         on_step(0.5, job.reference.ref, None)
-        theirs = harness.run_tasks(job.reference_model, load_tokenizer(job.reference.path), job.tasks, spec, seed=job.spec.seed)
+        theirs = harness.run_tasks(job.reference_model, load_tokenizer(job.reference.model_dir), job.tasks, spec, seed=job.spec.seed)
     for name in harness.reported(document, list(job.tasks), job.spec.thresholds):
         found = harness.compared_figures(document, theirs, name)
         bounded, thresholds = harness.bounded_figures(found, name), thresholds_on(job.spec.thresholds, Part.TASKS, name)
@@ -221,7 +224,7 @@ def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
     spec = job.spec.speed
     if spec is None:
         return
-    facts = facts_of(inspect_checkpoint(DirectoryCheckpoint(job.subject.path)))
+    facts = facts_of(inspect_checkpoint(DirectoryCheckpoint(job.subject.model_dir)))
     engine = job_engine(job.task, spec, job.subject)
     job.model = job.reference_model = None
     gc.collect()
@@ -229,7 +232,7 @@ def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
     length, most = spec.prompt_tokens + spec.output_tokens, max(spec.concurrency)
     with running_engine(
         engine,
-        job.subject.path,
+        job.subject.model_dir,
         max_num_seqs=most,
         max_model_len=length,
         kv_cache_bytes=kv_cache_bytes(facts, most * length),
@@ -252,9 +255,14 @@ def evaluate_speed(job: Evaluation, on_step: OnStep) -> None:
     job.add("speed", verdict(found, thresholds), {"levels": measured.levels} | about | memory | asked | _judged(found, thresholds))
 
 
-def job_engine(task: ChildTask, spec: SpeedSpec, subject: ChildInput) -> EngineFacts:
+def job_engine(task: ChildTask, spec: SpeedSpec, subject: Subject) -> EngineFacts:
     """Returns the vLLM that serves the version; raises InvalidInput if there is none or it cannot."""
-    return check_speed(spec, subject, read_config(subject.path), task_engine(task))
+    if subject.base is not None:
+        raise InvalidInput(
+            f"the speed of {subject.ref} cannot be measured: it is an adapter, and what is started is a whole version; "
+            "measure its base, or a version that it was merged into; or leave speed out"
+        )
+    return check_speed(spec, subject.version, read_config(subject.model_dir), task_engine(task))
 
 
 def _judged(found: Mapping[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:

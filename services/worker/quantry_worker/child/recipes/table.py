@@ -19,6 +19,8 @@ Recipe = Callable[[ChildTask, Reporter], ChildResult]
 RECIPES: dict[JobType, str] = {
     JobType.IMPORT: "quantry_worker.child.recipes.import_checkpoint",
     JobType.QUANTIZE: "quantry_worker.child.recipes.quantize",
+    JobType.FINETUNE: "quantry_worker.child.recipes.finetune",
+    JobType.MERGE: "quantry_worker.child.recipes.merge",
     JobType.EVALUATE: "quantry_worker.child.recipes.evaluate",
     JobType.RECALIBRATE: "quantry_worker.child.recipes.recalibrate",
 }

@@ -1,0 +1,1 @@
+"""What a fine-tune job costs beside a bare script of TRL."""

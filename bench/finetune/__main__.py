@@ -1,0 +1,155 @@
+"""``python -m bench.finetune``: prints the table and writes bench/results/finetune.json and .md. Takes about ten minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.embedded import ROOT, Measured, embedded_stack
+from bench.report import Row, middle, publish, row, versions
+from quantry_core.jobs import FinetuneSpec, Hyperparameters, ImportSpec, Job, JobStatus, ValidationSpec
+
+MODEL, TEXT, HELD_OUT = "bard-6m", "jargon.train", "jargon.test"
+NUM_REPETITIONS = 3
+BATCH_SIZE, LENGTH_TOKENS, NUM_STEPS, LEARNING_RATE = 8, 256, 60, 1e-3
+JOB_TIMEOUT_S = 1800.0
+POLL_S = 0.5
+LIBRARIES = ("celery", "fastapi", "sqlalchemy", "minio")
+ML_LIBRARIES = ("torch", "transformers", "trl", "peft")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run: tokens a second while it trained, wall-clock seconds of all of it, and the highest resident memory in MB."""
+
+    tokens_per_s: float
+    wall_s: float
+    peak_mb: float
+
+
+def main() -> int:
+    """Runs bare script and platform in turn; returns 0."""
+    ml_python = ROOT / ".venvs" / "ml" / "bin" / "python"
+    with embedded_stack({"QUANTRY_WORKER_SLOTS": "1"}) as measured:
+        _succeeded(measured, measured.client.jobs.submit(ImportSpec(model=MODEL, source=str(ROOT / "examples" / MODEL))).id)
+        for text in (TEXT, HELD_OUT):
+            measured.client.datasets.upload(text, ROOT / "examples" / "corpora" / f"{text}.txt")
+        bare, platform = [], []
+        for _ in range(NUM_REPETITIONS):
+            bare.append(_bare(ml_python, measured.scratch / "bare"))
+            platform.append(_platform(measured))
+    found = subprocess.run(
+        [
+            str(ml_python),
+            "-c",
+            f"import json; from importlib.metadata import version; print(json.dumps({{n: version(n) for n in {ML_LIBRARIES}}}))",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    details = {
+        "batch_size": BATCH_SIZE,
+        "length_tokens": LENGTH_TOKENS,
+        "num_steps": NUM_STEPS,
+        "bare": [vars(cost) for cost in bare],
+        "platform": [vars(cost) for cost in platform],
+        "ml": json.loads(found.stdout),
+    }
+    publish("finetune", "What the platform adds to a fine-tune", _rows(bare, platform), libraries=versions(*LIBRARIES), details=details)
+    return 0
+
+
+def _rows(bare: list[Cost], platform: list[Cost]) -> list[Row]:
+    peer = "a bare TRL script: same model, adapter, text, batches; nothing held out, checkpointed or stored"
+    return [
+        row(
+            "tokens a second while training",
+            middle([cost.tokens_per_s for cost in platform]),
+            middle([cost.tokens_per_s for cost in bare]),
+            "/s",
+            goal=">= 0.95",
+            floor=peer,
+            bound="forward and backward passes on the CPU; a checkpoint every 20 steps and the curve of every step",
+        ),
+        row(
+            "wall clock of a fine-tune",
+            middle([cost.wall_s for cost in platform]),
+            middle([cost.wall_s for cost in bare]),
+            "s",
+            floor=peer,
+            bound="what was held out is measured before and after; every file is hashed and sealed",
+        ),
+        row(
+            "peak memory of a fine-tune, supervisor included",
+            middle([cost.peak_mb for cost in platform]),
+            middle([cost.peak_mb for cost in bare]),
+            "MB",
+            floor=peer,
+            bound="the same model, adapter, activations and libraries, and a supervisor without torch",
+        ),
+    ]
+
+
+def _platform(measured: Measured) -> Cost:
+    """Returns what one fine-tune job cost, from its submission to its end."""
+    spec = FinetuneSpec(
+        model=f"{MODEL}@1",
+        training_file=TEXT,
+        validation_file=HELD_OUT,
+        hyperparameters=Hyperparameters(
+            max_steps=NUM_STEPS, batch_size=BATCH_SIZE, sequence_tokens=LENGTH_TOKENS, learning_rate=LEARNING_RATE, warmup_ratio=0.0
+        ),
+        validation=ValidationSpec(max_rows=32),
+        checkpoint_every_steps=20,
+    )
+    (worker,) = (part for part in measured.stack.status() if part.name == "worker")
+    (supervisor,) = psutil.Process(worker.pid).children()
+    job = _succeeded(measured, measured.client.jobs.submit(spec, force=True).id)
+    if job.finished_at is None or job.result is None or job.result.peak_memory_bytes is None:
+        raise RuntimeError("the job says neither when it ended nor what it used")
+    peak_bytes = job.result.peak_memory_bytes + supervisor.memory_info().rss
+    wall_s = (job.finished_at - job.created_at).total_seconds()
+    return Cost(job.result.metrics["tokens_per_s"], wall_s, peak_bytes / 1e6)
+
+
+def _bare(ml_python: Path, output: Path) -> Cost:
+    """Returns what the bare script cost."""
+    shutil.rmtree(output, ignore_errors=True)
+    text = ROOT / "examples" / "corpora" / f"{TEXT}.txt"
+    numbers = [str(number) for number in (BATCH_SIZE, LENGTH_TOKENS, NUM_STEPS, LEARNING_RATE)]
+    script = ROOT / "bench" / "finetune" / "bare.py"
+    command = [str(ml_python), str(script), str(ROOT / "examples" / MODEL), str(text), str(output), *numbers]
+    # As many threads as the platform gives a child of a worker with one slot.
+    threads = str(len(os.sched_getaffinity(0)))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryFile() as said:
+        started = time.monotonic()
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.monotonic() - started
+        if status != 0:
+            raise RuntimeError(f"the bare script ended with status {status}")
+        said.seek(0)
+        tokens_per_s = json.loads(said.read().splitlines()[-1])["tokens_per_s"]
+    return Cost(tokens_per_s, wall_s, usage.ru_maxrss * 1024 / 1e6)
+
+
+def _succeeded(measured: Measured, job_id: str) -> Job:
+    job = measured.client.jobs.wait(job_id, JOB_TIMEOUT_S, poll_s=POLL_S)
+    if job.status is not JobStatus.SUCCEEDED:
+        raise RuntimeError(f"job {job_id} ended as {job.status}: {job.message}")
+    return job
+
+
+if __name__ == "__main__":
+    sys.exit(main())

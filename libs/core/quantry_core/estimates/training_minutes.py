@@ -1,0 +1,93 @@
+"""Wall clock of fine-tune and merge jobs: tokens through the model and back, over the rate of the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from quantry_core.estimates.facts import CheckpointFacts
+from quantry_core.estimates.minutes import BYTES_PER_TOKEN, RATES, START_S, attempt_minutes, evaluate_minutes, quantize_minutes
+from quantry_core.estimates.sizes import quantized_facts
+from quantry_core.estimates.training import NUM_SEQUENCES, REFERENCE_METHODS, compared_spec, merged_spec
+from quantry_core.jobs import (
+    EvaluateSpec,
+    FinetuneSpec,
+    GrpoMethod,
+    JobType,
+    MergeSpec,
+    QuantizationRecipe,
+    Resource,
+    RlooMethod,
+)
+
+DECODE_LAYER_S: dict[Resource, float] = {Resource.CPU: 2e-3, Resource.GPU: 5e-4}
+"""Of one token of each answer of a batch, for each layer: small operations, whatever their size."""
+NUM_MERGED_COMPARED = 4
+"""Versions that a measured merge scores: the three ways, and the 16-bit version they are compared with."""
+
+
+def finetune_minutes(
+    base: CheckpointFacts, spec: FinetuneSpec, training_bytes: int | None, text_bytes: Sequence[int], resource: Resource
+) -> float | None:
+    """Returns the minutes of a fine-tune job; None where it ends after epochs of a training file that is not known.
+
+    A token costs 2 FLOP a weight forward and 2 back, 2 more where weights are trained themselves (Kaplan et al. 2020,
+    arXiv:2001.08361, section 2.1) and 2 more where activations are computed again; a reference costs 2 for each it scores.
+    ``text_bytes`` are the corpora that before and after are compared on.
+    """
+    num_tokens = trained_tokens(spec, training_bytes)
+    if num_tokens is None:
+        return None
+    weights = base.num_linear_weights + base.vocabulary * base.hidden_size
+    given = spec.hyperparameters
+    passes = 4.0 + (2.0 if spec.adapter is None else 0.0) + (2.0 if given.gradient_checkpointing else 0.0)
+    passes += 2.0 if spec.method.type in REFERENCE_METHODS else 0.0
+    work_s = passes * num_tokens * weights / RATES[resource].flops_per_s + _generation_s(base, spec, num_tokens, resource)
+    if spec.distributed is not None and resource is Resource.GPU:
+        work_s /= spec.distributed.num_processes
+    held_out = spec.validation.max_rows * given.sequence_tokens * NUM_SEQUENCES[spec.method.type]
+    if training_bytes is not None:
+        held_out = min(held_out, ceil(spec.validation.share * training_bytes / BYTES_PER_TOKEN))
+    measured_s = 2 * 2.0 * held_out * weights / RATES[resource].flops_per_s
+    compared = 0.0
+    if spec.corpora:
+        pair = EvaluateSpec(version=spec.model, against=spec.model, corpora=spec.corpora)
+        compared = evaluate_minutes(base, base, pair, text_bytes, Resource.CPU)
+    start = attempt_minutes(START_S[JobType.FINETUNE], transferred=base.weights_bytes + base.other_bytes, checked=base.weights_bytes)
+    return start + (work_s + measured_s) / 60 + compared
+
+
+def trained_tokens(spec: FinetuneSpec, training_bytes: int | None) -> int | None:
+    """Returns the tokens of all steps: ``max_steps`` of full sequences, else the file's bytes / 4 in each epoch; None where unknown."""
+    given = spec.hyperparameters
+    if given.max_steps is not None:
+        num_processes = 1 if spec.distributed is None else spec.distributed.num_processes
+        num_sequences = given.batch_size * NUM_SEQUENCES[spec.method.type] * given.accumulation_steps * num_processes
+        return given.max_steps * num_sequences * given.sequence_tokens
+    if training_bytes is None:
+        return None
+    # Each prompt is answered several times.
+    num_answers = spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
+    return ceil(given.n_epochs * training_bytes * num_answers / BYTES_PER_TOKEN)
+
+
+def _generation_s(base: CheckpointFacts, spec: FinetuneSpec, num_tokens: int, resource: Resource) -> float:
+    """The seconds of generating answers, one token of a whole batch after another."""
+    if not isinstance(spec.method, GrpoMethod | RlooMethod):
+        return 0.0
+    given = spec.hyperparameters
+    num_passes = num_tokens / (given.batch_size * given.sequence_tokens)
+    return num_passes * spec.method.max_completion_tokens * base.num_layers * DECODE_LAYER_S[resource]
+
+
+def merge_minutes(base: CheckpointFacts, spec: MergeSpec, recipe: QuantizationRecipe | None, text_bytes: Sequence[int]) -> float:
+    """Returns the minutes of a merge job, on the CPU: reading and writing the weights; with ``measure`` one quantization by ``recipe`` and
+    the scoring of what is compared."""
+    merging = attempt_minutes(
+        START_S[JobType.MERGE], transferred=2 * (base.weights_bytes + base.other_bytes), checked=2 * base.weights_bytes
+    )
+    if not spec.measure or recipe is None:
+        return merging
+    again = merged_spec(recipe)
+    made = quantize_minutes(base, quantized_facts(base, again), again, Resource.CPU)
+    return merging + made + NUM_MERGED_COMPARED * evaluate_minutes(base, None, compared_spec(spec), text_bytes, Resource.CPU)

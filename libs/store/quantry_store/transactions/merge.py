@@ -1,0 +1,33 @@
+"""What a merge leads to: the job that quantizes what was merged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantry_core.errors import QuantryError
+from quantry_core.execution import FinishRequest, Outcome
+from quantry_core.jobs import Job, JobSubmission, MergeSpec, QuantizationRecipe, QuantizeSpec
+from quantry_core.keys import Identity, Role
+from quantry_core.versions import Version
+from quantry_store.transactions.recalibrate import PLATFORM_KEY
+from quantry_store.transactions.submit import submit_job
+from quantry_store.unit_of_work import UnitOfWork
+
+
+async def quantize_merged(uow: UnitOfWork, job: Job, request: FinishRequest, version: Version) -> dict[str, Any]:
+    """Returns what a finished merge led to: the quantize job of its recipe, or why that was refused. Nothing for other jobs, nor
+    where nothing is to be quantized.
+
+    The job goes where the merge was run, with its priority and labels. What it is refused for undoes nothing else.
+    """
+    spec = job.spec
+    if not isinstance(spec, MergeSpec) or not isinstance(spec.quantize, QuantizationRecipe) or request.outcome is not Outcome.SUCCEEDED:
+        return {}
+    who = Identity(key_id=await uow.jobs.created_by(job.id) or PLATFORM_KEY, project_id=job.project_id, role=Role.OPERATOR)
+    recipe = QuantizeSpec(base=version.id, **dict(spec.quantize))
+    try:
+        async with uow.savepoint():
+            submission = JobSubmission(spec=recipe, priority=job.priority, queue=job.queue, labels=job.labels)
+            return {"quantize_job_id": (await submit_job(uow, who, submission)).id}
+    except QuantryError as error:
+        return {"quantize_refused": error.detail}

@@ -1,0 +1,112 @@
+"""What fine-tuning needs: checkpoints of jobs that train, and adapters that deployments serve."""
+
+from alembic import op
+
+revision = "0004_finetune"
+down_revision = "0003_evidence"
+branch_labels = None
+depends_on = None
+
+CHECKPOINTS = """
+create table job_checkpoints (
+    job_id text not null constraint fk_job_checkpoints_job_id references jobs,
+    step integer not null,
+    project_id text not null constraint fk_job_checkpoints_project_id references projects,
+    attempt integer not null,
+    size_bytes bigint not null,
+    metrics jsonb not null,
+    created_at timestamptz not null default now(),
+    constraint pk_job_checkpoints primary key (job_id, step)
+);
+
+create table job_checkpoint_files (
+    job_id text not null,
+    step integer not null,
+    path text not null,
+    project_id text not null constraint fk_job_checkpoint_files_project_id references projects,
+    sha256 text not null constraint fk_job_checkpoint_files_sha256 references blobs,
+    size_bytes bigint not null,
+    constraint pk_job_checkpoint_files primary key (job_id, step, path),
+    constraint fk_job_checkpoint_files_job_id_step foreign key (job_id, step) references job_checkpoints
+);
+create index ix_job_checkpoint_files_sha256 on job_checkpoint_files (sha256);
+
+create table checkpoint_seals (
+    job_id text not null constraint fk_checkpoint_seals_job_id references jobs,
+    attempt integer not null,
+    project_id text not null constraint fk_checkpoint_seals_project_id references projects,
+    step integer not null,
+    manifest_digest text not null,
+    created_at timestamptz not null default now(),
+    constraint pk_checkpoint_seals primary key (job_id, attempt)
+);
+"""
+
+CHECKPOINTS_UNDO = """
+drop table checkpoint_seals;
+drop table job_checkpoint_files;
+drop table job_checkpoints;
+"""
+
+ADAPTERS = """
+create table deployment_adapters (
+    id text constraint pk_deployment_adapters primary key,
+    project_id text not null constraint fk_deployment_adapters_project_id references projects,
+    deployment_id text not null constraint fk_deployment_adapters_deployment_id references deployments,
+    name text not null,
+    version_id text not null constraint fk_deployment_adapters_version_id references versions,
+    version_ref text not null,
+    job_id text constraint fk_deployment_adapters_job_id references jobs,
+    message text,
+    created_at timestamptz not null default now(),
+    constraint uq_deployment_adapters_project_id_name unique (project_id, name)
+);
+create index ix_deployment_adapters_deployment_id on deployment_adapters (deployment_id);
+create index ix_deployment_adapters_version_id on deployment_adapters (version_id);
+
+create trigger guard_living before insert or update of version_id on deployment_adapters
+    for each row execute function quantry_guard_living_version('version_id');
+
+-- What an engine has loaded; of none that runs now.
+alter table replicas add column adapter_ids jsonb not null default '[]';
+alter table replicas alter column adapter_ids drop default;
+"""
+
+ADAPTERS_UNDO = """
+alter table replicas drop column adapter_ids;
+drop table deployment_adapters;
+"""
+
+DATASETS = """
+alter table datasets add column purpose varchar(32);
+"""
+
+DATASETS_UNDO = """
+do $$
+begin
+    if exists (select from datasets where kind in ('preferences', 'labelled')) then
+        raise exception 'there are datasets of preferences or labelled rows: below 0004_finetune nothing can read them'
+            using errcode = 'QT001';
+    end if;
+end $$;
+alter table datasets drop column purpose;
+"""
+
+UPGRADE: tuple[str, ...] = (DATASETS, CHECKPOINTS, ADAPTERS)
+
+DOWNGRADE: tuple[str, ...] = (ADAPTERS_UNDO, DATASETS_UNDO, CHECKPOINTS_UNDO)
+
+
+def upgrade() -> None:
+    for statements in UPGRADE:
+        _run(statements)
+
+
+def downgrade() -> None:
+    for statements in DOWNGRADE:
+        _run(statements)
+
+
+def _run(statements: str) -> None:
+    """Runs SQL exactly as written: without parameters a percent sign is only a percent sign."""
+    op.get_bind().exec_driver_sql(statements, execution_options={"no_parameters": True})

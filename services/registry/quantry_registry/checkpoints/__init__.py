@@ -1,0 +1,1 @@
+"""Checkpoints of training jobs: the files that another attempt goes on from."""

@@ -1,0 +1,67 @@
+"""What a trainer tells while it works: events of each step, and the stop where numbers are no longer finite."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+
+from quantry_worker.child.failures import Diverged
+from quantry_worker.child.reporter import Reporter, Units
+from quantry_worker.child.training.curve import finite, is_sent, values_of
+from quantry_worker.child.training.order import Counts
+
+MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss")
+
+
+class Watch(TrainerCallback):
+    """Sends each step's numbers and the progress, and stops a run that has diverged."""
+
+    def __init__(self, reporter: Reporter, counts: Counts, last_checkpoint: Callable[[], int | None], *, seconds: float) -> None:
+        """``last_checkpoint`` says of which step the last one is; ``seconds`` were spent before this attempt."""
+        self.seconds = seconds
+        """Spent in steps: neither measurements nor checkpoints count."""
+        self._reporter = reporter
+        self._counts = counts
+        self._last_checkpoint = last_checkpoint
+        self._began_at = 0.0
+        self._step_s = 0.0
+        self._epoch = 0.0
+        self._step_tokens = 0.0
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._began_at, self._epoch = time.monotonic(), state.epoch or 0.0
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._step_s = time.monotonic() - self._began_at
+        self.seconds += self._step_s
+        self._step_tokens = self._counts.num_tokens * (state.epoch - self._epoch)
+        if state.is_world_process_zero:
+            share = state.global_step / state.max_steps
+            self._reporter.progress("training", share, "", Units(state.global_step, state.max_steps, "steps"))
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+        values = values_of(logs)
+        if "loss" in values:
+            values["tokens_per_s"] = state.log_history[-1]["tokens_per_s"] = self._step_tokens / max(self._step_s, 1e-9)
+        elif "eval_loss" not in values:
+            # The trainer's own summary at the end.
+            return
+        self._check(values, state.global_step)
+        if state.is_world_process_zero and ("loss" not in values or is_sent(state.global_step, state.max_steps)):
+            self._reporter.metrics(state.global_step, finite(values))
+
+    def _check(self, values: Mapping[str, float], step: int) -> None:
+        for name in MUST_BE_FINITE:
+            value = values.get(name, 0.0)
+            if math.isfinite(value):
+                continue
+            last = self._last_checkpoint()
+            kept = "there is no checkpoint yet" if last is None else f"the last good checkpoint is of step {last}"
+            raise Diverged(f"the {_WORDS[name]} became {value} at step {step}; {kept}; try a lower learning_rate or a longer warm-up")
+
+
+_WORDS = {"loss": "loss", "grad_norm": "gradient", "eval_loss": "loss on what was held out"}

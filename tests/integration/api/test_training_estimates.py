@@ -1,0 +1,140 @@
+"""Preflight of fine-tune and merge jobs over HTTP: what fits, what would, and what headers tell early."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from factories.trained import adapter_draft
+from quantry_api.settings import ApiSettings
+from quantry_blobs.s3 import MinioStore
+from quantry_blobs.settings import BlobSettings
+from quantry_core.jobs import FinetuneSpec, parse_queues
+from quantry_core.keys import Role
+from quantry_core.versions import SealRequest
+from quantry_store.transactions import record_seal
+
+from .conftest import Api, slug
+from .test_estimates import estimate, make_master, make_quantized
+
+MIB = 1024**2
+
+
+@pytest.fixture
+def api_settings(api_settings: ApiSettings) -> ApiSettings:
+    return api_settings.model_copy(update={"queues": parse_queues("cpu=700MiB,cpu-large=1GiB,gpu=640MiB")})
+
+
+@pytest.fixture
+def api_blobs(blob_settings: BlobSettings) -> BlobSettings:
+    store = MinioStore(blob_settings)
+    for bucket in (blob_settings.vault_bucket, blob_settings.staging_bucket):
+        store.ensure_bucket(bucket)
+    return blob_settings
+
+
+def finetune(**changes: Any) -> dict[str, Any]:
+    return {"type": "finetune", "model": "bard", "training_file": "jargon"} | changes
+
+
+def large(**changes: Any) -> dict[str, Any]:
+    return finetune(hyperparameters={"batch_size": 64, "sequence_tokens": 2048} | changes)
+
+
+async def refused(api: Api, spec: dict[str, Any], **options: Any) -> tuple[str, str]:
+    """Returns the field and the sentence of a submission that is not taken."""
+    response = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": spec, **options})
+    assert (response.status_code, slug(response)) == (422, "invalid-input"), response.text
+    [problem] = response.json()["errors"]
+    return problem["field"], problem["message"]
+
+
+async def test_a_job_goes_to_the_smallest_queue_that_it_fits(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    small = await estimate(api, finetune(hyperparameters={"batch_size": 1, "sequence_tokens": 64}))
+    assert (small["queue"], small["key"], small["notes"]) == ("cpu", "finetune/supervised/cpu", [])
+    assert small["result_bytes"] > 4 * 16 * (128 + 256) * 2
+    assert small["minutes"] > 0
+    medium = await estimate(api, finetune(hyperparameters={"batch_size": 8, "sequence_tokens": 512}))
+    assert medium["queue"] == "cpu-large"
+    on_gpu = await estimate(api, finetune(hyperparameters={"batch_size": 1, "sequence_tokens": 64}), resource="gpu")
+    assert 600 * MIB < on_gpu["peak_vram_bytes"] < 640 * MIB
+
+
+async def test_a_job_that_fits_no_queue_is_told_what_would(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    field, sentence = await refused(api, large())
+    assert field == "spec"
+    assert "the largest queue for cpu, cpu-large, has 1.0 GiB; it would fit with batch_size " in sentence
+    [proposed] = [int(words.removeprefix("batch_size ")) for words in sentence.split("with ")[1].split(", or ") if "batch_size" in words]
+    taken = await api.submit(**large(batch_size=proposed))
+    assert taken["queue"] == "cpu-large"
+    assert (await refused(api, large(batch_size=2 * proposed)))[0] == "spec"
+
+    noted = await estimate(api, large())
+    assert (noted["queue"], noted["notes"]) == (None, [sentence])
+    named = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": large(), "queue": "cpu-large"})
+    assert named.status_code == 201, named.text
+
+
+async def test_a_job_is_held_to_its_own_limit(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    limits = {"memory_bytes": 800 * MIB}
+    field, sentence = await refused(api, large(), limits=limits, queue="cpu-large")
+    assert field == "limits.memory_bytes"
+    assert "its own limit is 0.8 GiB; it would fit with batch_size " in sentence
+    assert (await estimate(api, large(), limits=limits, queue="cpu-large"))["notes"] == [sentence]
+    field, sentence = await refused(api, large(), limits={"memory_bytes": 100 * MIB}, queue="cpu-large")
+    assert "take a smaller model" in sentence
+
+
+async def test_what_headers_tell_is_refused_at_once(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    field, sentence = await refused(api, finetune(adapter={"target_modules": ["up_proj", "q_proj"]}))
+    assert field == "spec.adapter.target_modules"
+    assert sentence == "no linear module of the model is called 'q_proj'; there are down_proj, up_proj"
+    field, sentence = await refused(api, finetune(adapter={"rank": 129}))
+    assert (field, "rank 129 is more than the 128" in sentence) == ("spec.adapter.rank", True)
+    too_long = await refused(api, finetune(hyperparameters={"sequence_tokens": 2049}))
+    assert too_long == ("spec.hyperparameters.sequence_tokens", "sequence_tokens is 2049, and the model's context is 2048 tokens")
+
+
+async def test_an_adapter_is_measured_by_what_it_was_trained_on(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    job = await api.submit(**finetune(suffix="jargon", hyperparameters={"batch_size": 1, "sequence_tokens": 64}))
+    waiting = await estimate(api, {"type": "merge", "adapters": [{"adapter": f"output:{job['id']}"}]})
+    assert waiting["result_bytes"] > 0
+    lease = await api.claim()
+    assert lease is not None
+    draft = adapter_draft(FinetuneSpec.model_validate(job["spec"]), "bard-jargon")
+    async with api.database.begin() as uow:
+        await record_seal(uow, SealRequest(job_id=job["id"], attempt=1, files=draft.files), dtype=None)
+    done = await api.execute(lease, "finish", outcome="succeeded", reason="completed", version=draft.model_dump(mode="json"))
+    assert done.status_code == 200, done.text
+
+    merged = await estimate(api, {"type": "merge", "adapters": [{"adapter": "bard-jargon@1"}]})
+    assert (merged["result_bytes"], merged["notes"]) == (waiting["result_bytes"], [])
+    assert merged["key"] == "merge/plain/cpu"
+    alone = await estimate(api, {"type": "evaluate", "version": "bard", "corpora": ["jargon"]})
+    adapted = await estimate(api, {"type": "evaluate", "version": "bard-jargon@1", "corpora": ["jargon"]})
+    assert adapted["peak_ram_bytes"] == alone["peak_ram_bytes"]
+
+
+async def test_a_quantized_base_is_told_from_its_master_and_its_recipe(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    await api.make_dataset()
+    version = await make_quantized(api)
+    small = {"batch_size": 1, "sequence_tokens": 64}
+    on_quantized = await estimate(api, finetune(model=version, hyperparameters=small))
+    on_master = await estimate(api, finetune(hyperparameters=small))
+    assert on_quantized["notes"] == []
+    assert on_quantized["result_bytes"] == on_master["result_bytes"]
+    field, sentence = await refused(api, finetune(model=version, adapter=None, hyperparameters=small))
+    assert (field, "only 16-bit weights can all be trained" in sentence) == ("spec.model", True)

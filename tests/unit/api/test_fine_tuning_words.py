@@ -1,0 +1,68 @@
+"""Jobs in OpenAI's words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from quantry_api.fine_tuning.schemas import MAX_MULTIPLIER, FineTuningJobRequest, spec_hyperparameters, spec_method
+from quantry_api.fine_tuning.words import STATUSES, TOLD_KINDS, told_event
+from quantry_core.jobs import DpoMethod, EventKind, Hyperparameters, JobEvent, JobStatus
+
+FILE = "dat_" + "0" * 32
+
+
+def request(**changes: Any) -> FineTuningJobRequest:
+    return FineTuningJobRequest.model_validate({"model": "bard", "training_file": FILE} | changes)
+
+
+def event(kind: EventKind, **data: Any) -> JobEvent:
+    return JobEvent(seq=4, job_id="job_1", attempt=1, kind=kind, data=data, created_at=datetime(2026, 11, 22, tzinfo=UTC))
+
+
+def test_every_state_has_a_word() -> None:
+    assert set(STATUSES) == set(JobStatus)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_every_kind_of_event_is_told_or_left_out(kind: EventKind) -> None:
+    if kind in TOLD_KINDS:
+        assert told_event(event(kind, status="running", text="x", step=1)).id == "ftevent-4"
+    else:
+        with pytest.raises(ValueError, match="not told"):
+            told_event(event(kind))
+
+
+def test_numbers_have_the_names_that_openai_has_for_them() -> None:
+    told = told_event(event(EventKind.METRICS, step=3, loss=2.5, eval_loss=2.25, learning_rate=1e-4))
+    assert told.data == {"step": 3, "train_loss": 2.5, "valid_loss": 2.25, "learning_rate": 1e-4}
+    assert told.message == "Step 3: train_loss=2.5, valid_loss=2.25, learning_rate=0.0001"
+
+
+def test_auto_and_nothing_are_the_defaults() -> None:
+    automatic = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    assert spec_hyperparameters(request(hyperparameters=automatic).given) == Hyperparameters()
+    assert spec_hyperparameters(request().given) == Hyperparameters()
+    assert spec_method(request(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": "auto"}}})) == DpoMethod()
+
+
+def test_hyperparameters_stand_at_the_top_or_in_the_method() -> None:
+    top = request(hyperparameters={"n_epochs": 3, "learning_rate_multiplier": 2})
+    inside = request(
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "learning_rate_multiplier": 2}}},
+    )
+    assert spec_hyperparameters(top.given) == spec_hyperparameters(inside.given) == Hyperparameters(n_epochs=3, learning_rate=4e-4)
+    dpo = request(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3, "batch_size": 2}}})
+    assert spec_method(dpo) == DpoMethod(beta=0.3)
+    assert spec_hyperparameters(dpo.given).batch_size == 2
+    with pytest.raises(ValidationError, match=r"method\.supervised\.hyperparameters"):
+        request(method={"type": "supervised"}, hyperparameters={"n_epochs": 3})
+
+
+def test_a_rate_is_never_more_than_a_spec_takes() -> None:
+    assert spec_hyperparameters(request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER}).given).learning_rate == 1.0
+    with pytest.raises(ValidationError, match="less than or equal to 5000"):
+        request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER + 1})

@@ -1,0 +1,86 @@
+"""What is held out of a training file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quantry_core.datasets import DATASET_FILES, DatasetKind
+from quantry_core.errors import InvalidInput
+from quantry_core.jobs import InputRole
+from quantry_core.training import TrainingMethod
+from quantry_worker.child.training.held_out import Data, draw, joined, passages, read_data
+from quantry_worker.protocol import ChildInput
+
+
+def given(directory: Path, kind: DatasetKind, content: str, name: str = "train") -> ChildInput:
+    path = directory / name
+    path.mkdir()
+    (path / DATASET_FILES[kind]).write_text(content)
+    return ChildInput(role=InputRole.TRAINING, id="dat_1", ref=f"{name}@1", dataset_kind=kind, path=path)
+
+
+def read(
+    training: ChildInput, validation: ChildInput | None = None, method: TrainingMethod = TrainingMethod.SUPERVISED, seed: int = 0
+) -> Data:
+    return read_data(training, validation, method=method, share=0.1, seed=seed, sequence_tokens=16)
+
+
+def rows(*texts: str) -> str:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def test_a_share_of_the_rows_is_held_out_by_seed(tmp_path: Path) -> None:
+    training = given(tmp_path, DatasetKind.ROWS, rows(*(f"row {number}" for number in range(1, 31))))
+    data = read(training)
+    assert len(data.validation) == 3
+    assert {number for number, _ in data.train} | {number for number, _ in data.validation} == set(range(1, 31))
+    assert not {number for number, _ in data.train} & {number for number, _ in data.validation}
+    assert all(row.text == f"row {number}" for number, row in data.train)
+    assert data.held_out_share == pytest.approx(0.1)
+    assert read(training) == data
+    assert read(training, seed=1).validation != data.validation
+
+
+def test_text_is_held_out_in_passages_of_whole_lines_and_none_is_lost(tmp_path: Path) -> None:
+    text = "".join(f"line {number} of a text\n" for number in range(400))
+    data = read(given(tmp_path, DatasetKind.TEXT, text))
+    held = "".join(row.text for _, row in data.validation)
+    left = [row.text for _, row in data.train]
+    assert len(held) == pytest.approx(0.1 * len(text), rel=0.2)
+    assert sorted((held + "".join(left)).splitlines()) == sorted(text.splitlines())
+    # What was not taken out stays together.
+    assert all(part in text for part in left)
+    assert len(left) <= len(data.validation) + 1
+
+
+def test_passages_are_all_of_a_text() -> None:
+    text = "first\nsecond\nthird without an end"
+    assert "".join(row.text for _, row in passages(text, 8)) == text
+    assert [row.text for _, row in joined(passages(text, 8))] == [text]
+
+
+@pytest.mark.parametrize(("num_rows", "share", "num_drawn"), [(2, 0.01, 1), (2, 0.99, 1), (100, 0.05, 5)])
+def test_something_is_held_out_and_something_is_left(num_rows: int, share: float, num_drawn: int) -> None:
+    assert len(draw(num_rows, share, 0)) == num_drawn
+
+
+def test_a_validation_file_leaves_the_training_file_whole(tmp_path: Path) -> None:
+    training = given(tmp_path, DatasetKind.ROWS, rows("a", "b"))
+    data = read(training, given(tmp_path, DatasetKind.ROWS, rows("c"), "test"))
+    assert ([row.text for _, row in data.train], [row.text for _, row in data.validation]) == (["a", "b"], ["c"])
+    assert (data.validation_ref, data.held_out_share) == ("test@1", None)
+
+
+def test_what_cannot_be_learned_from_is_refused_with_its_row(tmp_path: Path) -> None:
+    user = {"role": "user", "content": "Well?"}
+    chats = json.dumps({"messages": [user, {"role": "assistant", "content": "Yes."}]}) + "\n" + json.dumps({"messages": [user]}) + "\n"
+    training = given(tmp_path, DatasetKind.CHAT, chats)
+    with pytest.raises(InvalidInput, match="train@1: row 2 has no assistant turn"):
+        read(training)
+    # A method that lets the model answer itself needs no answer.
+    assert len(read(training, method=TrainingMethod.GRPO).train) == 1
+    with pytest.raises(InvalidInput, match="too small to hold a part of it out"):
+        read(given(tmp_path, DatasetKind.ROWS, rows("alone"), "one"))
