@@ -79,7 +79,7 @@ def _rows(bare: list[Cost], platform: list[Cost]) -> list[Row]:
             "/s",
             goal=">= 0.95",
             floor=peer,
-            bound="forward and backward passes on the CPU; a checkpoint every 20 steps and the curve of every step",
+            bound="forward and backward passes on the CPU; a checkpoint every 20 steps, and the curve of every step",
         ),
         row(
             "wall clock of a fine-tune",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.child import run, text
 from bench.embedded import ROOT
-from bench.merge.child import run, text
 from quantry_core.jobs import FinetuneSpec, InputRole, MergeSpec, QuantizationRecipe, QuantizeSpec
 from quantry_core.methods import Format
 from quantry_core.versions import VersionKind
@@ -15,7 +15,7 @@ from quantry_worker.protocol import ChildInput
 MASTER = ROOT / "examples" / "bard-6m"
 CALIBRATION = ("kjv.calibration", "shakespeare.calibration", "speeches.calibration")
 TRAINING, VALIDATION, HELD_OUT, UNTOUCHED = "jargon.train", "jargon.calibration", "jargon.test", "kjv.test"
-WINDOW_TOKENS, MAX_WINDOWS = 256, 32
+WINDOW_TOKENS = 256
 HYPERPARAMETERS = {"max_steps": 30, "batch_size": 8, "sequence_tokens": 256, "learning_rate": 3e-3}
 KINDS = {Format.SAFETENSORS: VersionKind.MASTER, Format.COMPRESSED_TENSORS: VersionKind.QUANTIZED, Format.PEFT: VersionKind.ADAPTER}
 
@@ -42,7 +42,7 @@ def ways(directory: Path, scheme: str) -> dict[str, Any]:
             "validation_file": VALIDATION,
             "corpora": [HELD_OUT, UNTOUCHED],
             "window_tokens": WINDOW_TOKENS,
-            "max_windows": MAX_WINDOWS,
+            "max_windows": None,
         }
     )
     inputs = [

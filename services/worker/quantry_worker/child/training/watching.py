@@ -22,8 +22,9 @@ class Watch(TrainerCallback):
 
     def __init__(self, reporter: Reporter, counts: Counts, last_checkpoint: Callable[[], int | None], *, seconds: float) -> None:
         """``last_checkpoint`` says of which step the last one is; ``seconds`` were spent before this attempt."""
-        self.seconds = seconds
-        """Spent in steps: neither measurements nor checkpoints count."""
+        self._before_s = seconds
+        self._measuring_s = 0.0
+        self._training_since: float | None = None
         self._reporter = reporter
         self._counts = counts
         self._last_checkpoint = last_checkpoint
@@ -32,12 +33,26 @@ class Watch(TrainerCallback):
         self._epoch = 0.0
         self._step_tokens = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """Spent training, checkpoints and all between two steps included: only measurements do not count."""
+        since = self._training_since
+        return self._before_s if since is None else self._before_s + time.monotonic() - since - self._measuring_s
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._training_since, self._measuring_s = time.monotonic(), 0.0
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._before_s, self._training_since = self.seconds, None
+
+    def on_evaluate(self, _args: Any, _state: Any, _control: Any, metrics: Mapping[str, float], **_: Any) -> None:
+        self._measuring_s += metrics.get("eval_runtime", 0.0)
+
     def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._began_at, self._epoch = time.monotonic(), state.epoch or 0.0
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._step_s = time.monotonic() - self._began_at
-        self.seconds += self._step_s
         self._step_tokens = self._counts.num_tokens * (state.epoch - self._epoch)
         if state.is_world_process_zero:
             share = state.global_step / state.max_steps

@@ -12,7 +12,7 @@ from quantry_core.jobs import InputRole, JobSpec
 from quantry_worker.protocol import EVENTS_FD_VARIABLE, ChildInput, ChildResult, ChildTask, parse_event
 
 ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
-NUM_THREADS = 2
+NUM_THREADS = len(os.sched_getaffinity(0))
 
 
 def run(directory: Path, spec: JobSpec, inputs: list[ChildInput]) -> tuple[ChildResult, Path]:
