@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +26,8 @@ from quantry_store.transactions import (
 
 GRACE = timedelta(seconds=60)
 HOURLY = "0 * * * *"
+MARGIN_S = 20.0
+"""How long a test may take from making a schedule due to the end of what it looks at."""
 
 
 def job_template(**changes: Any) -> JobTemplate:
@@ -66,6 +69,7 @@ class Clockwork:
     async def due_since(self, hours: float = 0.0, *, seconds: float = 0.0) -> datetime:
         """Returns the schedule's next due time after moving it so far into the past, to a whole hour where hours are given."""
         unit, number = ("hour", hours) if hours else ("second", seconds)
+        await self._away_from_the_hour(seconds)
         rows = await self.platform.sql(
             "update schedules set next_run_at = date_trunc(%s, now()) - %s * ('1 ' || %s)::interval where id = %s returning next_run_at",
             unit,
@@ -75,6 +79,14 @@ class Clockwork:
         )
         moved: datetime = rows[0][0]
         return moved
+
+    async def _away_from_the_hour(self, seconds: float) -> None:
+        """Returns once no whole hour, when the schedule itself is due, lies in the last ``seconds`` or comes in a while."""
+        while True:
+            rows = await self.platform.sql("select extract(epoch from now() - date_trunc('hour', now()))::float")
+            if seconds < rows[0][0] < 3600 - MARGIN_S:
+                return
+            await asyncio.sleep(0.5)
 
     async def fire(self, *, refusal: str | None = None) -> Firing | None:
         """Does what the loop does for this schedule."""

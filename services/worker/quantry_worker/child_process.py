@@ -172,6 +172,8 @@ class _Child:
                 self.family = Family(self.pid)
                 opened.callback(self._make_sure_it_is_dead)
             self.memory = FamilyMemory(self.family)
+            # At once: a child may end before it is looked at next.
+            self.memory.sample()
             # Becomes readable when the child ends: that is noticed at once, whatever else holds the pipes open.
             self._end = os.pidfd_open(self.pid)
             opened.callback(os.close, self._end)
