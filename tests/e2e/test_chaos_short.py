@@ -1,4 +1,4 @@
-"""Six of the eleven scenarios of `make chaos`, each a little, on a stack of their own."""
+"""Six of the twelve scenarios of `make chaos`, each a little, on a stack of their own."""
 
 from __future__ import annotations
 
