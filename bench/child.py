@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -47,3 +48,11 @@ def text(role: InputRole, directory: Path, name: str) -> ChildInput:
     path.mkdir(parents=True, exist_ok=True)
     (path / DATASET_FILES[DatasetKind.TEXT]).write_bytes((ROOT / "examples" / "corpora" / f"{name}.txt").read_bytes())
     return ChildInput(role=role, id=f"dat_{name}", ref=f"{name}@1", dataset_kind=DatasetKind.TEXT, path=path)
+
+
+def ml_versions(*distributions: str) -> dict[str, str]:
+    """Returns the versions of these distributions in the ml environment."""
+    script = f"import json; from importlib.metadata import version; print(json.dumps({{n: version(n) for n in {distributions}}}))"
+    found = subprocess.run([str(ML_PYTHON), "-c", script], check=True, capture_output=True, text=True)
+    versions: dict[str, str] = json.loads(found.stdout)
+    return versions

@@ -83,7 +83,7 @@ def publish(name: str, title: str, rows: Sequence[Row], *, libraries: Mapping[st
         "details": dict(details),
     }
     text = _markdown(title, document, rows)
-    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).parent.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.child import ml_versions
 from bench.embedded import ROOT, Measured, embedded_stack
 from bench.report import Row, middle, publish, row, versions
 from quantry_core.jobs import FinetuneSpec, Hyperparameters, ImportSpec, Job, JobStatus, ValidationSpec
@@ -47,23 +48,13 @@ def main() -> int:
         for _ in range(NUM_REPETITIONS):
             bare.append(_bare(ml_python, measured.scratch / "bare"))
             platform.append(_platform(measured))
-    found = subprocess.run(
-        [
-            str(ml_python),
-            "-c",
-            f"import json; from importlib.metadata import version; print(json.dumps({{n: version(n) for n in {ML_LIBRARIES}}}))",
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
     details = {
         "batch_size": BATCH_SIZE,
         "length_tokens": LENGTH_TOKENS,
         "num_steps": NUM_STEPS,
         "bare": [vars(cost) for cost in bare],
         "platform": [vars(cost) for cost in platform],
-        "ml": json.loads(found.stdout),
+        "ml": ml_versions(*ML_LIBRARIES),
     }
     publish("finetune", "What the platform adds to a fine-tune", _rows(bare, platform), libraries=versions(*LIBRARIES), details=details)
     return 0

@@ -40,9 +40,14 @@ create table checkpoint_seals (
     created_at timestamptz not null default now(),
     constraint pk_checkpoint_seals primary key (job_id, attempt)
 );
+
+-- What was only ever taken in for checkpoints is removed once no job goes on from it.
+alter table blobs add column only_checkpoints boolean not null default false;
+create index ix_blobs_only_checkpoints on blobs (sha256) where only_checkpoints;
 """
 
 CHECKPOINTS_UNDO = """
+alter table blobs drop column only_checkpoints;
 drop table checkpoint_seals;
 drop table job_checkpoint_files;
 drop table job_checkpoints;
@@ -67,9 +72,8 @@ create index ix_deployment_adapters_version_id on deployment_adapters (version_i
 create trigger guard_living before insert or update of version_id on deployment_adapters
     for each row execute function quantry_guard_living_version('version_id');
 
--- What an engine has loaded; of none that runs now.
+-- What an engine has loaded; of none that runs now. The default stays: a controller of the release before may still be starting engines.
 alter table replicas add column adapter_ids jsonb not null default '[]';
-alter table replicas alter column adapter_ids drop default;
 """
 
 ADAPTERS_UNDO = """
@@ -82,19 +86,55 @@ alter table datasets add column purpose varchar(32);
 """
 
 DATASETS_UNDO = """
+alter table datasets drop column purpose;
+"""
+
+UNREADABLE_BELOW = """
 do $$
 begin
     if exists (select from datasets where kind in ('preferences', 'labelled')) then
         raise exception 'there are datasets of preferences or labelled rows: below 0004_finetune nothing can read them'
             using errcode = 'QT001';
     end if;
+    if exists (select from versions where format = 'peft') or exists (select from lineage_edges where role = 'training') then
+        raise exception 'there are versions that were trained: below 0004_finetune nothing can read them' using errcode = 'QT001';
+    end if;
+    if exists (select from jobs where type in ('finetune', 'merge') and status in ('waiting', 'queued', 'running')) then
+        raise exception 'there are jobs that train or merge and are not over: below 0004_finetune nothing can read them'
+            using errcode = 'QT001';
+    end if;
 end $$;
-alter table datasets drop column purpose;
 """
+"""What is refused, so that it can be seen to."""
+
+NEW_WORDS_UNDO = """
+delete from job_events where kind = 'metrics';
+
+update releases set engine = engine - 'max_adapters' - 'max_adapter_rank';
+update jobs set spec = spec #- '{engine,max_adapters}' #- '{engine,max_adapter_rank}' where type = 'deploy';
+update schedules
+    set template = template #- '{submission,spec,engine,max_adapters}' #- '{submission,spec,engine,max_adapter_rank}'
+    where template->>'kind' = 'job';
+do $$
+declare
+    scheduled record;
+    step text;
+begin
+    for scheduled in select id, template from schedules where template->>'kind' = 'pipeline' loop
+        for step in select jsonb_object_keys(scheduled.template#>'{submission,steps}') loop
+            scheduled.template := scheduled.template
+                #- array['submission', 'steps', step, 'spec', 'engine', 'max_adapters']
+                #- array['submission', 'steps', step, 'spec', 'engine', 'max_adapter_rank'];
+        end loop;
+        update schedules set template = scheduled.template where id = scheduled.id;
+    end loop;
+end $$;
+"""
+"""What is taken out of rows that are read below: engines were started without room for adapters there."""
 
 UPGRADE: tuple[str, ...] = (DATASETS, CHECKPOINTS, ADAPTERS)
 
-DOWNGRADE: tuple[str, ...] = (ADAPTERS_UNDO, DATASETS_UNDO, CHECKPOINTS_UNDO)
+DOWNGRADE: tuple[str, ...] = (UNREADABLE_BELOW, NEW_WORDS_UNDO, ADAPTERS_UNDO, DATASETS_UNDO, CHECKPOINTS_UNDO)
 
 
 def upgrade() -> None:

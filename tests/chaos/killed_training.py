@@ -12,7 +12,7 @@ from typing import NamedTuple
 from chaos.platform import Chaos, wait_until
 from chaos.processes import Family, family_of, send, wait_for_part
 from chaos.result import Result
-from quantry_core.jobs import FinetuneSpec, Hyperparameters, ImportSpec, JobStatus, JobSubmission, ValidationSpec
+from quantry_core.jobs import AdapterSpec, FinetuneSpec, Hyperparameters, ImportSpec, JobStatus, JobSubmission, ValidationSpec
 
 NAME = "killed training"
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ class Counts(NamedTuple):
 
 
 FULL = Counts(kills=10, steps=90)
-SHORT = Counts(kills=2, steps=20)
+SHORT = Counts(kills=1, steps=12)
 
 
 def run(chaos: Chaos, seed: int, counts: Counts) -> Result:
@@ -74,6 +74,8 @@ def _submit(chaos: Chaos, num_steps: int) -> str:
     spec = FinetuneSpec(
         model=f"{MODEL}@1",
         training_file=TEXT,
+        # Dropout draws in every step, so that lost random numbers are seen in the curve.
+        adapter=AdapterSpec(dropout=0.1),
         hyperparameters=Hyperparameters(max_steps=num_steps, n_epochs=10, batch_size=4, sequence_tokens=128, learning_rate=1e-3),
         validation=ValidationSpec(max_rows=8),
         checkpoint_every_steps=CHECKPOINT_EVERY_STEPS,

@@ -93,83 +93,85 @@ def described_quantized(**changes: Any) -> VersionDetail:
     return made.model_copy(update=update | changes)
 
 
+_TEXT: dict[str, Any] = {
+    "perplexity": 20.5,
+    "nll_mean": 3.0204248861443626,
+    "num_tokens": 12345678,
+    "num_windows": 40,
+    "window_tokens": 256,
+    "seed": 7,
+}
+_COMPARED = _TEXT | {
+    "reference_perplexity": 20.0,
+    "perplexity_ratio": 1.025,
+    "perplexity_ratio_low": 1.0123456789,
+    "perplexity_ratio_high": 1.0345678912,
+    "nll_increase_nats": 0.024692612590371503,
+    "nll_increase_low_nats": 0.0122700925918,
+    "nll_increase_high_nats": 0.0339833,
+    "kl_mean_nats": 0.0312345678,
+    "kl_p99_nats": 0.4,
+    "kl_p999_nats": 1.25,
+    "kl_max_nats": 3.5,
+    "top1_agreement": 0.91234567,
+    "logprob_error_mean_nats": 0.1,
+    "logprob_error_p99_nats": 1.5,
+    "confidence": 0.95,
+}
+_BOUNDS: dict[str, Any] = {
+    "thresholds": {"perplexity_ratio": 1.02},
+    "problems": ["perplexity_ratio is 1.025, at most 1.02 is asked for"],
+}
+_MAPS: dict[str, Any] = {
+    "attention_similarity_min": 0.98,
+    "attention_similarity_mean": 0.99,
+    "attention_js_max_nats": 0.01,
+    "similarity_by_layer": [0.98, 1],
+}
+_CASES = [
+    {"name": "empty", "num_characters": 0, "skipped": "no token begins a text"},
+    {"name": "emoji", "num_characters": 9, "runs": True, "is_finite": True, "continuation": "a|b", "kl_mean_nats": 0.05},
+]
+_WORST: dict[str, Any] = {"extremes.num_failed": 0}
+_LEVELS = [
+    {"concurrency": 1, "ttft_ms_p50": 12.5, "requests_per_s": 3.25},
+    {"concurrency": 4, "ttft_ms_p50": 20.0, "requests_per_s": 9.0},
+]
+_QUALITY: dict[str, Any] = {
+    "corpora": {"plays.test@1": {"perplexity_ratio": 1.01, "perplexity": 20.2}},
+    "tasks": {"next_word": {"acc": 0.51, "acc_change": -0.115}},
+    "cases": [{"name": "emoji", "runs": True, "is_finite": True, "kl_mean_nats": 0.06}],
+    "attention_similarity_min": 0.97,
+    "extremes.kl_mean_nats": 0.06,
+    "task:next_word.acc_change": -0.115,
+    "weights_ratio": 0.25,
+    "perplexity_ratio": 1.01,
+    "thresholds": {"perplexity_ratio": 1.05, "extremes.kl_mean_nats": 0.1, "task:next_word.acc_change": -0.2, "weights_ratio": 0.3},
+    "num_problems": 0,
+    "problems": [],
+    "seed": 0,
+}
+_TASK: dict[str, Any] = {"acc": 0.5, "acc_stderr": 0.05, "reference_acc": 0.625, "reference_acc_stderr": 0.0484, "num_documents": 200}
+
+
 def wholly_measured() -> VersionDetail:
     """Returns a quantized version with every sort of evidence there is, measured against its master and against another version."""
-    text: dict[str, Any] = {
-        "perplexity": 20.5,
-        "nll_mean": 3.0204248861443626,
-        "num_tokens": 12345678,
-        "num_windows": 40,
-        "window_tokens": 256,
-        "seed": 7,
-    }
-    compared = text | {
-        "reference_perplexity": 20.0,
-        "perplexity_ratio": 1.025,
-        "perplexity_ratio_low": 1.0123456789,
-        "perplexity_ratio_high": 1.0345678912,
-        "nll_increase_nats": 0.024692612590371503,
-        "nll_increase_low_nats": 0.0122700925918,
-        "nll_increase_high_nats": 0.0339833,
-        "kl_mean_nats": 0.0312345678,
-        "kl_p99_nats": 0.4,
-        "kl_p999_nats": 1.25,
-        "kl_max_nats": 3.5,
-        "top1_agreement": 0.91234567,
-        "logprob_error_mean_nats": 0.1,
-        "logprob_error_p99_nats": 1.5,
-        "confidence": 0.95,
-    }
-    bounds: dict[str, Any] = {
-        "thresholds": {"perplexity_ratio": 1.02},
-        "problems": ["perplexity_ratio is 1.025, at most 1.02 is asked for"],
-    }
-    maps: dict[str, Any] = {
-        "attention_similarity_min": 0.98,
-        "attention_similarity_mean": 0.99,
-        "attention_js_max_nats": 0.01,
-        "similarity_by_layer": [0.98, 1],
-    }
-    cases = [
-        {"name": "empty", "num_characters": 0, "skipped": "no token begins a text"},
-        {"name": "emoji", "num_characters": 9, "runs": True, "is_finite": True, "continuation": "a|b", "kl_mean_nats": 0.05},
-    ]
-    worst: dict[str, Any] = {"extremes.num_failed": 0}
-    levels = [
-        {"concurrency": 1, "ttft_ms_p50": 12.5, "requests_per_s": 3.25},
-        {"concurrency": 4, "ttft_ms_p50": 20.0, "requests_per_s": 9.0},
-    ]
-    quality: dict[str, Any] = {
-        "corpora": {"plays.test@1": {"perplexity_ratio": 1.01, "perplexity": 20.2}},
-        "tasks": {"next_word": {"acc": 0.51, "acc_change": -0.115}},
-        "cases": [{"name": "emoji", "runs": True, "is_finite": True, "kl_mean_nats": 0.06}],
-        "attention_similarity_min": 0.97,
-        "extremes.kl_mean_nats": 0.06,
-        "task:next_word.acc_change": -0.115,
-        "weights_ratio": 0.25,
-        "perplexity_ratio": 1.01,
-        "thresholds": {"perplexity_ratio": 1.05, "extremes.kl_mean_nats": 0.1, "task:next_word.acc_change": -0.2, "weights_ratio": 0.3},
-        "num_problems": 0,
-        "problems": [],
-        "seed": 0,
-    }
-    task: dict[str, Any] = {"acc": 0.5, "acc_stderr": 0.05, "reference_acc": 0.625, "reference_acc_stderr": 0.0484, "num_documents": 200}
     made = EvidenceKind.EVALUATION
     return described_quantized(
         evidence=[
             evidence(EvidenceKind.GATE, "precision", bits_per_weight=4.25, num_problems=0, problems=[]),
-            evidence(EvidenceKind.GATE, "quality", **quality),
-            evidence(made, "plays.test@1", verdict=Verdict.FAIL, age_s=90, **compared, **bounds, **AGAINST_MASTER),
-            evidence(made, "kjv.test@1", verdict=Verdict.INCONCLUSIVE, age_s=80, **text),
+            evidence(EvidenceKind.GATE, "quality", **_QUALITY),
+            evidence(made, "plays.test@1", verdict=Verdict.FAIL, age_s=90, **_COMPARED, **_BOUNDS, **AGAINST_MASTER),
+            evidence(made, "kjv.test@1", verdict=Verdict.INCONCLUSIVE, age_s=80, **_TEXT),
             evidence(
                 made, "recalibration:plays.test@1", age_s=70, perplexity=20.5, reference_perplexity=20.4, margin_nats=0.02, **AGAINST_OTHER
             ),
             # Newer than what was measured against the master, and against another version.
             evidence(made, "plays.test@1", age_s=60, perplexity=20.5, reference_perplexity=21.0, perplexity_ratio=0.976, **AGAINST_OTHER),
-            evidence(made, "task:next_word", verdict=Verdict.INCONCLUSIVE, age_s=50, **task, **AGAINST_MASTER),
-            evidence(made, "attention", verdict=Verdict.INCONCLUSIVE, age_s=40, **maps, **AGAINST_MASTER),
-            evidence(made, "extremes", age_s=30, cases=cases, **worst, **AGAINST_MASTER),
-            evidence(made, "speed", verdict=Verdict.INCONCLUSIVE, age_s=20, levels=levels, engine="vllm", memory_peak_bytes=1234567890),
+            evidence(made, "task:next_word", verdict=Verdict.INCONCLUSIVE, age_s=50, **_TASK, **AGAINST_MASTER),
+            evidence(made, "attention", verdict=Verdict.INCONCLUSIVE, age_s=40, **_MAPS, **AGAINST_MASTER),
+            evidence(made, "extremes", age_s=30, cases=_CASES, **_WORST, **AGAINST_MASTER),
+            evidence(made, "speed", verdict=Verdict.INCONCLUSIVE, age_s=20, levels=_LEVELS, engine="vllm", memory_peak_bytes=1234567890),
         ]
     )
 

@@ -1,4 +1,6 @@
-"""A public API of jobs in memory, over HTTP, for the dashboard's tests: they set what it says and see what it was asked."""
+"""A public API of jobs, and of what they made, in memory, over HTTP, for the dashboard's tests: they set what it says and see what it
+was asked.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from factories.threaded_server import serving_threads
-from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob
+from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob, UnknownVersion
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import (
     CPU_QUEUE,
@@ -34,6 +36,8 @@ from quantry_core.jobs import (
 )
 from quantry_core.keys import Identity, Role
 from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.rollouts import Deployment
+from quantry_core.versions import VersionDetail
 
 OPERATOR_KEY = "qtr_operator"
 VIEWER_KEY = "qtr_viewer"
@@ -82,6 +86,8 @@ class JobApi:
         self.logs: dict[str, list[str]] = {}
         self.points: dict[str, list[CurvePoint]] = {}
         self.checkpoints: dict[str, list[JobCheckpoint]] = {}
+        self.versions: dict[str, VersionDetail] = {}
+        self.deployments: list[Deployment] = []
         self.roles: dict[str, Role] = {}
         self.refusal: QuantryError | None = None
         """Answered to everything while it is set."""
@@ -94,8 +100,10 @@ class JobApi:
     def forget(self) -> None:
         """Begins anew, for the next test."""
         with self.lock:
-            for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.requests, self._retries):
+            for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.versions, self._retries):
                 kept.clear()
+            self.requests.clear()
+            self.deployments.clear()
             self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
             self.refusal = None
 
@@ -131,6 +139,10 @@ class JobApi:
                 return 200, "application/json", Identity(key_id="key", project_id=PROJECT, role=role).model_dump_json()
             if path == "/api/v1/jobs":
                 return 200, "application/json", self._page(query).model_dump_json()
+            if path == "/api/v1/deployments":
+                return 200, "application/json", self._deployments(query).model_dump_json()
+            if path.startswith("/api/v1/versions/"):
+                return 200, "application/json", self._version(path.removeprefix("/api/v1/versions/")).model_dump_json()
             job_id, _, action = path.removeprefix("/api/v1/jobs/").partition("/")
             if action == "retry" and idempotency_key in self._retries:
                 return 200, "application/json", self.jobs[self._retries[idempotency_key]].model_dump_json()
@@ -166,6 +178,18 @@ class JobApi:
         if job_id not in self.jobs:
             raise UnknownJob(f"there is no job {job_id!r}")
         return self.jobs[job_id]
+
+    def _version(self, version_id: str) -> VersionDetail:
+        if version_id not in self.versions:
+            raise UnknownVersion(f"there is no version {version_id!r}")
+        return self.versions[version_id]
+
+    def _deployments(self, query: dict[str, str]) -> Page[Deployment]:
+        after = query.get("after")
+        begin = 0 if after is None else 1 + [one.id for one in self.deployments].index(after)
+        shown = self.deployments[begin : begin + DEFAULT_LIMIT]
+        has_more = len(self.deployments) > begin + len(shown)
+        return Page(data=shown, has_more=has_more, first_id=shown[0].id if shown else None, last_id=shown[-1].id if shown else None)
 
     def _page(self, query: dict[str, str]) -> Page[Job]:
         wanted = {name: query[name] for name in ("status", "type", "queue", "pipeline_id", "schedule_id") if name in query}

@@ -110,7 +110,7 @@ class Vault:
 
     def protect(self, retention_s: float) -> None:
         """Finds out what the bucket protects its objects from. From here on every blob that is taken in, or taken in again, is
-        kept from removal for ``retention_s`` seconds, if the bucket was made with object lock.
+        kept from removal for ``retention_s`` seconds, if the bucket was made with object lock; but for ``seal_removable``.
         """
         self.protection = self._store.protect(self.bucket)
         self.retention_s = retention_s if self.protection.object_lock else None
@@ -124,22 +124,15 @@ class Vault:
 
         Raises SealRefused where the object is missing or is not what was declared; the vault is then unchanged.
         """
-        wanted = Stored(declared.size_bytes, declared.sha256)
         with self._keys.hold(declared.sha256):
-            if self._holds(wanted):
-                self._retain(wanted)
-                return False
-            try:
-                self._store.copy_checked(staging_bucket, key, self.bucket, blob_key(wanted.sha256), wanted)
-            except OtherBytes as error:
-                raise SealRefused(
-                    f"{declared.path} was declared with {wanted.size_bytes} bytes and SHA-256 {wanted.sha256}, "
-                    f"but {error.found.size_bytes} bytes with {error.found.sha256} are staged"
-                ) from error
-            except UnknownBlob:
-                raise SealRefused(f"{declared.path} is not in staging; upload every file before the seal") from None
-            self._retain(wanted)
-        return True
+            is_new = self._take_in(staging_bucket, key, declared)
+            self._retain(Stored(declared.size_bytes, declared.sha256))
+        return is_new
+
+    def seal_removable(self, staging_bucket: str, key: str, declared: ManifestFile) -> bool:
+        """Does as ``seal``, but keeps nobody from removing the blob again: for bytes that are needed for hours."""
+        with self._keys.hold(declared.sha256):
+            return self._take_in(staging_bucket, key, declared)
 
     def put_stream(self, stream: BinaryIO, max_bytes: int | None = None) -> Stored:
         """Takes a stream in and returns what it was. Raises TooLarge past ``max_bytes``; the vault is then unchanged."""
@@ -249,6 +242,22 @@ class Vault:
             if self._store.stat(self.bucket, key) != stored.size_bytes:
                 raise DigestMismatch(f"the object store did not keep {key} as it was copied")
             self._retain(stored)
+
+    def _take_in(self, staging_bucket: str, key: str, declared: ManifestFile) -> bool:
+        """Copies a staged object to its key, which is held; returns False if the vault held these bytes already."""
+        wanted = Stored(declared.size_bytes, declared.sha256)
+        if self._holds(wanted):
+            return False
+        try:
+            self._store.copy_checked(staging_bucket, key, self.bucket, blob_key(wanted.sha256), wanted)
+        except OtherBytes as error:
+            raise SealRefused(
+                f"{declared.path} was declared with {wanted.size_bytes} bytes and SHA-256 {wanted.sha256}, "
+                f"but {error.found.size_bytes} bytes with {error.found.sha256} are staged"
+            ) from error
+        except UnknownBlob:
+            raise SealRefused(f"{declared.path} is not in staging; upload every file before the seal") from None
+        return True
 
     def _retain(self, stored: Stored) -> None:
         if self.retention_s is not None:

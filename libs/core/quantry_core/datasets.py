@@ -60,6 +60,15 @@ BUILT_IN_PREFIX = "builtin."
 """Names that begin so are the platform's own; nobody else may add to them."""
 
 
+class UntrainableRow(BaseModel):
+    """A row that a model cannot learn to answer from: a chat without an answer at its end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    line: int = Field(ge=1, description="Of the file, from 1; lines of white space count.")
+    reason: str
+
+
 class DatasetStatistics(BaseModel):
     """What was counted while a dataset was taken in. Characters, not tokens: those depend on a model.
 
@@ -83,6 +92,10 @@ class DatasetStatistics(BaseModel):
     num_chosen_characters: int | None = Field(default=None, description="Of preferences: characters of the chosen answers.")
     num_rejected_characters: int | None = Field(default=None, description="Of preferences: characters of the rejected answers.")
     num_labels: dict[str, int] | None = Field(default=None, description="Labelled rows by their label, true and false.")
+    num_untrainable_rows: int | None = Field(
+        default=None, description="Rows that a model cannot learn to answer from. None for plain text, and where it was not counted."
+    )
+    untrainable_rows: list[UntrainableRow] = Field(default_factory=list, description="The first 100 of them.")
 
 
 class Dataset(BaseModel):

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE
-from quantry_http.openai_errors import OpenAIErrorBody, is_openai_path, openai_status
+from quantry_core.openai_errors import OpenAIErrorBody, is_openai_path, openai_status
 
 _SCHEMAS = "#/components/schemas/"
 

@@ -28,7 +28,7 @@ from quantry_core.errors import (
     Unauthorized,
     Unavailable,
 )
-from quantry_http.openai_errors import is_openai_path, openai_error, openai_status
+from quantry_core.openai_errors import is_openai_path, openai_error, openai_status
 from quantry_http.validation import explain_validation
 
 RETRY_AFTER_S = 2

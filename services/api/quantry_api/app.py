@@ -70,7 +70,12 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
     waker = Waker(settings.broker_url.get_secret_value(), on_not_sent=metrics.wakes_failed.inc)
     library = CheckpointLibrary(_vault(blobs), settings.import_roots)
     estimator = Estimator(
-        database, library, queues=settings.queues, default_resource=settings.default_resource, engine_device=settings.engine_device
+        database,
+        library,
+        queues=settings.queues,
+        default_resource=settings.default_resource,
+        engine_device=settings.engine_device,
+        has_deepspeed=settings.workers_have_deepspeed,
     )
     sweeper = Sweeper(
         database,
@@ -81,10 +86,9 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         key_retention_s=settings.key_retention_s,
         checkpoint_retention_s=settings.checkpoint_keep_days * SECONDS_PER_DAY,
     )
-    planner = TemplatePlanner(estimator, settings.import_places)
     scheduler = Scheduler(
         database,
-        planner.prepare_stored,
+        TemplatePlanner(estimator, settings.import_places).prepare_stored,
         waker.wake,
         sweeper.nudge,
         interval_s=settings.schedule_interval_s,
@@ -93,15 +97,10 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops = [asyncio.create_task(sweeper.run(), name="sweeps"), asyncio.create_task(scheduler.run(), name="schedules")]
         try:
-            yield
+            async with _running(sweeper, scheduler):
+                yield
         finally:
-            for loop in loops:
-                loop.cancel()
-            for loop in loops:
-                with suppress(asyncio.CancelledError):
-                    await loop
             await asyncio.to_thread(waker.close)
             library.close()
             await database.close()
@@ -121,6 +120,20 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+@asynccontextmanager
+async def _running(sweeper: Sweeper, scheduler: Scheduler) -> AsyncIterator[None]:
+    """Runs the loops while the block does."""
+    loops = [asyncio.create_task(sweeper.run(), name="sweeps"), asyncio.create_task(scheduler.run(), name="schedules")]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+        for loop in loops:
+            with suppress(asyncio.CancelledError):
+                await loop
 
 
 def _vault(blobs: BlobSettings | None) -> Vault | None:

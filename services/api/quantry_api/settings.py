@@ -47,7 +47,12 @@ class ApiSettings(BaseSettings):
     )
     queues: Annotated[list[QueueClass], NoDecode] = Field(
         default=list(DEFAULT_QUEUES),
-        description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB.",
+        description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB; "
+        "gpu-quad=4x80GiB has four GPUs for each slot.",
+    )
+    workers_have_deepspeed: bool = Field(
+        default=False,
+        description="The workers' ml environment has deepspeed, which no lock file brings; else jobs that ask for it are refused.",
     )
     engine_device: DeviceKind | None = Field(
         default=None, description="Where the engines run that deployments are served by; what they cannot load is refused at submission."

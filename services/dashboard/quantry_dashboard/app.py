@@ -19,6 +19,8 @@ from quantry_dashboard.filters import parse
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.deployments import PATH as DEPLOYMENTS_PATH
+from quantry_dashboard.pages.deployments import DeploymentsPage
 from quantry_dashboard.pages.job import JobPage
 from quantry_dashboard.pages.job_list import JobListPage
 from quantry_dashboard.settings import DashboardSettings
@@ -126,4 +128,12 @@ def _add_pages(door: sign_in.Door) -> None:
         if session is None:
             return sign_in.to_sign_in(request)
         JobPage(session, job_id).build()
+        return None
+
+    @ui.page(DEPLOYMENTS_PATH)
+    def deployments(request: Request, after: str = "") -> Response | None:
+        session = door.session_of(request)
+        if session is None:
+            return sign_in.to_sign_in(request)
+        DeploymentsPage(session, after.strip() or None).build()
         return None

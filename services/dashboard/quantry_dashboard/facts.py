@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from quantry_core.evidence_tables import EvidenceTable
+from quantry_core.job_evidence import metrics_beside_tables
 from quantry_core.jobs import FINAL_STATUSES, Estimate, Job, JobStatus
 from quantry_core.keys import Identity, Role, role_covers
 from quantry_dashboard import words
@@ -91,8 +94,8 @@ def input_facts(job: Job) -> list[Fact]:
     ]
 
 
-def result_facts(job: Job) -> list[Fact]:
-    """Returns what a job left: its version or deployment, and its metrics."""
+def result_facts(job: Job, measured: Sequence[EvidenceTable]) -> list[Fact]:
+    """Returns what a job left: its version or deployment, and its metrics, but for those that its tables show."""
     result = job.result
     if result is None:
         return []
@@ -101,7 +104,7 @@ def result_facts(job: Job) -> list[Fact]:
         Fact("reused", "made by an earlier, identical job; nothing was run" if result.reused else ""),
         Fact("deployment", result.deployment or ""),
         Fact("release", result.release_id or ""),
-        *flattened(result.metrics),
+        *flattened(metrics_beside_tables(result.metrics) if measured else result.metrics),
     ]
     return [fact for fact in facts if fact.text]
 

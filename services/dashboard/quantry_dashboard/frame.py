@@ -12,6 +12,8 @@ from quantry_dashboard.asking import NotDone, SignedOut
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.sessions import Session
 
+PLACES = {"Jobs": "/jobs", "Deployments": "/deployments"}
+"""Where the navigation leads."""
 TELL_VISIBILITY = "emitEvent('visibility', !document.hidden)"
 
 
@@ -51,7 +53,9 @@ class Frame:
         with bar:
             link("Quantry", "/jobs", classes="brand")
             with Node("nav", aria_label="Main"):
-                link("Jobs", "/jobs", classes="nav", aria_current="page")
+                for name, address in PLACES.items():
+                    is_here = self._address.startswith(address)
+                    link(name, address, classes="nav", aria_current="page" if is_here else None)
             with Node("div", classes="who"):
                 Node("span", _who(self._session.identity), classes="dim key")
                 theme = Node("button", "Theme", classes="quiet", type="button", aria_label="Switch between light and dark")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState
 from quantry_deploy.actions import Action, LoadAdapter, PullAdapter, SetAdapterMessage, SetAdapters, UnloadAdapter
-from quantry_deploy.observations import AttachedFiles, LoadedAdapters, Observations, PullState
+from quantry_deploy.observations import AttachedFiles, LoadedAdapters, Observations, PullState, PullStatus
 from quantry_deploy.policy import Policy
 from quantry_store.transactions.rollouts import DeploymentRecord
 
@@ -23,6 +23,8 @@ class _Wanted:
 
     adapter: AttachedAdapter
     files: AttachedFiles
+    pull: PullStatus
+    """How far its files are for that release."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def adapter_actions(
             is_drained = now - replica.updated_at > timedelta(seconds=policy.drain_s)
             actions += _care(_Place(replica, ready, seen), release, wanted, is_drained=is_drained)
             for one in wanted:
-                if one.files.pull.state is PullState.ABSENT and not _has(seen.loaded[replica.id], one):
+                if one.pull.state is PullState.ABSENT and not _has(seen.loaded[replica.id], one):
                     pulls[one.adapter.id] = PullAdapter(one.adapter, release)
         actions += pulls.values()
     return [*actions, *_messages(record, releases, seen)]
@@ -71,8 +73,9 @@ def adapter_actions(
 
 def wanted_adapters(record: DeploymentRecord, release: Release, seen: Observations) -> list[_Wanted]:
     """Returns the attached adapters that were trained on what a release serves, as far as it has room for them."""
-    known = [_Wanted(adapter, seen.adapters[adapter.id]) for adapter in record.deployment.adapters if adapter.id in seen.adapters]
-    return [one for one in known if one.files.base_version_id == release.version_id][: release.engine.max_adapters]
+    known = [(adapter, seen.adapters[adapter.id]) for adapter in record.deployment.adapters if adapter.id in seen.adapters]
+    fitting = [_Wanted(adapter, files, files.pull(release.id)) for adapter, files in known if files.base_version_id == release.version_id]
+    return fitting[: release.engine.max_adapters]
 
 
 def _care(place: _Place, release: Release, wanted: list[_Wanted], *, is_drained: bool) -> list[Action]:
@@ -90,7 +93,7 @@ def _care(place: _Place, release: Release, wanted: list[_Wanted], *, is_drained:
     due = [
         one.adapter
         for one in wanted
-        if one.adapter.name not in loaded.listed and one.adapter.name not in loaded.resting and one.files.pull.state is PullState.DONE
+        if one.adapter.name not in loaded.listed and one.adapter.name not in loaded.resting and one.pull.state is PullState.DONE
     ]
     return [*actions, *(LoadAdapter(replica, adapter) for adapter in due[: max(0, room)])]
 
@@ -105,7 +108,7 @@ def _may_serve(place: _Place, one: _Wanted) -> bool:
     if _has(place.loaded, one):
         return True
     is_served = one.adapter.id in place.replica.adapter_ids
-    return is_served and not (one.files.pull.state is PullState.DONE and place.is_next(one))
+    return is_served and not (one.pull.state is PullState.DONE and place.is_next(one))
 
 
 def _has(loaded: LoadedAdapters, one: _Wanted) -> bool:
@@ -135,8 +138,9 @@ def _trouble(
         return f"it was trained on another version than {releases[-1].version_ref}, which is served"
     if all(one.adapter.id != adapter.id for release in fitting.values() for one in wanted_adapters(record, release, seen)):
         return "the release takes fewer adapters than are attached"
-    if files.pull.state in {PullState.REFUSED, PullState.WAITING}:
-        return files.pull.message
+    for pull in (files.pull(release_id) for release_id in fitting):
+        if pull.state in {PullState.REFUSED, PullState.WAITING}:
+            return pull.message
     for replica in record.deployment.replicas:
         loaded = seen.loaded.get(replica.id)
         if loaded is not None and replica.release_id in fitting and adapter.name in loaded.refusals and not _lists(loaded, adapter, files):

@@ -64,12 +64,17 @@ class LoadedAdapters:
 
 @dataclass(frozen=True)
 class AttachedFiles:
-    """What is known of an attached adapter's version, and how far its files are."""
+    """What is known of an attached adapter's version, and how far its files are for each release that may load them."""
 
     base_version_id: str | None
     """The version that it was trained on."""
     manifest_digest: str
-    pull: PullStatus
+    pulls: Mapping[str, PullStatus] = field(default_factory=dict)
+    """By release id, of the releases that serve that version: each has settings of its own, by which it may refuse the files."""
+
+    def pull(self, release_id: str) -> PullStatus:
+        """Returns how far they are for a release; absent where nobody asked."""
+        return self.pulls.get(release_id, ABSENT)
 
 
 ABSENT = PullStatus(PullState.ABSENT)

@@ -35,7 +35,7 @@ from quantry_deploy.actions import (
 from quantry_deploy.decide import decide, needs_files, wanted_releases
 from quantry_deploy.drivers.protocol import PoolDriver, StartOrder
 from quantry_deploy.ledger import Ledger
-from quantry_deploy.observations import ABSENT, AttachedFiles, LoadedAdapters, Observations, PullStatus
+from quantry_deploy.observations import AttachedFiles, LoadedAdapters, Observations, PullStatus
 from quantry_deploy.policy import Policy
 from quantry_deploy.progress import rollout_progress
 from quantry_store.transactions.rollouts import DeploymentRecord
@@ -101,9 +101,9 @@ class Reconciler:
     async def _attached_files(self, record: DeploymentRecord, adapter: AttachedAdapter) -> AttachedFiles:
         version = await self.version(adapter.project_id, adapter.version_id)
         base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
-        release = next((release for release in wanted_releases(record) if release.version_id == base_id), None)
-        pull = ABSENT if release is None else self._driver.pull_status(version, release.engine)
-        return AttachedFiles(base_version_id=base_id, manifest_digest=version.manifest_digest, pull=pull)
+        releases = [release for release in wanted_releases(record) if release.version_id == base_id]
+        pulls = {release.id: self._driver.pull_status(version, release.engine) for release in releases}
+        return AttachedFiles(base_version_id=base_id, manifest_digest=version.manifest_digest, pulls=pulls)
 
     async def _pull_status(self, record: DeploymentRecord, release: Release) -> PullStatus:
         version = await self.version(record.deployment.project_id, release.version_id)

@@ -48,8 +48,8 @@ def key_not_allowed(role: str) -> OpenAIError:
 
 
 def model_not_found(name: str) -> OpenAIError:
-    """There is no deployment of that name in the key's project."""
-    message = f"There is no deployment named {name[:80]!r} in this project; GET /v1/models lists the ones there are."
+    """There is neither a deployment nor an adapter of that name in the key's project."""
+    message = f"There is no deployment and no adapter named {name[:80]!r} in this project; GET /v1/models lists the ones there are."
     return OpenAIError(404, "model_not_found", message, param="model")
 
 
@@ -70,7 +70,7 @@ def not_json(why: str) -> OpenAIError:
 
 def missing_model() -> OpenAIError:
     """The body names no model."""
-    return OpenAIError(400, "missing_model", "The body must name a deployment as the string 'model'.", param="model")
+    return OpenAIError(400, "missing_model", "The body must name a deployment or an adapter as the string 'model'.", param="model")
 
 
 def body_too_large(max_bytes: int) -> OpenAIError:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from quantry_core.errors import QuantryError
+from quantry_core.openai_errors import OPENAI_PREFIX, openai_error, openai_status
 from quantry_gateway.exchange import Answer, Request
 from quantry_gateway.openai_errors import OpenAIError
-
-_OPENAI_PREFIX = b"/v1/"
 
 
 async def refuse(request: Request, answer: Answer, error: QuantryError, *, retry_after_s: int) -> None:
     """Answers a request with an error; a 503 asks to come again after ``retry_after_s`` seconds."""
     retry_s = retry_after_s if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    if request.raw_path.startswith(_OPENAI_PREFIX):
-        kind = "invalid_request_error" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-        code = error.slug.replace("-", "_")
-        await OpenAIError(error.status, code, error.detail, type=kind, retry_after_s=retry_s).send(answer)
+    # The path as it was sent: a spelling that decodes to /v1/ is refused with a problem document.
+    if request.raw_path.startswith(OPENAI_PREFIX.encode()):
+        said = openai_error(error.problem()).error
+        status = openai_status(error.status)
+        await OpenAIError(status, said.code, said.message, type=said.type, param=said.param, retry_after_s=retry_s).send(answer)
     else:
         await answer.problem(error, instance=request.path, retry_after_s=retry_s)

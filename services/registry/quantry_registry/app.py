@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_http.app import create_app
 from quantry_registry.artifacts.endpoints import router as artifacts_router
 from quantry_registry.checkpoints.endpoints import router as checkpoints_router
@@ -30,7 +31,6 @@ from quantry_registry.versions.endpoints import router as versions_router
 from quantry_store.database import Database
 
 API_PREFIX = "/api/v1"
-OPENAI_PREFIX = "/v1"
 OPENAPI_URL = f"{API_PREFIX}/registry/openapi.json"
 MAX_BLOB_THREADS = 32
 """Blocking calls to the object store at once, but for uploads, which have threads of their own. Downloads must not wait for
@@ -84,5 +84,5 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
     )
     for router in routers:
         app.include_router(router, prefix=API_PREFIX)
-    app.include_router(files_router, prefix=OPENAI_PREFIX)
+    app.include_router(files_router, prefix=OPENAI_PREFIX.rstrip("/"))
     return app

@@ -39,6 +39,12 @@ class RegistrySettings(BaseSettings):
     collect_min_age_s: float = Field(
         default=3600.0, ge=0, description="The shortest age that a collection may be asked for: longer than from a seal to its finish."
     )
+    checkpoint_min_age_s: float = Field(
+        default=900.0,
+        ge=0,
+        description="Seconds; of what a training job has let go of, younger bytes are not removed: longer than from the seal of a "
+        "checkpoint to its report.",
+    )
     collect_interval_s: float | None = Field(default=None, gt=0, description="Seconds between two collections; only when asked where None.")
     vault_versioning: bool = Field(
         default=True, description="The registry looks whether the vault's bucket can keep older versions, and has it keep them."

@@ -9,9 +9,12 @@ import structlog
 from quantry_blobs.vault import Staging, Vault
 from quantry_core.errors import QuantryError
 from quantry_registry.parts import Parts
+from quantry_registry.vault.removal import remove_object
 from quantry_store.database import Database
 
 _log = structlog.get_logger(__name__)
+
+BATCH = 200
 
 
 async def abandoned_attempts(database: Database, staging: Staging) -> list[tuple[str, int]]:
@@ -48,6 +51,26 @@ async def sweep_uploads(database: Database) -> int:
     return len(expired)
 
 
+async def sweep_checkpoints(database: Database, vault: Vault, age_s: float) -> int:
+    """Removes what only checkpoints had that no job goes on from any more, sealed ``age_s`` seconds ago. Returns the number of blobs.
+
+    The row goes first, as in a collection, and one at a time: what a registry that dies leaves behind is one object at most.
+    """
+    num_removed, cursor = 0, ""
+    while True:
+        async with database.begin() as uow:
+            batch = await uow.blobs.let_go(age_s, after=cursor, limit=BATCH)
+        if not batch:
+            return num_removed
+        cursor = batch[-1].sha256
+        for blob in batch:
+            async with database.begin() as uow:
+                gone = await uow.blobs.forget([blob.sha256], age_s)
+            if gone and await remove_object(database, vault, blob):
+                num_removed += 1
+                _log.info("checkpoint swept", sha256=blob.sha256, num_bytes=blob.size_bytes)
+
+
 async def run_sweeps(database: Database, parts: Parts) -> None:
     """Sweeps now and every ``registry_sweep_interval_s`` until cancelled. A part that is away costs one round."""
     while True:
@@ -55,6 +78,7 @@ async def run_sweeps(database: Database, parts: Parts) -> None:
             await sweep_staging(database, parts.staging)
             await sweep_incoming(parts.vault, parts.settings.incoming_max_age_s)
             await sweep_uploads(database)
+            await sweep_checkpoints(database, parts.vault, parts.settings.checkpoint_min_age_s)
         except QuantryError as error:
             _log.warning("sweep failed", error=error.detail)
         except Exception:  # whatever broke this round, the next one must still come

@@ -70,7 +70,7 @@ def create_app(
             work_dir=work_dir,
             is_draining=drain.is_requested,
             memory_bytes=hello.memory_bytes,
-            device=device_of(slot_index(), hello.devices),
+            devices=devices_of(slot_index(), hello.devices, settings.worker_gpus_per_slot),
         )
         return Slot(control, supervisor, drain.is_requested, worker_id=worker_id, environments=hello.environments)
 
@@ -102,6 +102,6 @@ def slot_index() -> int:
     return index
 
 
-def device_of(index: int, devices: list[Device]) -> Device | None:
-    """Returns the GPU of a slot; None on a worker without."""
-    return devices[index] if index < len(devices) else None
+def devices_of(index: int, devices: list[Device], num_per_slot: int) -> list[Device]:
+    """Returns the GPUs of a slot; none on a worker without."""
+    return devices[index * num_per_slot : (index + 1) * num_per_slot]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -47,12 +47,12 @@ def child_environment(
     parent: Mapping[str, str],
     directory: Path,
     num_threads: int,
-    device: Device | None = None,
+    devices: Sequence[Device] = (),
     hub_token: SecretStr | None = None,
 ) -> dict[str, str]:
     """Returns the whole environment of a job's child. ``directory`` is the attempt's: home, caches and temporary files lie in it.
 
-    ``device`` is the one GPU that it sees; without one it sees none, whatever the machine has. ``hub_token`` reaches an
+    ``devices`` are the GPUs that it sees; without any it sees none, whatever the machine has. ``hub_token`` reaches an
     import from the hub alone.
     """
     environment = {
@@ -62,7 +62,7 @@ def child_environment(
         "TMPDIR": str(directory / "tmp"),
         "HF_HOME": str(directory / HUGGINGFACE_FOLDER),
         "OMP_NUM_THREADS": str(num_threads),
-        "CUDA_VISIBLE_DEVICES": "" if device is None else device.id,
+        "CUDA_VISIBLE_DEVICES": ",".join(device.id for device in devices),
         # Log lines arrive when they are written, not when a buffer is full.
         "PYTHONUNBUFFERED": "1",
     }

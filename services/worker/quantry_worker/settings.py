@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from quantry_core.jobs import CPU_QUEUE, MIN_MEMORY_LIMIT_BYTES, Queue, Resource, resource_of
+from quantry_core.jobs import CPU_QUEUE, MAX_GPUS, MIN_MEMORY_LIMIT_BYTES, Queue, Resource, resource_of
 from quantry_core.methods import Environment
 
 AUTO_GPUS = "auto"
@@ -27,10 +27,13 @@ class WorkerSettings(BaseSettings):
     worker_queues: Annotated[list[Queue], NoDecode] = Field(
         default=[CPU_QUEUE], min_length=1, description="Queues served, comma-separated."
     )
-    worker_slots: int = Field(default=1, ge=1, le=64, description="Jobs that run at the same time. For a gpu queue: one for each GPU.")
+    worker_slots: int = Field(default=1, ge=1, le=64, description="Jobs that run at the same time.")
     worker_gpus: Annotated[list[str], NoDecode] = Field(
         default=[],
-        description="GPUs by index or UUID, comma-separated, the n-th for the n-th slot; auto asks the driver; none where empty.",
+        description="GPUs by index or UUID, comma-separated, dealt to the slots in this order; auto asks the driver; none where empty.",
+    )
+    worker_gpus_per_slot: int = Field(
+        default=1, ge=1, le=MAX_GPUS, description="GPUs of each slot: jobs of several processes need one for each of them."
     )
     worker_memory_bytes: int | None = Field(
         default=None, ge=MIN_MEMORY_LIMIT_BYTES, description="RAM that one slot's child may use; a share of the machine's where not given."
@@ -80,7 +83,7 @@ class WorkerSettings(BaseSettings):
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_slot_per_gpu(self) -> Self:
+    def _gpus_for_each_slot(self) -> Self:
         if self.worker_gpus != [AUTO_GPUS]:
             check_slots(self, len(self.worker_gpus))
         return self
@@ -108,12 +111,12 @@ class WorkerSettings(BaseSettings):
 
 
 def check_slots(settings: WorkerSettings, num_gpus: int) -> None:
-    """Raises ValueError unless a worker that serves a gpu queue has exactly one slot for each GPU."""
+    """Raises ValueError unless a worker that serves a gpu queue has exactly as many GPUs as its slots together."""
     queues = [queue for queue in settings.worker_queues if resource_of(queue) is Resource.GPU]
-    if queues and num_gpus != settings.worker_slots:
+    if queues and num_gpus != settings.worker_slots * settings.worker_gpus_per_slot:
         raise ValueError(
-            f"a worker of {queues[0]} has one slot for each GPU: QUANTRY_WORKER_SLOTS is {settings.worker_slots}, "
-            f"and QUANTRY_WORKER_GPUS names {num_gpus}"
+            f"every slot of a worker of {queues[0]} has its own GPUs: QUANTRY_WORKER_SLOTS is {settings.worker_slots}, "
+            f"QUANTRY_WORKER_GPUS_PER_SLOT {settings.worker_gpus_per_slot}, and QUANTRY_WORKER_GPUS names {num_gpus}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from quantry_core.execution import FinishRequest, Lease, Outcome
 from quantry_core.jobs import ImportSpec, InputRole, JobLimits, JobReason, QuantizeSpec, RecalibrateSpec, Resource, resource_of
 from quantry_core.methods import Environment, method_info
 from quantry_core.outputs import made_model
+from quantry_core.training.strategies import num_gpus_of
 from quantry_core.versions import ManifestFile, VersionDraft
 from quantry_core.workers import Device
 from quantry_worker.artifacts import Artifacts
@@ -64,7 +65,7 @@ class Claim:
 class Supervisor:
     """Runs attempts, one at a time, in the main thread of its process (the child's lifeline is tied to that thread).
 
-    ``memory_bytes`` is what a child may use here whatever its job says; ``device`` the GPU that jobs of gpu queues get.
+    ``memory_bytes`` is what a child may use here whatever its job says; ``devices`` the GPUs that jobs of gpu queues get.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Supervisor:
         work_dir: WorkDir,
         is_draining: Callable[[], bool],
         memory_bytes: int | None = None,
-        device: Device | None = None,
+        devices: Sequence[Device] = (),
         clock: Callable[[], float] = worker_clock,
         child_module: str = CHILD_MODULE,
     ) -> None:
@@ -88,7 +89,7 @@ class Supervisor:
         self._work_dir = work_dir
         self._is_draining = is_draining
         self._memory_bytes = memory_bytes
-        self._device = device
+        self._devices = devices
         self._clock = clock
         self._child_module = child_module
 
@@ -180,13 +181,13 @@ class Supervisor:
     def _keeping_checkpoints(self, task: ChildTask, lease: Lease, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> ChildExit:
         """Runs the child, as ``_process``, and stores its checkpoints meanwhile. Where it did not succeed the last one is waited for:
         the next attempt goes on from there."""
-        device = self._device_of(lease)
+        devices = self._devices_of(lease)
         uploads = CheckpointUploads(
             self._control, self._artifacts, events, guard, job_id=lease.job.id, attempt=lease.attempt, directory=dirs.checkpoints
         )
         with uploads:
             try:
-                child = self._process(task, device, dirs, guard, AttemptListener(events, uploads))
+                child = self._process(task, devices, dirs, guard, AttemptListener(events, uploads))
             except Stopped as stopped:
                 if stopped.reason in WAIT_FOR_CHECKPOINT:
                     uploads.wait()
@@ -195,7 +196,7 @@ class Supervisor:
                 uploads.wait()
             return child
 
-    def _process(self, task: ChildTask, device: Device | None, dirs: AttemptDirs, guard: Guard, listener: Listener) -> ChildExit:
+    def _process(self, task: ChildTask, devices: Sequence[Device], dirs: AttemptDirs, guard: Guard, listener: Listener) -> ChildExit:
         """Runs the child in the environment of its backend and returns how it ended by itself; raises Stopped otherwise."""
         task_file = dirs.root / "task.json"
         task_file.write_text(task.model_dump_json())
@@ -213,7 +214,7 @@ class Supervisor:
                 parent=os.environ,
                 directory=dirs.root,
                 num_threads=task.num_threads,
-                device=device,
+                devices=devices,
                 hub_token=self._settings.hf_token,
             ),
             directory=dirs.root,
@@ -235,14 +236,17 @@ class Supervisor:
         guard.check()
         return child
 
-    def _device_of(self, lease: Lease) -> Device | None:
-        """Returns the GPU that a job's child sees: this slot's, if its queue is one for GPUs."""
+    def _devices_of(self, lease: Lease) -> Sequence[Device]:
+        """Returns the GPUs that a job's child sees: of this slot's as many as it works with, if its queue is one for GPUs.
+
+        A trainer that sees more than it has processes would spread each batch over them.
+        """
         queue = lease.job.queue
         if queue is None or resource_of(queue) is not Resource.GPU:
-            return None
-        if self._device is None:
+            return ()
+        if not self._devices:
             raise QuantryError(f"a job of the queue {queue} came to a slot that has no GPU")
-        return self._device
+        return self._devices[: num_gpus_of(lease.job.spec)]
 
     def _apply(self, lease: Lease, child: ChildExit, dirs: AttemptDirs, guard: Guard, events: EventBuffer) -> FinishRequest:
         """Puts the version's files into the vault and returns the end of the attempt with all that the child made."""

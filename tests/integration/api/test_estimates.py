@@ -1,47 +1,26 @@
-"""Preflight over HTTP: headers from a real object store, corrections from real jobs, routing, and what is not known."""
+"""Preflight over HTTP: headers from a real object store, corrections from real jobs, and what is not known."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from hashlib import sha256
-from io import BytesIO
 from threading import Event
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from factories.checkpoints import CONFIG, master_contents, safetensors_bytes, write_checkpoint
+from factories.checkpoints import write_checkpoint
 from factories.store import quantized_draft
-from quantry_api.settings import ApiSettings
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
-from quantry_blobs.vault import Vault
 from quantry_core.estimates import CheckpointFacts
 from quantry_core.gate import required_checks
-from quantry_core.jobs import JobSubmission, QuantizeSpec, Resource, parse_queues, written_out
+from quantry_core.jobs import JobSubmission, QuantizeSpec, written_out
 from quantry_core.keys import Role
-from quantry_core.methods import DeviceKind
-from quantry_core.versions import ManifestFile, SealRequest
+from quantry_core.versions import SealRequest
 from quantry_store.transactions import record_seal
 
 from .conftest import Api, slug
-
-HIDDEN, ROWS, VOCABULARY = 128, 256, 512
-SHAPES = {
-    "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
-    "model.layers.0.mlp.up_proj.weight": (ROWS, HIDDEN),
-    "model.layers.0.mlp.down_proj.weight": (HIDDEN, ROWS),
-    "model.norm.weight": (HIDDEN,),
-}
-
-
-def contents() -> dict[str, bytes]:
-    """Returns a master of one layer."""
-    config = CONFIG | {"max_position_embeddings": 2048, "hidden_size": HIDDEN, "vocab_size": VOCABULARY, "num_attention_heads": 2}
-    weights = safetensors_bytes({name: ("F16", shape) for name, shape in SHAPES.items()})
-    return master_contents(config__json=json.dumps(config).encode(), model__safetensors=weights)
+from .estimating import HIDDEN, ROWS, VOCABULARY, contents, estimate, make_master, quantize
 
 
 @pytest.fixture
@@ -50,47 +29,6 @@ def api_blobs(blob_settings: BlobSettings) -> BlobSettings:
     for bucket in (blob_settings.vault_bucket, blob_settings.staging_bucket):
         store.ensure_bucket(bucket)
     return blob_settings
-
-
-async def make_master(api: Api, blobs: BlobSettings | None, model: str = "bard") -> dict[str, Any]:
-    """Imports a master whose files really lie in the vault, where there is one; returns the finished job."""
-    source = write_checkpoint(api.roots / model, contents())
-    await api.submit(type="import", model=model, source=str(source))
-    lease = await api.claim()
-    assert lease is not None
-    files = []
-    for path, content in contents().items():
-        files.append(ManifestFile(path=path, size_bytes=len(content), sha256=sha256(content).hexdigest()))
-        if blobs is not None:
-            Vault(MinioStore(blobs), blobs.vault_bucket).put_stream(BytesIO(content))
-    request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=files)
-    async with api.database.begin() as uow:
-        await record_seal(uow, request, dtype="float16")
-    version = {
-        "model": model,
-        "kind": "master",
-        "state": "ready",
-        "format": "safetensors",
-        "dtype": "float16",
-        "files": [file.model_dump() for file in files],
-    }
-    finished = await api.execute(
-        lease, "finish", outcome="succeeded", reason="completed", version=version, seconds=60.0, peak_memory_bytes=10**8
-    )
-    assert finished.status_code == 200, finished.text
-    job: dict[str, Any] = finished.json()
-    return job
-
-
-def quantize(base: str = "bard", **changes: Any) -> dict[str, Any]:
-    return {"type": "quantize", "base": base, "calibration": {"datasets": ["shakespeare"]}} | changes
-
-
-async def estimate(api: Api, spec: dict[str, Any], **options: Any) -> dict[str, Any]:
-    response = await api[Role.VIEWER].post("/api/v1/jobs/estimate", json={"spec": spec, **options})
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
 
 
 async def test_a_quantize_job_is_estimated_from_the_headers_in_the_vault(api: Api, api_blobs: BlobSettings) -> None:
@@ -278,61 +216,6 @@ async def test_others_are_served_while_a_model_is_looked_at(api: Api, api_blobs:
     assert (await slow)["queue"] == "cpu"
 
 
-class TestAnEngineOnACpu:
-    """Where deployments run vLLM on a CPU."""
-
-    @pytest.fixture
-    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
-        return api_settings.model_copy(update={"engine_device": DeviceKind.CPU})
-
-    @pytest.mark.parametrize(
-        ("shrink", "words"),
-        [
-            ({"method": "gguf", "scheme": "Q8_0", "calibration": None}, "cannot load Q8_0 in format gguf"),
-            ({"method": "bitsandbytes", "calibration": None}, "cannot load NF4 in format bitsandbytes"),
-            ({"method": "gptq", "overrides": [{"modules": ["*.up_proj"], "scheme": "W2A16"}]}, "cannot load W2A16"),
-        ],
-    )
-    async def test_what_it_cannot_load_is_refused_before_a_pipeline_makes_it(
-        self, api: Api, api_blobs: BlobSettings, shrink: dict[str, Any], words: str
-    ) -> None:
-        await make_master(api, api_blobs)
-        await api.make_dataset()
-        deploy = {"type": "deploy", "deployment": "bard", "version": "output:shrink"}
-        steps = {"shrink": {"spec": quantize(**shrink)}, "serve": {"spec": deploy}}
-        refused = await api[Role.OPERATOR].post("/api/v1/pipelines", json={"name": "serve", "steps": steps})
-        assert (refused.status_code, slug(refused)) == (422, "not-servable"), refused.text
-        assert words in refused.json()["detail"]
-        assert refused.json()["errors"][0]["field"] == "steps.serve.spec.version"
-        # Of a job that was submitted before, its spec says the same.
-        job = await api.submit(**quantize(**shrink))
-        late = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": deploy | {"version": f"output:{job['id']}"}})
-        assert (late.status_code, slug(late)) == (422, "not-servable"), late.text
-        steps["shrink"] = {"spec": quantize()}
-        made = await api[Role.OPERATOR].post("/api/v1/pipelines", json={"name": "serve", "steps": steps})
-        assert made.status_code == 201, made.text
-
-
-class TestOnGpus:
-    """Where jobs go to GPUs unless they say otherwise, what leaves one idle goes to a CPU."""
-
-    @pytest.fixture
-    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
-        return api_settings.model_copy(update={"default_resource": Resource.GPU})
-
-    async def test_what_runs_on_cpus_alone_holds_no_gpu(self, api: Api, api_blobs: BlobSettings) -> None:
-        await make_master(api, api_blobs)
-        await api.make_dataset()
-        assert (await estimate(api, quantize()))["queue"] == "gpu"
-        rounded = quantize(method="rtn", calibration=None)
-        found = await estimate(api, rounded)
-        assert (found["queue"], found["key"], found["peak_vram_bytes"]) == ("cpu", "quantize/rtn/cpu", None)
-        assert (await api.submit(**rounded))["queue"] == "cpu"
-        refused = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": rounded, "queue": "gpu"})
-        assert (refused.status_code, slug(refused)) == (422, "invalid-input")
-        assert "scheme W4A16 of method rtn runs on cpu only" in refused.json()["detail"]
-
-
 async def test_the_hub_is_not_asked(api: Api) -> None:
     found = await estimate(api, {"type": "import", "model": "bard", "source": "hf:owner/name"})
     assert (found["result_bytes"], found["minutes"], found["queue"]) == (None, None, "cpu")
@@ -342,65 +225,3 @@ async def test_the_hub_is_not_asked(api: Api) -> None:
 async def test_estimating_needs_a_viewer(api: Api) -> None:
     body = {"spec": {"type": "import", "model": "bard", "source": "hf:owner/name"}}
     assert (await api[Role.WORKER].post("/api/v1/jobs/estimate", json=body)).status_code == 403
-
-
-class TestClassesByMemory:
-    """Queues with bounds: jobs go to the smallest that they fit in."""
-
-    @pytest.fixture
-    def api_settings(self, api_settings: ApiSettings) -> ApiSettings:
-        return api_settings.model_copy(update={"queues": parse_queues("cpu=256MiB,cpu-large=2GiB,gpu=1MiB")})
-
-    async def test_a_job_goes_where_it_fits(self, api: Api) -> None:
-        await api.make_dataset()
-        source = write_checkpoint(api.roots / "bard", contents())
-        imported = await api.submit(type="import", model="bard", source=str(source))
-        assert imported["queue"] == "cpu"
-        quantized = await api.submit(**quantize(base=f"output:{imported['id']}"))
-        assert (quantized["queue"], quantized["estimate"]["queue"]) == ("cpu-large", "cpu-large")
-
-    async def test_a_job_that_fits_nowhere_is_refused_unless_it_names_a_queue(self, api: Api) -> None:
-        await api.make_dataset()
-        source = write_checkpoint(api.roots / "bard", contents())
-        imported = await api.submit(type="import", model="bard", source=str(source))
-        spec = quantize(base=f"output:{imported['id']}")
-        refused = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": spec, "resource": "gpu"})
-        assert (refused.status_code, slug(refused)) == (422, "invalid-input")
-        assert "name a queue" in refused.json()["detail"]
-        told = await estimate(api, spec, resource="gpu")
-        assert told["queue"] is None
-        assert "name a queue" in told["notes"][-1]
-        assert (await estimate(api, spec, queue="gpu"))["queue"] == "gpu"
-
-    async def test_a_queue_that_is_not_there_is_refused(self, api: Api) -> None:
-        source = write_checkpoint(api.roots / "bard", contents())
-        for path in ("/api/v1/jobs/estimate", "/api/v1/jobs"):
-            body = {"spec": {"type": "import", "model": "bard", "source": str(source)}, "queue": "cpu-huge"}
-            refused = await api[Role.OPERATOR].post(path, json=body)
-            assert (refused.status_code, slug(refused)) == (422, "invalid-input")
-            assert "cpu-large" in refused.json()["detail"]
-
-    async def test_queue_and_resource_must_agree(self, api: Api, api_blobs: BlobSettings) -> None:
-        await make_master(api, api_blobs)
-        await api.make_dataset()
-        body = {"spec": quantize(), "queue": "cpu-large", "resource": "gpu"}
-        assert slug(await api[Role.OPERATOR].post("/api/v1/jobs", json=body)) == "invalid-input"
-
-
-class TestStoreAway:
-    """An object store that does not answer: nothing is known of versions, and every job is taken."""
-
-    @pytest.fixture
-    def api_blobs(self) -> BlobSettings:
-        # Port 1 of this host refuses connections.
-        return BlobSettings(endpoint="127.0.0.1:1", access_key="key", secret_key=SecretStr("secret"))
-
-    async def test_a_job_is_taken_all_the_same(self, api: Api) -> None:
-        await make_master(api, None)
-        await api.make_dataset()
-        job = await api.submit(**quantize())
-        assert (job["queue"], job["status"]) == ("cpu", "queued")
-        assert job["estimate"]["result_bytes"] is None
-        assert "object store" in job["estimate"]["notes"][0]
-        again = await estimate(api, quantize())
-        assert "a moment ago" in again["notes"][0]

@@ -17,11 +17,18 @@ from fastapi import FastAPI
 from factories.gateway import gateway_settings, running_gateway
 from factories.trained import adapter_draft
 from quantry_core.jobs import FinetuneSpec
-from quantry_core.keys import Role
+from quantry_core.keys import Identity, Role
 from quantry_core.training import served_name
 from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import ManifestFile, SealRequest
-from quantry_store.transactions import begin_rollout, promote_rollout, record_checkpoint_seal, record_seal
+from quantry_store.transactions import (
+    begin_rollout,
+    delete_version,
+    promote_rollout,
+    record_checkpoint_seal,
+    record_seal,
+    remove_version,
+)
 
 from .conftest import Api, slug
 
@@ -181,6 +188,35 @@ async def test_a_deployment_as_the_model_gets_the_adapter(api: Api, client: open
         await client.fine_tuning.jobs.create(model="chat", training_file=file_id, suffix="again")
 
 
+async def test_a_model_that_cannot_be_called_any_more_is_not_named(api: Api, client: openai.AsyncOpenAI) -> None:
+    await api.make_master()
+    file_id = await api.make_dataset("jargon")
+    await api.submit(type="deploy", deployment="chat", version="bard", engine={"max_adapters": 1})
+    async with api.database.begin() as uow:
+        rollout = (await uow.deployments.get(api.project_id, "chat")).active_rollout
+    assert rollout is not None
+    for step in (begin_rollout, promote_rollout):
+        async with api.database.begin() as uow:
+            await step(uow, rollout.id)
+    made = await client.fine_tuning.jobs.create(model="chat", training_file=file_id, suffix="jargon")
+    await finish(api, await begin(api, made.id), "bard-jargon")
+    name = served_name("chat", "jargon", made.id)
+    assert (await client.fine_tuning.jobs.retrieve(made.id)).fine_tuned_model == name
+
+    assert (await api[Role.OPERATOR].delete(f"/api/v1/deployments/chat/adapters/{name}")).status_code == 204
+    assert [job.fine_tuned_model async for job in client.fine_tuning.jobs.list()] == ["bard-jargon@1"]
+
+    async with api.database.begin() as uow:
+        version = await uow.versions.resolve(api.project_id, "bard-jargon@1", kinds=None)
+        await delete_version(uow, version.id, who=Identity(key_id="key_test", project_id=api.project_id, role=Role.OPERATOR))
+    async with api.database.begin() as uow:
+        assert await remove_version(uow, version, -1.0)
+    assert [(job.id, job.fine_tuned_model) async for job in client.fine_tuning.jobs.list()] == [(made.id, None)]
+    assert (await client.fine_tuning.jobs.retrieve(made.id)).status == "succeeded"
+    assert (await client.fine_tuning.jobs.cancel(made.id)).fine_tuned_model is None
+    assert (await client.fine_tuning.jobs.list_events(made.id)).data
+
+
 async def test_cancelled_and_failed_jobs_say_so(api: Api, client: openai.AsyncOpenAI) -> None:
     await api.make_master()
     file_id = await api.make_dataset("jargon")
@@ -223,7 +259,7 @@ async def test_bad_requests_are_named_in_openais_shape(api: Api, client: openai.
         assert field is None or error["param"].startswith(field), (changes, error)
     with pytest.raises(openai.NotFoundError, match="there is no job"):
         await client.fine_tuning.jobs.retrieve("ftjob-abc")
-    job = await client.fine_tuning.jobs.create(**given)
+    job = await client.fine_tuning.jobs.create(**given, integrations=[])
     with pytest.raises(openai.BadRequestError, match="begin with ftevent-"):
         await client.fine_tuning.jobs.list_events(job.id, after="evt_1")
     with pytest.raises(openai.BadRequestError, match="'order' is not known here"):

@@ -54,7 +54,10 @@ async def test_a_job_goes_to_the_smallest_queue_that_it_fits(api: Api, api_blobs
     await make_master(api, api_blobs)
     await api.make_dataset("jargon")
     small = await estimate(api, finetune(hyperparameters={"batch_size": 1, "sequence_tokens": 64}))
-    assert (small["queue"], small["key"], small["notes"]) == ("cpu", "finetune/supervised/cpu", [])
+    assert (small["queue"], small["key"]) == ("cpu", "finetune/supervised/cpu")
+    (note,) = small["notes"]
+    assert note.startswith("The estimate assumes ")
+    assert "bytes of the training file" in note
     assert small["result_bytes"] > 4 * 16 * (128 + 256) * 2
     assert small["minutes"] > 0
     medium = await estimate(api, finetune(hyperparameters={"batch_size": 8, "sequence_tokens": 512}))
@@ -75,7 +78,7 @@ async def test_a_job_that_fits_no_queue_is_told_what_would(api: Api, api_blobs: 
     assert (await refused(api, large(batch_size=2 * proposed)))[0] == "spec"
 
     noted = await estimate(api, large())
-    assert (noted["queue"], noted["notes"]) == (None, [sentence])
+    assert (noted["queue"], noted["notes"][1:]) == (None, [sentence])
     named = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": large(), "queue": "cpu-large"})
     assert named.status_code == 201, named.text
 
@@ -87,7 +90,7 @@ async def test_a_job_is_held_to_its_own_limit(api: Api, api_blobs: BlobSettings)
     field, sentence = await refused(api, large(), limits=limits, queue="cpu-large")
     assert field == "limits.memory_bytes"
     assert "its own limit is 0.8 GiB; it would fit with batch_size " in sentence
-    assert (await estimate(api, large(), limits=limits, queue="cpu-large"))["notes"] == [sentence]
+    assert (await estimate(api, large(), limits=limits, queue="cpu-large"))["notes"][1:] == [sentence]
     field, sentence = await refused(api, large(), limits={"memory_bytes": 100 * MIB}, queue="cpu-large")
     assert "take a smaller model" in sentence
 
@@ -102,6 +105,47 @@ async def test_what_headers_tell_is_refused_at_once(api: Api, api_blobs: BlobSet
     assert (field, "rank 129 is more than the 128" in sentence) == ("spec.adapter.rank", True)
     too_long = await refused(api, finetune(hyperparameters={"sequence_tokens": 2049}))
     assert too_long == ("spec.hyperparameters.sequence_tokens", "sequence_tokens is 2049, and the model's context is 2048 tokens")
+
+
+async def test_what_another_job_will_quantize_is_trained_only_if_it_can_be(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    for scheme, words in (("W4A8", "rounds activations"), ("W4A16", None)):
+        quantize = await api.submit(type="quantize", base="bard", method="gptq", scheme=scheme, calibration={"datasets": ["jargon"]})
+        spec = finetune(model=f"output:{quantize['id']}")
+        if words is None:
+            await api.submit(**spec)
+        else:
+            field, sentence = await refused(api, spec)
+            assert (field, words in sentence) == ("spec.model", True)
+    field, sentence = await refused(api, finetune(model=f"output:{quantize['id']}", validation_file="jargon"))
+    assert (field, sentence) == ("spec.validation_file", "it is the training file: what was learned says nothing of what was not")
+
+
+async def test_a_recipe_that_what_is_merged_could_not_follow_is_refused(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    job = await api.submit(**finetune(hyperparameters={"batch_size": 1, "sequence_tokens": 64}))
+
+    def merge(**recipe: Any) -> dict[str, Any]:
+        return {"type": "merge", "adapters": [{"adapter": f"output:{job['id']}"}], "quantize": recipe}
+
+    field, sentence = await refused(api, merge(method="eetq"))
+    assert (field, "method eetq runs on cuda only" in sentence) == ("spec.quantize", True)
+    field, sentence = await refused(api, merge(method="rtn", overrides=[{"modules": ["*.nowhere"], "scheme": "W8A16"}]))
+    assert (field, "what is merged could not be quantized so" in sentence) == ("spec.quantize", True)
+    # Quantized without a GPU, also where the merge has one.
+    assert (await estimate(api, merge(method="rtn"), resource="gpu"))["queue"] == "gpu"
+
+
+async def test_what_processes_cannot_share_is_refused_at_once(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    await api.make_dataset("jargon")
+    small = {"batch_size": 1, "sequence_tokens": 64}
+    field, sentence = await refused(api, finetune(hyperparameters=small, distributed={"strategy": "fsdp"}))
+    assert (field, "shards over GPUs, and this job gets none" in sentence) == ("spec.distributed", True)
+    field, sentence = await refused(api, finetune(hyperparameters=small, distributed={"strategy": "ddp"}), resource="gpu")
+    assert (field, "2 processes need as many GPUs, and this job gets 1" in sentence) == ("spec.distributed", True)
 
 
 async def test_an_adapter_is_measured_by_what_it_was_trained_on(api: Api, api_blobs: BlobSettings) -> None:
@@ -134,7 +178,7 @@ async def test_a_quantized_base_is_told_from_its_master_and_its_recipe(api: Api,
     small = {"batch_size": 1, "sequence_tokens": 64}
     on_quantized = await estimate(api, finetune(model=version, hyperparameters=small))
     on_master = await estimate(api, finetune(hyperparameters=small))
-    assert on_quantized["notes"] == []
+    assert on_quantized["notes"] == on_master["notes"]
     assert on_quantized["result_bytes"] == on_master["result_bytes"]
     field, sentence = await refused(api, finetune(model=version, adapter=None, hyperparameters=small))
     assert (field, "only 16-bit weights can all be trained" in sentence) == ("spec.model", True)

@@ -1,11 +1,13 @@
-"""One dashboard process and one API of jobs for each module; each test begins with an empty API."""
+"""One dashboard process, one browser and one API of jobs for each module; each test begins with an empty API and a window of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from factories.browser import Visit, chromium
 from factories.dashboard import RunningDashboard, running_dashboard
 from factories.job_api import JobApi, serving
 
@@ -24,3 +26,19 @@ def api(dashboard: RunningDashboard) -> JobApi:
     """What the dashboard sees; empty at first."""
     _served.forget()
     return _served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, dashboard: RunningDashboard, api: JobApi) -> Iterator[Visit]:
+    """A person's browser. Whatever they do: nothing is loaded from elsewhere, and the console stays empty."""
+    person = Visit(browser, dashboard.url)
+    yield person
+    person.close()
+    assert person.requests_elsewhere() == []
+    assert person.complaints == []

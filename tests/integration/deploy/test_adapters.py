@@ -183,6 +183,19 @@ async def test_a_rollout_of_the_same_base_is_promoted_with_its_adapters(pool: Po
     assert replica.release_id == rollout.to_release_id
 
 
+async def test_a_rollout_of_the_same_base_is_promoted_by_a_controller_that_pulled_nothing(
+    pool: Pool, base: Version, tmp_path: Path
+) -> None:
+    await pool.attach("a", await pool.adapter(base, tmp_path / "a"))
+    await pool.until_served("a")
+    pool.replace_controller()
+    await look(pool)
+    rollout = await pool.platform.rollout(base, engine=ROOM_FOR_TWO.model_copy(update={"max_num_seqs": 4}))
+    assert (await pool.until_finished(rollout)).status is JobStatus.SUCCEEDED
+    (replica,) = (await pool.route("a")).replicas
+    assert replica.release_id == rollout.to_release_id
+
+
 async def test_a_rollout_whose_engines_refuse_an_adapter_is_not_promoted(pool: Pool, base: Version, tmp_path: Path) -> None:
     await pool.attach("a", await pool.adapter(base, tmp_path / "a", alpha=REFUSED_ALPHA))
     await until_refused(pool, "a")

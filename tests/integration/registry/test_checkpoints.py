@@ -12,15 +12,16 @@ import pytest
 
 from factories.registry import Registry
 from factories.store import UPLOADED, blob
+from quantry_blobs.stores import Stored
 from quantry_core.errors import StaleAttempt
 from quantry_core.execution import CheckpointReport, FinishRequest, Outcome
 from quantry_core.jobs import FinetuneSpec, Job, JobReason
 from quantry_core.keys import Role
 from quantry_core.vault import VaultRunKind
 from quantry_core.versions import ManifestFile, blob_key
-from quantry_registry.sweeps import sweep_staging
+from quantry_registry.sweeps import sweep_checkpoints, sweep_staging
 from quantry_registry.vault.service import play_next
-from quantry_store.transactions import finish_attempt, record_checkpoint
+from quantry_store.transactions import finish_attempt, note_blobs, record_checkpoint
 
 STATE = {"optimizer.pt": b"\x80\x04moments", "trainer_state.json": b'{"global_step": 20}', "rank0/rng.pt": b"\x80\x04seeds"}
 
@@ -150,6 +151,42 @@ async def test_files_that_are_let_go_of_are_collected(registry: Registry, tmp_pa
         await reach(registry, job, step, tmp_path, {"optimizer.pt": b"\x80\x04%d" % step, "config.json": b"{}"})
     age_blobs(registry)
     assert (await run(registry, VaultRunKind.COLLECT, dry_run=False))["num_blobs"] == 1, "of step 20 what it alone has"
+
+
+async def test_files_that_are_let_go_of_leave_with_the_sweep(registry: Registry, tmp_path: Path) -> None:
+    job = await training(registry, tmp_path)
+    # What another thing has too stays: here the text of a dataset.
+    shared = {"config.json": b'{"of": "this training"}', "rows.txt": b"these are the rows"}
+    gone, *kept = [await reach(registry, job, step, tmp_path, {"optimizer.pt": b"\x80\x04%d" % step} | shared) for step in (20, 40, 60)]
+    rows = next(file for file in gone if file.path == "rows.txt")
+    async with registry.database.begin() as uow:
+        await uow.datasets.add(job.project_id, "shared", Stored(rows.size_bytes, rows.sha256), UPLOADED)
+    forgotten = stage(registry, job, 80, tmp_path, {"optimizer.pt": b"\x80\x04never reported"})
+    await seal(registry, job, 80, forgotten)
+    vault = registry.parts.vault
+    assert await sweep_checkpoints(registry.database, vault, 900.0) == 0, "what was just sealed may not be reported yet"
+    age_blobs(registry)
+    assert await sweep_checkpoints(registry.database, vault, 900.0) == 2
+    removed = {file.sha256 for file in (*gone, *forgotten) if not vault.contains(file.sha256, file.size_bytes)}
+    assert removed == {file.sha256 for file in (*gone, *forgotten) if file.path == "optimizer.pt"}
+    assert all(vault.contains(file.sha256, file.size_bytes) for files in kept for file in files)
+
+    async with registry.database.begin() as uow:
+        await uow.checkpoints.drop(job.id)
+    assert await sweep_checkpoints(registry.database, vault, 900.0) == 3
+    assert vault.contains(rows.sha256, rows.size_bytes)
+
+
+async def test_what_was_more_than_a_checkpoint_is_left_to_a_collection(registry: Registry, tmp_path: Path) -> None:
+    job = await training(registry, tmp_path)
+    (file,) = stage(registry, job, 20, tmp_path, {"adapter_model.safetensors": b"the best weights"})
+    await seal(registry, job, 20, [file])
+    async with registry.database.begin() as uow:
+        await note_blobs(uow, [file])
+    await seal(registry, job, 20, [file])
+    age_blobs(registry)
+    assert await sweep_checkpoints(registry.database, registry.parts.vault, 900.0) == 0
+    assert registry.parts.vault.contains(file.sha256, file.size_bytes)
 
 
 async def test_a_damaged_checkpoint_is_found_and_nobody_goes_on_from_it(registry: Registry, tmp_path: Path) -> None:

@@ -104,6 +104,20 @@ async def test_the_next_attempt_gets_the_newest_checkpoint_as_its_last_input(pla
                 await uow.checkpoints.files(project_id, job.id, step)
 
 
+async def test_pages_of_a_long_run_go_down_to_its_first_step(platform: Platform, stranger: Platform) -> None:
+    job = await training(platform)
+    columns = "job_id, step, project_id, attempt, size_bytes, metrics"
+    rows = "select %s, step, %s, 1, 1, '{}' from generate_series(1, 1200) step"
+    await platform.sql(f"insert into job_checkpoints ({columns}) {rows}", job.id, job.project_id)
+    async with platform.database.begin() as uow:
+        steps, below = list[int](), None
+        while page := await uow.checkpoints.furthest(platform.project_id, job.id, 500, below=below):
+            steps += [one.step for one in page]
+            below = steps[-1]
+        assert await uow.checkpoints.furthest(stranger.project_id, job.id, 500, below=None) == []
+    assert steps == list(range(1200, 0, -1))
+
+
 async def test_a_first_attempt_and_one_without_checkpoint_get_none(platform: Platform) -> None:
     job = await training(platform)
     await kill(platform, job)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from factories.releases import bound_queue, release, submit
-from factories.store import Platform, import_spec, master_draft, quantize_spec, succeeded
+from factories.store import Platform, import_spec, master_draft, merge_spec, merged_draft, quantize_spec, succeeded
 from quantry_core.errors import StaleAttempt
 from quantry_core.execution import Outcome
 from quantry_core.jobs import FINAL_STATUSES, Job, JobReason, JobStatus, WaitingOn
@@ -117,6 +117,23 @@ async def test_a_lost_attempt_is_swept_and_finished_at_once(platform: Platform) 
         (lost,) = [*swept, *again]
         assert (lost.status, lost.num_lost_attempts) == (JobStatus.QUEUED, 1)
         await cancel(platform, job)
+
+
+async def test_a_merge_looks_for_room_before_it_holds_its_model(platform: Platform) -> None:
+    adapter = await platform.adapter(await platform.master())
+    job = await platform.running(merge_spec(adapter.ref, quantize={"method": "rtn"}))
+    await bound_queue(platform, 5)
+    async with asyncio.timeout(30), platform.database.begin() as uow:
+        await uow.waiting.has_room(platform.project_id)
+        finishing = asyncio.create_task(platform.finish(job, **succeeded(merged_draft())))
+        waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        while not await platform.sql(waiting):  # noqa: ASYNC110 - Postgres tells nobody that one waits
+            await asyncio.sleep(0.01)
+        # Raises where the finish holds the model already: whoever has the model and wants the project would wait for it, and it for them.
+        assert await platform.sql("select name from models for no key update nowait") == [("bard",)]
+    done = await finishing
+    assert done.result is not None
+    assert "quantize_job_id" in done.result.metrics
 
 
 async def test_a_place_in_the_queue_is_given_once_while_jobs_are_cancelled(platform: Platform) -> None:

@@ -18,10 +18,10 @@ from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
 from quantry_core.rows import Message, Role, Row
 from quantry_core.training import Overlong
+from quantry_worker.child.training.log_loss import collate
 from quantry_worker.child.training.order import Counts
 from quantry_worker.child.training.packing import check_isolation, collate_packed, pack
 from quantry_worker.child.training.samples import IGNORED, Sample, SampleOrder, make_samples
-from quantry_worker.child.training.supervised import collate
 
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<a>{% generation %}{{ m['content'] }}</s>{% endgeneration %}{{ '\n' }}"

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed
+from safetensors.torch import load_file, save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from quantry_worker.child.training.weights import restore_weights, trained_weights, unshard, write_weights
+from quantry_worker.child.training.weights import restore_weights, unshard, write_trained
 
 
 def main(folder: Path) -> dict[str, bool]:
@@ -33,11 +34,12 @@ def main(folder: Path) -> dict[str, bool]:
         fully_shard(layer, mesh=mesh)
     model(torch.ones(1, 4)).sum().backward()
     said = {"is_sharded": all(isinstance(one, DTensor) for one in model.parameters())}
-    kept = trained_weights(model)
+    write_trained(model, folder / "weights.safetensors")
+    kept = load_file(folder / "weights.safetensors")
     said["is_kept_whole"] = all(torch.equal(kept[name], tensor) for name, tensor in plain.items())
-    write_weights(folder / "weights.safetensors", {name: tensor + 1 for name, tensor in kept.items()})
+    save_file({name: tensor + 1 for name, tensor in kept.items()}, folder / "weights.safetensors")
     restore_weights(model, folder / "weights.safetensors")
-    unshard(model)
+    unshard(model, torch.device("cpu"))
     said["is_whole"] = not any(isinstance(one, DTensor) for one in model.parameters())
     said["is_restored"] = all(torch.equal(one, plain[name] + 1) for name, one in model.named_parameters())
     torch.distributed.destroy_process_group()

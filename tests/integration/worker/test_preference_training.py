@@ -94,6 +94,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChildInput]:
             role=InputRole.BASE, id="ver_1", ref="bard@1", kind=VersionKind.MASTER, format=Format.SAFETENSORS, path=MASTER
         ),
         "pairs": dataset(folder, train, "pairs", preferences, pairs(40)),
+        "few": dataset(folder, train, "few", preferences, pairs(16)),
         "held-out": dataset(folder, held_out, "held-out", preferences, pairs(8, 40)),
         "overlong": dataset(folder, train, "overlong", preferences, overlong),
         "labels": dataset(folder, train, "labels", DatasetKind.LABELLED, labels),
@@ -113,17 +114,23 @@ def answers(tmp_path_factory: pytest.TempPathFactory, given: dict[str, ChildInpu
         "dpo-full": (finetune("dpo", adapter=None, hyperparameters={"learning_rate": 1e-4}), [master, learned, held_out]),
         "dpo-nf4": (finetune("dpo", base_precision="nf4", hyperparameters={"max_steps": 4}), [master, learned, held_out]),
         "orpo": (finetune("orpo", {"beta": 1.0}), [master, learned, held_out]),
+        "orpo-dropout": (
+            finetune("orpo", {"beta": 1.0}, adapter={"rank": 8, "dropout": 0.5}, hyperparameters={"max_steps": 2}),
+            [master, learned, held_out],
+        ),
         "kto": (finetune("kto"), [master, learned, held_out]),
         "kto-labelled": (finetune("kto", hyperparameters={"max_steps": 2}), [master, given["labels"], held_out]),
-        "grpo": (finetune("grpo", REWARDED, **sampled), [master, learned, held_out]),
+        "grpo": (finetune("grpo", REWARDED, **sampled), [master, given["few"], held_out]),
         "rloo": (finetune("rloo", REWARDED, **sampled), [master, learned, held_out]),
         "truncate": (finetune("dpo", hyperparameters={"max_steps": 1}), [master, given["overlong"], held_out]),
         "drop": (finetune("dpo", overlong="drop", hyperparameters={"max_steps": 1}), [master, given["overlong"], held_out]),
         "refuse": (finetune("dpo", overlong="refuse"), [master, given["overlong"], held_out]),
         "no-pairs": (finetune("dpo"), [master, given["prompts"]]),
         "one-label": (finetune("kto"), [master, given["good"], held_out]),
-        "alone": (finetune("kto", hyperparameters={"batch_size": 1}), [master, learned, held_out]),
-        "no-room": (finetune("grpo", REWARDED | {"max_completion_tokens": 48}), [master, learned, held_out]),
+        "too-few": (
+            finetune("grpo", REWARDED, hyperparameters={"batch_size": 16, "accumulation_steps": 5}),
+            [master, given["few"], held_out],
+        ),
     }
     folder = tmp_path_factory.mktemp("runs")
     return run_all(folder, {name: Asked(spec, inputs) for name, (spec, inputs) in requests.items()})
@@ -161,6 +168,8 @@ def test_kto_learns_from_pairs_and_from_labels(answers: dict[str, Ran]) -> None:
     assert found["reward_win_rate"] >= 0.75
     assert found["num_samples"] == 16
     assert answers["kto"].result.metrics["num_samples"] == 80
+    # Read once more before and after the training, and counted once.
+    assert answers["kto"].result.metrics["num_validation_samples"] == 16
     assert answers["kto-labelled"].result.metrics["num_samples"] == 40
 
 
@@ -178,6 +187,21 @@ def test_what_is_rewarded_becomes_likelier(answers: dict[str, Ran], name: str) -
     assert found["reward_mean"] == pytest.approx(found["reward_target_length"] + 0.1 * found["reward_no_repetition"])
 
 
+def test_dropout_is_of_the_adapter_that_orpo_trains(answers: dict[str, Ran]) -> None:
+    plain, dropped = (curve(answers[name]) for name in ("orpo", "orpo-dropout"))
+    # An adapter that changes nothing yet has nothing to drop.
+    assert dropped[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
+    assert dropped[1]["loss"] != pytest.approx(plain[1]["loss"], rel=1e-5)
+
+
+def test_tokens_of_generated_answers_are_counted(answers: dict[str, Ran]) -> None:
+    found = answers["grpo"].result.metrics
+    # Prompts are seen once for each of four answers, which have eight tokens at most.
+    prompts = 4 * found["num_tokens"] * found["num_epochs"]
+    num_answers = NUM_STEPS * 16
+    assert prompts + num_answers <= found["num_trained_tokens"] <= prompts + 8 * num_answers + found["num_tokens"] * 4
+
+
 @pytest.mark.parametrize("name", ["dpo", "grpo"])
 def test_what_goes_on_from_a_checkpoint_ends_as_if_undisturbed(
     tmp_path: Path, answers: dict[str, Ran], given: dict[str, ChildInput], name: str
@@ -187,7 +211,9 @@ def test_what_goes_on_from_a_checkpoint_ends_as_if_undisturbed(
     hyperparameters = {"batch_size": 16, "learning_rate": 2e-3} if name == "grpo" else {}
     spec = finetune(name, more, hyperparameters=hyperparameters, checkpoint_every_steps=6)
     kept = ChildInput(role=InputRole.CHECKPOINT, id="job_1", ref="step 6", path=undisturbed.checkpoints_dir / "step-6")
-    resumed = run_all(tmp_path, {"resumed": Asked(spec, [given["master"], given["pairs"], given["held-out"], kept])})["resumed"]
+    # Of grpo an epoch has four steps: it goes on in the middle of the second one.
+    learned = given["few"] if name == "grpo" else given["pairs"]
+    resumed = run_all(tmp_path, {"resumed": Asked(spec, [given["master"], learned, given["held-out"], kept])})["resumed"]
 
     expected, found = curve(undisturbed), curve(resumed)
     assert [one["step"] for one in found] == [one["step"] for one in expected]
@@ -209,7 +235,7 @@ def test_pairs_that_are_too_long_are_cut_left_out_or_refused(answers: dict[str, 
     # A prompt that fills the sequence leaves nothing to learn of.
     assert (cut["num_samples"], cut["num_truncated"], cut["num_dropped"]) == (13, 1, 1)
     assert (left_out["num_samples"], left_out["num_truncated"], left_out["num_dropped"]) == (12, 0, 2)
-    assert "rows 13 (" in answers["refuse"].failure.message
+    assert "lines 13 (" in answers["refuse"].failure.message
     assert "14 (" in answers["refuse"].failure.message
 
 
@@ -218,8 +244,7 @@ def test_pairs_that_are_too_long_are_cut_left_out_or_refused(answers: dict[str, 
     [
         ("no-pairs", "dataset prompts@1 holds prompt-response; dpo learns from preferences"),
         ("one-label", "all answers have one label"),
-        ("alone", "batch_size must be 2 or more"),
-        ("no-room", "leaves no room for a prompt"),
+        ("too-few", "dataset few@1: a step answers 20 prompts, and there are 16"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(answers: dict[str, Ran], name: str, words: str) -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.jobs import FinetuneSpec, InputRole, JobReason, QuantizeSpec
 from quantry_core.methods import Format
 from quantry_core.versions import VersionKind
-from quantry_worker.protocol import ChildCheckpoint, ChildInput, ChildMetrics, ChildProgress
+from quantry_worker.protocol import ChildCheckpoint, ChildInput, ChildMetrics, ChildNote, ChildProgress
 
 Event = TypeVar("Event")
 GROUP = 32
@@ -88,11 +88,11 @@ def gptq_version(directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
 
 
-def diverging_master(directory: Path) -> None:
-    """Writes the example model in bfloat16 with a last norm so large that gradients of large weights are beyond float32."""
+def diverging_master(directory: Path, last_norm: float) -> None:
+    """Writes the example model in bfloat16 with so large a last norm that gradients, or with a larger one logits, are beyond float32."""
     shutil.copytree(MASTER, directory)
     tensors = {name: (value.astype(np.float32)) for name, value in load_file(directory / "model.safetensors").items()}
-    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], 1e18)
+    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], last_norm)
     plain = directory / "float32.safetensors"
     save_file(tensors, plain, metadata={"format": "pt"})
     script = (
@@ -120,9 +120,19 @@ CHATS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    folder = tmp_path_factory.mktemp("training")
+class Texts(NamedTuple):
+    """What is learned from and measured on."""
+
+    text: ChildInput
+    test: ChildInput
+    corpus: ChildInput
+    prompts: ChildInput
+    overlong: ChildInput
+    chats: ChildInput
+    unanswered: ChildInput
+
+
+def texts_below(folder: Path) -> Texts:
     train, jargon = InputRole.TRAINING, (EXAMPLES / "corpora" / "jargon.train.txt").read_text()
     text = dataset(folder, train, "jargon", DatasetKind.TEXT, jargon[:24_000])
     test = dataset(folder, InputRole.VALIDATION, "held-out", DatasetKind.TEXT, jargon[24_000:27_000])
@@ -137,8 +147,16 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     )
     chats = dataset(folder, train, "chats", DatasetKind.CHAT, lines(*CHATS))
     unanswered = dataset(folder, train, "unanswered", DatasetKind.CHAT, lines(CHATS[0], {"messages": CHATS[0]["messages"][:1]}))
+    return Texts(text, test, corpus, prompts, overlong, chats, unanswered)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    folder = tmp_path_factory.mktemp("training")
+    text, test, corpus, prompts, overlong, chats, unanswered = texts_below(folder)
     gptq_version(folder / "gptq")
-    diverging_master(folder / "diverging")
+    diverging_master(folder / "diverging", 1e18)
+    diverging_master(folder / "beyond-floats", 3e38)
     master = base(MASTER)
     w4a16 = QuantizeSpec(base="bard", method="rtn", scheme="W4A16", quality=None)
     nf4 = QuantizeSpec(base="bard", method="bitsandbytes", scheme="NF4", quality=None)
@@ -174,6 +192,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             finetune(**full, hyperparameters={"learning_rate": 1.0, "max_grad_norm": 1000.0, "sequence_tokens": 32}),
             [base(folder / "diverging"), text],
         ),
+        "no-number": (finetune(), [base(folder / "beyond-floats"), text]),
         "stopped-early": (
             finetune(
                 **full,
@@ -302,13 +321,13 @@ def test_what_is_too_long_is_cut_left_out_or_refused_and_counted(answers: dict[s
     assert cut["num_samples"] + cut["num_dropped"] == left_out["num_samples"] + left_out["num_dropped"] == 30
     assert cut["num_truncated"] + cut["num_dropped"] == left_out["num_dropped"] > 0
     message = answers["refuse"].failure.message
-    assert "overlong@1: rows 31 (" in message
+    assert "overlong@1: lines 31 (" in message
     assert ", 32 (" in message
     assert "sequence_tokens, which is 48" in message
 
 
 def test_bad_input_is_named(answers: dict[str, Ran]) -> None:
-    assert "unanswered@1: row 2 has no assistant turn" in answers["unanswered"].failure.message
+    assert "unanswered@1: line 2 has no assistant turn" in answers["unanswered"].failure.message
     message = answers["no-such-module"].failure.message
     assert "'wq' or 'lm_head'" in message
     assert "down_proj, gate_proj" in message
@@ -321,6 +340,27 @@ def test_a_gradient_beyond_floats_stops_the_run_and_keeps_the_last_checkpoint(an
     assert ran.failure.message.startswith("the gradient became inf at step 2; the last good checkpoint is of step 1")
     assert (ran.checkpoints_dir / "step-1" / "model.safetensors").exists()
     assert not (ran.checkpoints_dir / "step-2").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(answers: dict[str, Ran]) -> None:
+    ran = answers["no-number"]
+    assert ran.failure.reason is JobReason.DIVERGED
+    assert ran.failure.message.startswith("the loss became nan at step 1; there is no checkpoint yet")
+    assert not list(ran.checkpoints_dir.glob("step-*"))
+
+
+def test_a_run_says_at_its_start_what_it_learns_from(answers: dict[str, Ran]) -> None:
+    ran = answers["drop"]
+    metrics, note = ran.result.metrics, told(ran, ChildNote)[0].text
+    assert (metrics["num_rows"], metrics["num_validation_rows"]) == (30, 2)
+    assert metrics["num_rows"] == metrics["num_samples"] + metrics["num_dropped"]
+    assert metrics["num_validation_rows"] == metrics["num_validation_samples"] + metrics["num_validation_dropped"]
+    assert f"overlong@1: 30 rows, {metrics['num_samples']} samples, {metrics['num_tokens']:,} tokens" in note
+    assert f"2 rows, {metrics['num_validation_samples']} samples, {metrics['num_validation_tokens']:,} tokens" in note
+    # Of a text that is measured on, the first samples count, as many as are measured.
+    lora = answers["lora"].result
+    assert lora.metrics["num_validation_samples"] == 8
+    assert lora.metrics["num_validation_learned_tokens"] == lora.metrics["validation"]["num_tokens"]
 
 
 def test_a_run_that_gets_no_better_ends_early_with_its_best_weights(answers: dict[str, Ran]) -> None:

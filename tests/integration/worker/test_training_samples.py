@@ -38,7 +38,7 @@ def test_only_the_assistants_turns_are_learned(found: dict[str, Any]) -> None:
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused(found: dict[str, Any]) -> None:
-    assert "row 1" in found["masks"]["refused"]
+    assert "line 1" in found["masks"]["refused"]
     assert "let completion_only be false" in found["masks"]["refused"]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from factories.job_api import a_job
 from quantry_api.fine_tuning.schemas import MAX_MULTIPLIER, FineTuningJobRequest, spec_hyperparameters, spec_method
-from quantry_api.fine_tuning.words import STATUSES, TOLD_KINDS, told_event
-from quantry_core.jobs import DpoMethod, EventKind, Hyperparameters, JobEvent, JobStatus
+from quantry_api.fine_tuning.words import STATUSES, TOLD_KINDS, told_event, told_job
+from quantry_core.jobs import DpoMethod, Estimate, EstimateFigures, EventKind, FinetuneSpec, Hyperparameters, JobEvent, JobStatus
 
 FILE = "dat_" + "0" * 32
 
@@ -36,6 +37,16 @@ def test_every_kind_of_event_is_told_or_left_out(kind: EventKind) -> None:
             told_event(event(kind))
 
 
+@pytest.mark.parametrize(("minutes", "told"), [(1.5, 90), (5e9, None), (1e300, None)])
+def test_an_end_that_no_date_can_tell_is_not_told(minutes: float, told: int | None) -> None:
+    spec = FinetuneSpec(model="bard", training_file=FILE)
+    estimate = Estimate(minutes=minutes, key="finetune/supervised/cpu", uncorrected=EstimateFigures(minutes=minutes))
+    running = a_job(JobStatus.RUNNING, spec=spec, estimate=estimate)
+    shown = told_job(running, spec, None).estimated_finish
+    assert running.started_at is not None
+    assert shown == (None if told is None else int(running.started_at.timestamp()) + told)
+
+
 def test_numbers_have_the_names_that_openai_has_for_them() -> None:
     told = told_event(event(EventKind.METRICS, step=3, loss=2.5, eval_loss=2.25, learning_rate=1e-4))
     assert told.data == {"step": 3, "train_loss": 2.5, "valid_loss": 2.25, "learning_rate": 1e-4}
@@ -44,8 +55,8 @@ def test_numbers_have_the_names_that_openai_has_for_them() -> None:
 
 def test_auto_and_nothing_are_the_defaults() -> None:
     automatic = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
-    assert spec_hyperparameters(request(hyperparameters=automatic).given) == Hyperparameters()
-    assert spec_hyperparameters(request().given) == Hyperparameters()
+    assert spec_hyperparameters(request(hyperparameters=automatic)) == Hyperparameters()
+    assert spec_hyperparameters(request()) == Hyperparameters()
     assert spec_method(request(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": "auto"}}})) == DpoMethod()
 
 
@@ -54,15 +65,17 @@ def test_hyperparameters_stand_at_the_top_or_in_the_method() -> None:
     inside = request(
         method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "learning_rate_multiplier": 2}}},
     )
-    assert spec_hyperparameters(top.given) == spec_hyperparameters(inside.given) == Hyperparameters(n_epochs=3, learning_rate=4e-4)
+    assert spec_hyperparameters(top) == spec_hyperparameters(inside) == Hyperparameters(n_epochs=3, learning_rate=4e-4)
     dpo = request(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3, "batch_size": 2}}})
     assert spec_method(dpo) == DpoMethod(beta=0.3)
-    assert spec_hyperparameters(dpo.given).batch_size == 2
+    assert spec_hyperparameters(dpo).batch_size == 2
+    halved = request(method={"type": "dpo", "dpo": {"hyperparameters": {"learning_rate_multiplier": 0.5}}})
+    assert spec_hyperparameters(halved).learning_rate == 5e-6
     with pytest.raises(ValidationError, match=r"method\.supervised\.hyperparameters"):
         request(method={"type": "supervised"}, hyperparameters={"n_epochs": 3})
 
 
 def test_a_rate_is_never_more_than_a_spec_takes() -> None:
-    assert spec_hyperparameters(request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER}).given).learning_rate == 1.0
+    assert spec_hyperparameters(request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER})).learning_rate == 1.0
     with pytest.raises(ValidationError, match="less than or equal to 5000"):
         request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER + 1})

@@ -139,6 +139,16 @@ def test_a_blob_is_retained_once_it_lies_there_and_again_whenever_it_comes(vault
     assert [step for step in store.steps if "retain" in step] == ["retain vault sha256 60.0"] * 2
 
 
+def test_what_may_be_removed_again_is_retained_only_once_it_is_to_stay(vault: Vault, store: DictStore) -> None:
+    store.protection = Protection(versioning=True, object_lock=True)
+    vault.protect(60.0)
+    assert vault.seal_removable(STAGING, KEY, FILE)
+    assert not vault.seal_removable(STAGING, KEY, FILE)
+    assert store.steps == ["put vault"]
+    assert not vault.seal(STAGING, KEY, FILE)
+    assert store.steps == ["put vault", "retain vault sha256 60.0"]
+
+
 def test_a_bucket_without_lock_is_asked_for_no_retention(vault: Vault, store: DictStore) -> None:
     store.protection = Protection(versioning=True, object_lock=False)
     vault.protect(60.0)

@@ -1,4 +1,4 @@
-"""docs/jobs.md and docs/pipelines.md say what the code does."""
+"""docs/jobs.md, docs/pipelines.md and docs/finetuning.md say what the code does."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from quantry_core.jobs import RETRIES, JobReason, JobStatus, WaitingOn
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 JOBS = (DOCS / "jobs.md").read_text()
 PIPELINES = (DOCS / "pipelines.md").read_text()
+FINETUNING = (DOCS / "finetuning.md").read_text()
 ENDS = {JobReason.COMPLETED, JobReason.CANCELLED, JobReason.POISON}
 
 
@@ -38,6 +39,17 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str], monkeypat
     assert main(["jobs", "submit", "import", "--help"]) == 0
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--model", "--source", "--help", "--json"}
     assert {option for option in options if f"`{option}" not in JOBS} == set()
+
+
+def test_every_option_of_a_fine_tune_that_is_named_exists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["jobs", "submit", "finetune", "--help"]) == 0
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--wait"}
+    table = FINETUNING[FINETUNING.index("An option of the command") : FINETUNING.index("Of merge jobs")]
+    commands = "\n".join(re.findall(r"quantry jobs submit finetune (?:.*\\\n)*.*", FINETUNING))
+    assert set(re.findall(r"--[a-z][a-z-]+", table + commands)) <= options
+    assert "--validate-every-steps" in table
+    assert "--reward" in commands
 
 
 def test_the_yaml_in_the_document_is_good(tmp_path: Path) -> None:

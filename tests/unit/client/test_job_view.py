@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from factories.client import JOB_ID, MASTER_ID, NOW, OTHER_JOB_ID, PIPELINE_ID, FakeServer, answer, job
+from factories.client import JOB_ID, MASTER_ID, NOW, OTHER_JOB_ID, PIPELINE_ID, QUANTIZED_ID, FakeServer, answer, job
+from factories.described import ADAPTER_ID, described_adapter, described_merged
 from quantry.cli import main as command
 from quantry.cli.estimates import EstimateRow, estimate_rows
 from quantry.cli.job_view import WAITING_WORDS, about, outcome_text, place, why
+from quantry_core.evidence_tables import evidence_tables
+from quantry_core.job_evidence import job_tables, measured_version_id
 from quantry_core.jobs import (
     REASONS,
     Estimate,
     EstimateFigures,
     EvaluateSpec,
+    FinetuneSpec,
+    InputRole,
     Job,
+    JobInput,
     JobLimits,
     JobReason,
     JobResult,
     JobStatus,
+    JobType,
+    MergeSpec,
     Progress,
     WaitingOn,
 )
@@ -169,3 +179,61 @@ def test_the_output_of_a_job_is_named_shortly() -> None:
     spec = EvaluateSpec(version=f"output:{OTHER_JOB_ID}", corpora=["plays"])
     assert about(job(type="evaluate", spec=spec)) == "output:job_..000002 on plays"
     assert about(job(type="evaluate", spec=spec.model_copy(update={"version": "bard@2"}))) == "bard@2 on plays"
+
+
+def ended_with(spec: FinetuneSpec | MergeSpec, version_id: str | None, **metrics: Any) -> Job:
+    adapter = JobInput(role=InputRole.ADAPTER, ref="bard@3", version_id=ADAPTER_ID)
+    inputs = [adapter] if isinstance(spec, MergeSpec) else []
+    result = JobResult(version_id=version_id, seconds=60.0, metrics=metrics)
+    return job(JobStatus.SUCCEEDED, type=JobType(spec.type), spec=spec, inputs=inputs, result=result)
+
+
+def test_a_fine_tune_shows_before_and_after_as_tables(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = FinetuneSpec(model="bard@1", training_file="lessons")
+    trained = ended_with(spec, QUANTIZED_ID, num_steps=100, validation={"nll_mean": 2.5}, corpora={"plays.test@1": {}})
+    server.on("GET", f"/api/v1/jobs/{JOB_ID}", answer(trained))
+    server.on("GET", f"/api/v1/versions/{QUANTIZED_ID}", answer(described_adapter()))
+    assert command.main(["jobs", "show", JOB_ID]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert "What was held out against the master bard@1" in out
+    assert ["perplexity", "12.18"] in lines
+    assert ["reference_perplexity", "20.08"] in lines
+    assert "Evaluation on text against the master bard@1" in out
+    assert '"num_steps":100' in out
+    assert '"validation":{"nll_mean"' not in out
+
+
+def test_of_a_version_that_was_deleted_the_result_says_all(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = FinetuneSpec(model="bard@1", training_file="lessons")
+    server.on("GET", f"/api/v1/jobs/{JOB_ID}", answer(ended_with(spec, QUANTIZED_ID, validation={"nll_mean": 2.5})))
+    assert command.main(["jobs", "show", JOB_ID]) == 0
+    assert '"validation":{"nll_mean":2.5}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("version_id", "lies_with"), [(QUANTIZED_ID, QUANTIZED_ID), (None, ADAPTER_ID)])
+def test_a_measured_merge_shows_its_ways(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], version_id: str | None, lies_with: str
+) -> None:
+    spec = MergeSpec.model_validate({"adapters": [{"adapter": "bard@3"}]})
+    server.on("GET", f"/api/v1/jobs/{JOB_ID}", answer(ended_with(spec, version_id, ways={"master": {}}, choice="master")))
+    server.on("GET", f"/api/v1/versions/{lies_with}", answer(described_merged()))
+    assert command.main(["jobs", "show", JOB_ID]) == 0
+    out = capsys.readouterr().out
+    table = out[out.index("Ways to merge") :]
+    assert all(way in table for way in ("way-master", "way-unmerged", "choice"))
+    assert '"ways"' not in out
+
+
+def test_evidence_of_other_jobs_is_left_to_the_version() -> None:
+    other = [one.model_copy(update={"job_id": OTHER_JOB_ID}) for one in described_adapter().evidence]
+    trained = ended_with(FinetuneSpec(model="bard@1", training_file="lessons"), QUANTIZED_ID)
+    made = described_adapter(job_id=OTHER_JOB_ID, evidence=other)
+    assert job_tables(trained, made) == []
+    reused = trained.model_copy(update={"result": JobResult(version_id=QUANTIZED_ID, reused=True)})
+    assert job_tables(reused, made) == evidence_tables(made)
+
+
+def test_only_what_trains_or_merges_has_tables() -> None:
+    assert measured_version_id(job(JobStatus.SUCCEEDED, result=RESULT)) is None
+    assert measured_version_id(job(JobStatus.RUNNING, type=JobType.FINETUNE, spec=FinetuneSpec(model="bard@1", training_file="x"))) is None

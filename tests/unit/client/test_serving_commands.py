@@ -74,7 +74,7 @@ def prepare(server: FakeServer) -> None:
         ("deployments start chat", ["chat is being started"]),
         ("deployments show sea", ["sea", "rep_2", "pirate", "1 of 2"]),
         ("deployments adapters list sea", ["pirate", "bard-sea@1", "1 of 2", "no kernel"]),
-        ("deployments adapters add sea pirate bard-sea@1", ["pirate is bard-sea@1"]),
+        ("deployments adapters attach sea pirate bard-sea@1", ["pirate is bard-sea@1"]),
         ("methods", ["gptq", "W4A16", "32, 64, 128*", "eetq", "cuda"]),
         ("methods show fp8", ["data-free (FP8_DYNAMIC); calibrated (FP8)", "cpu (FP8_DYNAMIC); cpu, cuda (FP8)"]),
         ("methods show gptq", ["arXiv:2210.17323", "damping", "0.01", "vllm (cpu)", "activation_order"]),
@@ -92,7 +92,7 @@ def test_every_command_speaks_to_people_and_to_programs(
 
 def test_an_adapter_is_detached_and_asked_for(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("DELETE", "/api/v1/deployments/sea/adapters/pirate", lambda _request: httpx.Response(204))
-    assert run("deployments", "adapters", "remove", "sea", "pirate") == 0
+    assert run("deployments", "adapters", "detach", "sea", "pirate") == 0
     assert "pirate is detached" in capsys.readouterr().out
     server.on("GET", "/api/v1/deployments/sea/adapters", page(ADAPTER))
     server.on("GET", "/api/v1/deployments/sea/adapters/pirate", answer(ADAPTER))

@@ -39,7 +39,7 @@ def test_a_fine_tune_with_every_option(server: FakeServer) -> None:
         "--weight-decay 0.01 --max-grad-norm 0.5 --sequence-tokens 128 --gradient-checkpointing --overlong drop "
         "--validation-share 0.2 --validate-every-steps 10 --validation-max-rows 64 --early-stopping-patience 3 "
         "--checkpoint-every-steps 25 --corpus plays --corpus psalms "
-        "--strategy deepspeed --num-processes 4 --zero-stage 3 --offload-to-cpu --deployment chat"
+        "--strategy deepspeed --num-processes 4 --zero-stage 1 --offload-to-cpu --deployment chat"
     )
     assert submitted(server, line) == {
         "type": "finetune",
@@ -68,9 +68,15 @@ def test_a_fine_tune_with_every_option(server: FakeServer) -> None:
         "validation": {"share": 0.2, "every_steps": 10, "max_rows": 64, "early_stopping_patience": 3},
         "checkpoint_every_steps": 25,
         "corpora": ["plays", "psalms"],
-        "distributed": {"strategy": "deepspeed", "num_processes": 4, "zero_stage": 3, "offload_to_cpu": True},
+        "distributed": {"strategy": "deepspeed", "num_processes": 4, "zero_stage": 1, "offload_to_cpu": True},
         "deployment": "chat",
     }
+
+
+def test_help_tells_what_to_begin_with_on_quantized_bases(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("jobs", "submit", "finetune", "--help") == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "On quantized bases begin with q_proj and v_proj. May be given again." in told
 
 
 def test_every_method_can_be_asked_for() -> None:
@@ -123,6 +129,7 @@ def test_every_weight_of_a_base_and_every_linear_module(server: FakeServer) -> N
         (f"{FINETUNE} --adapter none --base-precision nf4", "rounded weights cannot be trained"),
         (f"{FINETUNE} --learning-rate 0", "--learning-rate: Input should be greater than 0"),
         (f"{FINETUNE} --zero-stage 2", "zero_stage is deepspeed's"),
+        (f"{FINETUNE} --strategy deepspeed --zero-stage 3", "nothing here gathers them"),
         (f"{FINETUNE} --suffix Jargon", "--suffix: "),
         (f"{MERGE}=half", "'half' is no number"),
         (f"{MERGE} --density 0.5", "density is of ties and dare"),

@@ -30,6 +30,9 @@ def test_queues_are_read_from_one_line() -> None:
         ("cpu=0", "no size"),
         ("cpu=lots", "no size"),
         ("CPU", "is no queue"),
+        ("cpu=2x16GiB", "one for the CPU has none"),
+        ("gpu=0x", "1 to 64 for each slot"),
+        ("gpu=2x0", "no size"),
     ],
 )
 def test_what_is_no_list_of_queues_is_told(text: str, words: str) -> None:
@@ -56,6 +59,27 @@ def test_sizes(text: str, size_bytes: int) -> None:
 )
 def test_a_job_goes_to_the_smallest_queue_it_fits_in(resource: Resource, ram: int | None, vram: int | None, queue: str) -> None:
     assert route(QUEUES, resource, ram_bytes=ram, vram_bytes=vram) == queue
+
+
+def test_a_job_of_several_processes_goes_where_a_slot_has_as_many_gpus() -> None:
+    queues = parse_queues("cpu,gpu=24GiB,gpu-quad=4x80GiB,gpu-pair=2x24GiB,gpu-oct=8x")
+    assert [queue.num_gpus for queue in queues] == [1, 1, 4, 2, 8]
+    assert [queue.max_memory_bytes for queue in queues] == [None, 24 * GIB, 80 * GIB, 24 * GIB, None]
+
+    def queue(num_gpus: int, vram: int | None, resource: Resource = Resource.GPU) -> str:
+        return route(queues, resource, ram_bytes=None, vram_bytes=vram, num_gpus=num_gpus)
+
+    assert [queue(1, GIB), queue(2, GIB), queue(3, GIB), queue(5, 90 * GIB), queue(2, None)] == [
+        "gpu",
+        "gpu-pair",
+        "gpu-quad",
+        "gpu-oct",
+        "gpu-pair",
+    ]
+    assert [queue(1, 25 * GIB), queue(1, 90 * GIB)] == ["gpu-quad", "gpu-oct"]
+    assert queue(4, None, Resource.CPU) == "cpu"
+    with pytest.raises(InvalidInput, match="no queue for 9 GPUs a job"):
+        queue(9, None)
 
 
 def test_a_job_that_fits_nowhere_is_told_what_there_is() -> None:

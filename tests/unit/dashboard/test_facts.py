@@ -65,7 +65,7 @@ def test_attempts_retries_limits_and_labels_are_told() -> None:
 def test_nothing_is_said_of_what_is_not() -> None:
     names = set(named(facts.circumstances(a_job(JobStatus.QUEUED), NOW)))
     assert names == {"created", "queue", "priority"}
-    assert facts.result_facts(a_job()) == []
+    assert facts.result_facts(a_job(), []) == []
     assert facts.comparisons(a_job()) == []
     assert facts.input_facts(a_job()) == []
 
@@ -111,12 +111,12 @@ def test_the_estimate_stands_beside_what_happened() -> None:
 def test_what_was_not_run_is_not_compared() -> None:
     reused = a_job(JobStatus.SUCCEEDED, estimate=ESTIMATE, result=JobResult(version_id="ver_1", reused=True, seconds=1))
     assert {row.happened for row in facts.comparisons(reused)} == {"–"}
-    assert named(facts.result_facts(reused))["reused"].text.startswith("made by an earlier")
+    assert named(facts.result_facts(reused, []))["reused"].text.startswith("made by an earlier")
 
 
 def test_metrics_are_flattened() -> None:
     result = JobResult(version_id="ver_1", metrics={"perplexity": {"kjv": 12.3456789}, "passed": True, "windows": 123456})
-    by_name = named(facts.result_facts(a_job(JobStatus.SUCCEEDED, result=result)))
+    by_name = named(facts.result_facts(a_job(JobStatus.SUCCEEDED, result=result), []))
     assert {name: fact.text for name, fact in by_name.items()} == {
         "version": "ver_1",
         "perplexity.kjv": "12.35",

@@ -43,8 +43,8 @@ def with_adapters(one: DeploymentRecord, *adapters: AttachedAdapter) -> Deployme
     return one.model_copy(update={"deployment": one.deployment.model_copy(update={"adapters": list(adapters)})})
 
 
-def files(digest: str = "digest", pull: PullStatus = DONE, base: str = "ver_base") -> AttachedFiles:
-    return AttachedFiles(base_version_id=base, manifest_digest=digest, pull=pull)
+def files(digest: str = "digest", pull: PullStatus = DONE, base: str = "ver_base", releases: tuple[str, ...] = ("rel_1",)) -> AttachedFiles:
+    return AttachedFiles(base_version_id=base, manifest_digest=digest, pulls=dict.fromkeys(releases, pull))
 
 
 def due(
@@ -164,7 +164,7 @@ def test_a_replica_with_something_else_to_do_keeps_its_adapters_for_now() -> Non
 def test_a_promotion_waits_for_every_adapter_on_every_replica() -> None:
     adapter = attached()
     new = served("rel_new", num_replicas=2)
-    seen_files = {adapter.id: files()}
+    seen_files = {adapter.id: files(releases=("rel_new",))}
 
     def move(*adapter_ids: list[str], known: AttachedAdapter = adapter, seconds: float = 0) -> Action | None:
         replicas = [replica(ReplicaState.READY, "rel_new", ordinal=ordinal, adapter_ids=ids) for ordinal, ids in enumerate(adapter_ids)]
@@ -181,6 +181,23 @@ def test_a_promotion_waits_for_every_adapter_on_every_replica() -> None:
     assert move([adapter.id], [adapter.id]) == PromoteRollout("rol_1")
     ended = move([adapter.id], [], known=attached(message="replica 1: no kernel"), seconds=200)
     assert "1 of 2 replicas of bard@rel_new were ready in time; not every adapter was loaded; pirate: replica 1: no kernel" in str(ended)
+
+
+def test_each_release_has_the_files_pulled_for_itself() -> None:
+    adapter = attached()
+    old, new = served(), served("rel_new").model_copy(update={"engine": EngineConfig(max_adapters=2, max_num_seqs=4)})
+    serving, coming = ready(adapter_ids=[adapter.id]), replica(ReplicaState.READY, "rel_new", age_s=60)
+    looks = {serving.id: LoadedAdapters(listed={"pirate": "digest"}), coming.id: LoadedAdapters()}
+
+    def moves(known: AttachedFiles) -> list[Action]:
+        seen = Observations(replicas={one.id: RUNS for one in (serving, coming)}, loaded=looks, adapters={adapter.id: known})
+        return decide(with_adapters(record(serving, coming, current=old, target=new, active=rollout()), adapter), seen, NOW, POLICY)
+
+    # A controller that found the adapter loaded never pulled it for the old release.
+    assert moves(files(releases=())) == [PullAdapter(adapter, new)]
+    assert moves(files(releases=("rel_new",))) == [LoadAdapter(coming, adapter)]
+    refused = files(releases=("rel_new",), pull=PullStatus(PullState.REFUSED, message="its rank is too high"))
+    assert moves(refused) == [SetAdapterMessage(adapter, "its rank is too high")]
 
 
 def test_a_replica_that_drains_is_left_alone() -> None:

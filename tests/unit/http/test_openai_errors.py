@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI, Query
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, Conflict, FieldProblem, InvalidInput, Unauthorized, Unavailable
+from quantry_core.openai_errors import OpenAIErrorBody, is_openai_path, openai_error
 from quantry_http.app import create_app
-from quantry_http.openai_errors import OpenAIErrorBody, is_openai_path, openai_error
 from quantry_store.database import Database
 
 

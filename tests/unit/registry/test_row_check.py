@@ -132,6 +132,20 @@ def test_a_rule_refuses_rows_with_their_lines() -> None:
     ]
 
 
+def test_rows_that_no_answer_is_learned_from_are_taken_and_told_with_their_lines() -> None:
+    good, silent, open_end = chat(USER, ASSISTANT), chat(USER), chat(SYSTEM, USER, ASSISTANT, USER)
+    counted = check(good + b"\n" + silent + open_end)[1]
+    assert (counted.num_rows, counted.num_untrainable_rows) == (3, 2)
+    assert [(row.line, row.reason) for row in counted.untrainable_rows] == [
+        (3, "has no assistant turn: there is no answer to learn"),
+        (4, "ends with message 4 of the user: the last turn must be the assistant's"),
+    ]
+    many = check(good + silent * 103)[1]
+    assert many.num_untrainable_rows == 103
+    assert [row.line for row in many.untrainable_rows] == list(range(2, 102))
+    assert check(lines({"text": "a"}))[1].num_untrainable_rows == 0
+
+
 def test_answers_and_labels_are_counted() -> None:
     pair = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
     counted = check(lines(pair, {"rejected": "No.", "chosen": "Because.", "prompt": "Why?"}))[1]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+
+from factories.supervised import World
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -13,3 +16,9 @@ def _quiet_log() -> Iterator[None]:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A supervisor of its own for each test."""
+    return World(tmp_path)

@@ -11,7 +11,7 @@ from quantry_core.execution import WAKE_TASK
 from quantry_core.jobs import CPU_QUEUE, CalibrationSpec, ImportSpec, JobSpec, QuantizeSpec
 from quantry_core.methods import Environment
 from quantry_core.workers import Device
-from quantry_worker.app import create_app, device_of
+from quantry_worker.app import create_app, devices_of
 from quantry_worker.drain import Drain
 from quantry_worker.environment import child_environment
 from quantry_worker.hello import describe
@@ -87,12 +87,10 @@ def test_a_worker_needs_a_queue(settings: WorkerSettings, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("queues", "gpus"), [("gpu", ""), ("cpu,gpu-80g", "0"), ("gpu", "0,1,2")])
-def test_a_worker_of_a_gpu_queue_has_one_slot_for_each_gpu(
-    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, queues: str, gpus: str
-) -> None:
+def test_every_slot_of_a_gpu_queue_has_its_gpus(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, queues: str, gpus: str) -> None:
     monkeypatch.setenv("QUANTRY_WORKER_QUEUES", queues)
     monkeypatch.setenv("QUANTRY_WORKER_GPUS", gpus)
-    with pytest.raises(ValidationError, match="one slot for each GPU"):
+    with pytest.raises(ValidationError, match="every slot of a worker of gpu"):
         WorkerSettings()
 
 
@@ -109,7 +107,21 @@ def test_gpus_in_the_order_of_the_setting_belong_to_the_slots(settings: WorkerSe
     monkeypatch.setenv("QUANTRY_WORKER_QUEUES", "gpu,cpu")
     monkeypatch.setenv("QUANTRY_WORKER_GPUS", "1, GPU-b")
     devices = [Device(id=name) for name in WorkerSettings().worker_gpus]
-    assert [device_of(index, devices) for index in range(3)] == [Device(id="1"), Device(id="GPU-b"), None]
+    assert [devices_of(index, devices, 1) for index in range(3)] == [[Device(id="1")], [Device(id="GPU-b")], []]
+
+
+def test_a_slot_can_have_several_gpus(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRY_WORKER_QUEUES", "gpu-pair")
+    monkeypatch.setenv("QUANTRY_WORKER_GPUS", "0,1,2,3")
+    monkeypatch.setenv("QUANTRY_WORKER_GPUS_PER_SLOT", "2")
+    found = WorkerSettings()
+    devices = [Device(id=name) for name in found.worker_gpus]
+    slots = [devices_of(index, devices, found.worker_gpus_per_slot) for index in range(3)]
+    assert [[device.id for device in slot] for slot in slots] == [["0", "1"], ["2", "3"], []]
+    given = child_environment(QUANTIZE, parent={}, directory=Path("/srv/worker"), num_threads=2, devices=slots[1])
+    assert given["CUDA_VISIBLE_DEVICES"] == "2,3"
+    with pytest.raises(ValueError, match="GPUS_PER_SLOT 2, and QUANTRY_WORKER_GPUS names 3"):
+        check_slots(found, 3)
 
 
 @pytest.mark.parametrize(

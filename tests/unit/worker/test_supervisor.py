@@ -2,161 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import stamina
-from pydantic import SecretStr
 
-from factories.child_python import write_python
 from factories.control_plane import lease_of, running_job
-from factories.fake_control import FakeControl
+from factories.supervised import HANGS, MEBIBYTE, QUARANTINED, READY, World
 from quantry_blobs.errors import DigestMismatch, StoreUnavailable
-from quantry_blobs.stores import ObjectStore
 from quantry_core.errors import QuantryError, SealRefused, SourceRefused, StaleAttempt, Unavailable
-from quantry_core.execution import FinishRequest, Lease, LeasedInput, Outcome
+from quantry_core.execution import Outcome
 from quantry_core.jobs import (
     CalibrationSpec,
     EvaluateSpec,
     EventKind,
     FinetuneSpec,
     ImportSpec,
-    InputRole,
     JobReason,
     JobSpec,
     QuantizeSpec,
     TasksSpec,
 )
 from quantry_core.methods import Format
-from quantry_core.versions import ManifestFile, VersionKind, VersionState
+from quantry_core.versions import VersionKind, VersionState
 from quantry_core.workers import Device
-from quantry_worker.artifacts import Artifacts
-from quantry_worker.buckets import ImportBuckets
-from quantry_worker.cache import BlobCache
-from quantry_worker.guard import worker_clock
-from quantry_worker.settings import WorkerSettings
-from quantry_worker.supervisor import Claim, Supervisor
-from quantry_worker.work_dir import WorkDir
-
-WORKS = """
-task = json.load(open(sys.argv[1]))
-print("pid", os.getpid(), flush=True)
-progress(0.5)
-content = open(task["inputs"][0]["path"] + "/config.json").read()
-open(task["output_dir"] + "/config.json", "w").write(content.upper())
-say(event="result", version={"kind": "quantized", "format": "compressed-tensors", "scheme": "W4A16", "state": STATE},
-    evidence=[{"kind": "gate", "name": "integrity", "verdict": "pass"}], metrics={"n": task["num_threads"]})
-"""
-READY = 'STATE = "ready"\n' + WORKS
-QUARANTINED = 'STATE = "quarantined"\n' + WORKS
-HANGS = 'print("pid", os.getpid(), flush=True)\ntime.sleep(60)\n'
-MEBIBYTE = 1024**2
-
-
-class World:
-    """A supervisor with everything around it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.control = FakeControl()
-        self.is_draining = False
-        self.drain_grace_s = 0.0
-        self.memory_bytes: int | None = None
-        self.device: Device | None = None
-        self.datasets_cache: Path | None = None
-        self.is_python_missing = False
-        self.store_trouble: QuantryError | None = None
-        self.while_fetching: Callable[[], object] = lambda: None
-        self.while_storing: Callable[[int], object] = lambda _step: None
-        self.staged: list[str] = []
-        content = b'{"model_type": "llama"}'
-        self.config = ManifestFile(path="config.json", size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-        self.content = content
-
-    def fetch(self, file: ManifestFile, to: Path) -> None:
-        self.while_fetching()
-        if self.store_trouble is not None:
-            raise self.store_trouble
-        to.write_bytes(self.content)
-
-    def put(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
-        content = file.read_bytes()
-        self.staged.append(f"{job_id}/{attempt}/{path}")
-        return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-    def put_artifact(self, job_id: str, attempt: int, path: str, file: Path) -> ManifestFile:
-        return self.put(job_id, attempt, path, file)
-
-    def put_checkpoint(self, job_id: str, attempt: int, step: int, path: str, file: Path) -> ManifestFile:
-        self.while_storing(step)
-        return self.put(job_id, attempt, path, file)
-
-    def no_store(self) -> ObjectStore:
-        raise AssertionError("no bucket is allowed here")
-
-    def lease(self, *, time_s: int | None = None, memory_bytes: int | None = None, queue: str = "cpu", **options: float) -> Lease:
-        spec = QuantizeSpec(base="bard", calibration=CalibrationSpec(datasets=["text"]))
-        base = LeasedInput(
-            role=InputRole.BASE, id="ver_1", ref="bard@1", files=[self.config], kind=VersionKind.MASTER, format=Format.SAFETENSORS
-        )
-        job = running_job(spec, attempt=2, queue=queue, time_s=time_s, memory_bytes=memory_bytes)
-        return lease_of(job, inputs=[base], **options)
-
-    def run(self, script: str, lease: Lease | None = None) -> FinishRequest | None:
-        """Runs one attempt; returns its finish, None if there was none."""
-        settings = WorkerSettings(
-            control_url="http://control.test",
-            worker_token=SecretStr("secret-token"),
-            broker_url=SecretStr("redis://"),
-            work_dir=self.directory / "work",
-            ml_python=write_python(self.directory, script),
-            import_roots=[self.directory],
-            datasets_cache=self.datasets_cache,
-            cancel_grace_s=0.3,
-            worker_drain_grace_s=self.drain_grace_s,
-        )
-        if self.is_python_missing:
-            settings.ml_python.unlink()
-        work_dir = WorkDir(settings.work_dir)
-        artifacts = Artifacts(self, self, BlobCache(work_dir.cache, 10**6), self.control)
-        supervisor = Supervisor(
-            settings,
-            control=self.control,
-            artifacts=artifacts,
-            buckets=ImportBuckets((), self.no_store),
-            work_dir=work_dir,
-            is_draining=lambda: self.is_draining,
-            memory_bytes=self.memory_bytes,
-            device=self.device,
-        )
-        claimed = lease or self.lease()
-        with stamina.set_testing(True, attempts=2):
-            supervisor.run(Claim(claimed, worker_clock()))
-        assert not (self.directory / "work" / "attempts" / claimed.job.id).exists()
-        assert len(self.control.finishes) <= 1
-        return self.control.finishes[0] if self.control.finishes else None
-
-    def when_running(self, action: Callable[[int], None]) -> None:
-        """Calls ``action`` with the child's pid at a heartbeat, once the child has said its pid."""
-        heard = False
-
-        def on_heartbeat() -> None:
-            nonlocal heard
-            pids = [text for text in self.control.said(EventKind.LOG) if text.startswith("pid")]
-            if pids and not heard:
-                heard = True
-                action(int(pids[0].split()[1]))
-
-        self.control.on_heartbeat = on_heartbeat
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def test_a_job_that_succeeds(world: World) -> None:
@@ -350,11 +219,19 @@ SHOWS_ITS_DEVICES = 'print("devices", repr(os.environ["CUDA_VISIBLE_DEVICES"]), 
 
 @pytest.mark.parametrize(("queue", "visible"), [("cpu", "''"), ("gpu", "'GPU-1'"), ("gpu-80g", "'GPU-1'")])
 def test_only_a_job_of_a_gpu_queue_sees_the_slots_gpu(world: World, queue: str, visible: str) -> None:
-    world.device = Device(id="GPU-1")
+    world.devices = [Device(id="GPU-1")]
     finish = world.run(SHOWS_ITS_DEVICES, world.lease(queue=queue))
     assert world.control.said(EventKind.LOG) == [f"devices {visible}"]
     assert finish is not None
     assert finish.peak_vram_bytes == 5
+
+
+@pytest.mark.parametrize(("distributed", "visible"), [(None, "'GPU-1'"), ({"num_processes": 2}, "'GPU-1,GPU-2'")])
+def test_a_job_sees_a_gpu_for_each_of_its_processes(world: World, distributed: dict[str, int] | None, visible: str) -> None:
+    world.devices = [Device(id=f"GPU-{number}") for number in (1, 2, 3)]
+    spec = FinetuneSpec.model_validate({"model": "bard", "training_file": "text", "distributed": distributed})
+    world.run(SHOWS_ITS_DEVICES, world.lease(spec, queue="gpu-quad"))
+    assert world.control.said(EventKind.LOG) == [f"devices {visible}"]
 
 
 def test_a_job_of_a_gpu_queue_is_not_run_without_one(world: World) -> None:
@@ -494,140 +371,3 @@ def test_the_end_waits_for_a_control_plane_that_is_away(world: World) -> None:
     finish = world.run(READY)
     assert finish is not None
     assert finish.outcome is Outcome.SUCCEEDED
-
-
-TRAINS = """
-task = json.load(open(sys.argv[1]))
-
-def checkpoint(step):
-    folder = os.path.join(task["checkpoints_dir"], f"step-{step}")
-    os.mkdir(folder)
-    open(os.path.join(folder, "state.json"), "w").write(str(step))
-    say(event="metrics", step=step, values={"loss": 10.0 / step})
-    say(event="checkpoint", step=step, folder=f"step-{step}", metrics={"loss": 10.0 / step})
-    return folder
-
-def until_gone(folder):
-    while os.path.exists(folder):
-        time.sleep(0.01)
-"""
-FAILS = 'say(event="failure", reason="internal", message="the loss became nan at step 9")\n'
-STORES_TWO = TRAINS + "until_gone(checkpoint(2))\nuntil_gone(checkpoint(4))\n"
-
-
-def metrics_of(world: World) -> list[dict[str, object]]:
-    return [event.data for request in world.control.posted for event in request.events if event.kind is EventKind.METRICS]
-
-
-def test_checkpoints_are_stored_while_the_child_works_and_then_removed(world: World) -> None:
-    finish = world.run(STORES_TWO + 'say(event="result")')
-    assert finish is not None
-    assert finish.outcome is Outcome.SUCCEEDED
-    reports = world.control.checkpoints
-    assert [(report.attempt, report.step, report.metrics) for report in reports] == [(2, 2, {"loss": 5.0}), (2, 4, {"loss": 2.5})]
-    assert [seal.step for seal in world.control.checkpoint_seals] == [2, 4]
-    assert [[file.path for file in report.files] for report in reports] == [["state.json"], ["state.json"]]
-    assert metrics_of(world) == [{"step": 2, "loss": 5.0}, {"step": 4, "loss": 2.5}]
-
-
-@pytest.mark.parametrize(
-    ("ends", "outcome"),
-    [
-        (FAILS, Outcome.FAILED),
-        ("os.kill(os.getpid(), signal.SIGKILL)\n", Outcome.LOST),
-    ],
-)
-def test_the_last_checkpoint_of_an_attempt_that_did_not_succeed_is_waited_for(world: World, ends: str, outcome: Outcome) -> None:
-    world.while_storing = lambda _step: time.sleep(0.3)
-    finish = world.run(TRAINS + "checkpoint(2)\n" + ends)
-    assert finish is not None
-    assert finish.outcome is outcome
-    assert [report.step for report in world.control.checkpoints] == [2]
-
-
-def test_a_job_past_its_time_limit_keeps_its_last_checkpoint(world: World) -> None:
-    # Longer than the limit: it is on its way when the child is stopped.
-    world.while_storing = lambda _step: time.sleep(3.2)
-    finish = world.run(TRAINS + "checkpoint(2)\ntime.sleep(60)", world.lease(time_s=3))
-    assert finish is not None
-    assert finish.reason is JobReason.TIMED_OUT
-    assert [report.step for report in world.control.checkpoints] == [2]
-
-
-def test_an_attempt_that_succeeded_waits_for_no_checkpoint(world: World) -> None:
-    release = threading.Event()
-    world.while_storing = lambda _step: release.wait(30)
-    finish = world.run(TRAINS + 'checkpoint(2)\nsay(event="result")')
-    assert finish is not None
-    assert finish.outcome is Outcome.SUCCEEDED
-    assert world.control.checkpoints == []
-    release.set()
-
-
-def test_a_newer_checkpoint_takes_the_place_of_one_that_waits(world: World) -> None:
-    release, under_way = threading.Event(), world.directory / "under-way"
-
-    def hold(step: int) -> None:
-        if step == 2:
-            under_way.touch()
-            assert release.wait(30)
-
-    world.while_storing = hold
-    world.when_running(lambda _pid: release.set())
-    first = f'checkpoint(2)\nwhile not os.path.exists("{under_way}"):\n    time.sleep(0.01)\n'
-    others = "folder = checkpoint(4)\ncheckpoint(6)\nuntil_gone(folder)\nprint('pid', os.getpid(), flush=True)\ntime.sleep(0.5)\n"
-    finish = world.run(TRAINS + first + others + FAILS, world.lease(heartbeat_s=0.1))
-    assert finish is not None
-    assert [report.step for report in world.control.checkpoints] == [2, 6]
-
-
-@pytest.mark.parametrize("where", ["seal_checkpoint", "report_checkpoint"])
-def test_a_checkpoint_that_cannot_be_stored_costs_a_note(world: World, where: str) -> None:
-    world.control.troubles[where] = [SealRefused("it is not what was declared")]
-    finish = world.run(STORES_TWO + 'say(event="result")')
-    assert finish is not None
-    assert finish.outcome is Outcome.SUCCEEDED
-    assert [report.step for report in world.control.checkpoints] == [4]
-    assert "the checkpoint of step 2 could not be stored: it is not what was declared" in world.control.said(EventKind.NOTE)
-
-
-def test_a_report_is_tried_again_while_the_control_plane_is_away(world: World) -> None:
-    world.control.troubles["report_checkpoint"] = [Unavailable("restarting")]
-    world.run(STORES_TWO + 'say(event="result")')
-    assert [report.step for report in world.control.checkpoints] == [2, 4]
-
-
-def test_an_attempt_that_lost_its_job_stores_no_checkpoint(world: World) -> None:
-    lost = threading.Event()
-
-    def lose(_step: int) -> None:
-        world.control.troubles["heartbeat"] = [StaleAttempt("not yours")] * 100
-        assert lost.wait(10)
-
-    def on_heartbeat() -> None:
-        if len(world.control.troubles.get("heartbeat", ())) in range(1, 99):
-            lost.set()
-
-    world.while_storing, world.control.on_heartbeat = lose, on_heartbeat
-    assert world.run(TRAINS + "checkpoint(2)\ntime.sleep(60)", world.lease(heartbeat_s=0.1)) is None
-    assert (world.control.checkpoint_seals, world.control.checkpoints) == ([], [])
-
-
-def test_a_link_in_place_of_a_checkpoint_is_not_followed(world: World) -> None:
-    script = 'link = os.path.join(task["checkpoints_dir"], "step-2")\nos.symlink(os.path.dirname(sys.argv[1]), link)\n'
-    finish = world.run(TRAINS + script + 'say(event="checkpoint", step=2, folder="step-2")\nuntil_gone(link)\n' + FAILS)
-    assert finish is not None
-    assert world.control.checkpoint_seals == []
-    assert any("step-2 is a link" in note for note in world.control.said(EventKind.NOTE))
-
-
-def test_an_attempt_that_goes_on_from_a_checkpoint_says_so(world: World) -> None:
-    lease = world.lease()
-    checkpoint = LeasedInput(role=InputRole.CHECKPOINT, id=lease.job.id, ref="step 40", files=[world.config])
-    finish = world.run(
-        'task = json.load(open(sys.argv[1]))\nassert task["inputs"][-1]["role"] == "checkpoint"\nsay(event="result")',
-        lease.model_copy(update={"inputs": [*lease.inputs, checkpoint]}),
-    )
-    assert finish is not None
-    assert finish.outcome is Outcome.SUCCEEDED
-    assert "this attempt goes on from the checkpoint of step 40" in world.control.said(EventKind.NOTE)

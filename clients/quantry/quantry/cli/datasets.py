@@ -27,6 +27,9 @@ from quantry_core.pages import DEFAULT_LIMIT
 app = typer.Typer(help="Upload datasets, look at them, derive new ones, delete and restore them.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+SHOWN_UNTRAINABLE = 3
+"""So many of the rows without an answer are shown with their reasons."""
+
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help="dat_..., name@3, or name for the latest.")]
 
 _COLUMNS: tuple[Column[Dataset], ...] = (
@@ -257,4 +260,16 @@ def _statistics_fields(counted: DatasetStatistics) -> list[tuple[str, str | None
             "labels",
             None if counted.num_labels is None else ", ".join(f"{count:,} {label}" for label, count in counted.num_labels.items()),
         ),
+        ("cannot be learned", _untrainable_text(counted)),
     ]
+
+
+def _untrainable_text(counted: DatasetStatistics) -> str | None:
+    """Returns how many rows have no answer to learn, and the first of them; None where each has one."""
+    if not counted.num_untrainable_rows:
+        return None
+    shown = counted.untrainable_rows[:SHOWN_UNTRAINABLE]
+    num_more = counted.num_untrainable_rows - len(shown)
+    more = f"; {num_more:,} more, the first {len(counted.untrainable_rows)} with --json" if num_more else ""
+    rows = "; ".join(f"line {row.line} {row.reason}" for row in shown)
+    return f"{counted.num_untrainable_rows:,} rows, by methods that learn answers: {rows}{more}"

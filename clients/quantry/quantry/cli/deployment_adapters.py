@@ -39,8 +39,8 @@ def list_adapters(context: typer.Context, deployment: DeploymentArgument, as_jso
         print_adapters(found)
 
 
-@app.command("add")
-def add_adapter(
+@app.command("attach")
+def attach_adapter(
     context: typer.Context,
     deployment: DeploymentArgument,
     adapter: AdapterArgument,
@@ -56,8 +56,8 @@ def add_adapter(
         say(f"{attached.name} is {attached.version_ref}; the replicas of {deployment} load it now")
 
 
-@app.command("remove")
-def remove_adapter(context: typer.Context, deployment: DeploymentArgument, adapter: AdapterArgument) -> None:
+@app.command("detach")
+def detach_adapter(context: typer.Context, deployment: DeploymentArgument, adapter: AdapterArgument) -> None:
     """Serve an adapter no more; its version stays."""
     with connect(context) as client:
         client.deployments.detach(deployment, adapter)

@@ -1,11 +1,12 @@
-"""How evidence is printed: a version's checks and measurements, in the tables of its model card."""
+"""How evidence is printed: a version's checks and measurements, in the tables of its model card, and what one job measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from quantry.cli.output import Column, print_table, say
-from quantry_core.evidence_tables import Check, EvidenceRow, checks, evidence_tables
+from quantry_core.evidence_tables import Check, EvidenceRow, EvidenceTable, checks, evidence_tables
 from quantry_core.versions import VersionDetail
 
 _CHECK_COLUMNS: tuple[Column[Check], ...] = (
@@ -20,7 +21,16 @@ def print_evidence(version: VersionDetail) -> None:
     if not version.evidence:
         say("Nothing was measured yet.")
         return
-    for table in evidence_tables(version):
+    print_tables(evidence_tables(version))
+    made = checks(version)
+    if made:
+        say("\nChecks of the gate")
+        print_table(made, _CHECK_COLUMNS, empty="")
+
+
+def print_tables(tables: Sequence[EvidenceTable]) -> None:
+    """Prints tables of evidence, each under its title, with its problems below it."""
+    for table in tables:
         columns: list[Column[EvidenceRow]] = [("figure", lambda row: row.name)]
         columns += [(heading, partial(_cell, place)) for place, heading in enumerate(table.columns)]
         if any(row.asked for row in table.rows):
@@ -29,10 +39,6 @@ def print_evidence(version: VersionDetail) -> None:
         print_table(table.rows, columns, empty="")
         for problem in table.problems:
             say(f"- {problem}")
-    made = checks(version)
-    if made:
-        say("\nChecks of the gate")
-        print_table(made, _CHECK_COLUMNS, empty="")
 
 
 def _cell(place: int, row: EvidenceRow) -> str:

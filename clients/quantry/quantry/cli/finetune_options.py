@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from quantry.cli.spec_fields import SpecFields, taking
+from quantry.cli.spec_fields import Option, OptionGroup, SpecFields, taking
 from quantry.cli.specs import build, build_named, default, words
 from quantry_core.jobs import (
     ALL_LINEAR,
@@ -47,12 +47,43 @@ _VALIDATION = SpecFields(
 _OVERLONG: Overlong = default(FinetuneSpec, "overlong")
 _SEED, _EVERY_STEPS = default(FinetuneSpec, "seed"), default(FinetuneSpec, "checkpoint_every_steps")
 _REWARDS = f"Of grpo and rloo: NAME[:TARGET][=WEIGHT], as in target_length:200=0.5; one of {', '.join(REWARDS)}. May be given again."
-_TARGETS = (
-    f"A module to change, by the last part of its name or a glob; may be given again. {ALL_LINEAR} where not given: every linear one."
+_TARGETS = words(AdapterSpec, "target_modules") + " May be given again."
+
+
+_OF_METHOD = OptionGroup(
+    {
+        "completion_only": Option(
+            Annotated[bool | None, typer.Option(help=words(SupervisedMethod, "completion_only") + " Of supervised.")]
+        ),
+        "packing": Option(Annotated[bool | None, typer.Option(help=words(SupervisedMethod, "packing") + " Of supervised.")]),
+        "beta": Option(Annotated[float | None, typer.Option(help="Of every method but supervised: how closely the base is kept to.")]),
+        "desirable_weight": Option(Annotated[float | None, typer.Option(help="Of kto: what a good answer counts for.")]),
+        "undesirable_weight": Option(Annotated[float | None, typer.Option(help="Of kto: what a bad answer counts for.")]),
+        "reward": Option(Annotated[list[str] | None, typer.Option(metavar="NAME[:TARGET][=WEIGHT]", help=_REWARDS)]),
+        "num_generations": Option(Annotated[int | None, typer.Option(help=words(GrpoMethod, "num_generations") + " Of grpo and rloo.")]),
+        "max_completion_tokens": Option(Annotated[int | None, typer.Option(help="Of grpo and rloo: longest answer.")]),
+        "temperature": Option(Annotated[float | None, typer.Option(help="Of grpo and rloo: what answers are drawn at.")]),
+    }
+)
+_OF_ADAPTER = OptionGroup(
+    {
+        "rank": Option(Annotated[int | None, typer.Option(help="Of the adapter.")]),
+        "alpha": Option(Annotated[float | None, typer.Option(help=words(AdapterSpec, "alpha"))]),
+        "dropout": Option(Annotated[float | None, typer.Option(help="Of the adapter's inputs.")]),
+        "target_module": Option(Annotated[list[str] | None, typer.Option(help=_TARGETS)]),
+    }
+)
+_OF_PROCESSES = OptionGroup(
+    {
+        "strategy": Option(Annotated[Strategy | None, typer.Option(help="Several processes: how they share the work.")]),
+        "num_processes": Option(Annotated[int | None, typer.Option(help=words(DistributedSpec, "num_processes"))]),
+        "zero_stage": Option(Annotated[int | None, typer.Option(help=words(DistributedSpec, "zero_stage"))]),
+        "offload_to_cpu": Option(Annotated[bool | None, typer.Option(help=words(DistributedSpec, "offload_to_cpu"))]),
+    }
 )
 
 
-@taking(_HYPERPARAMETERS, _VALIDATION)
+@taking(_OF_METHOD, _OF_ADAPTER, _HYPERPARAMETERS, _VALIDATION, _OF_PROCESSES)
 def finetune_spec(
     *,
     model: Annotated[str, typer.Option(help=words(FinetuneSpec, "model"))],
@@ -61,45 +92,16 @@ def finetune_spec(
     suffix: Annotated[str | None, typer.Option(help=words(FinetuneSpec, "suffix"))] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn: order, dropout, answers.")] = _SEED,
     method: Annotated[TrainingMethod, typer.Option(help="What is learned from.")] = TrainingMethod.SUPERVISED,
-    completion_only: Annotated[bool | None, typer.Option(help=words(SupervisedMethod, "completion_only") + " Of supervised.")] = None,
-    packing: Annotated[bool | None, typer.Option(help=words(SupervisedMethod, "packing") + " Of supervised.")] = None,
-    beta: Annotated[float | None, typer.Option(help="Of every method but supervised: how closely the base is kept to.")] = None,
-    desirable_weight: Annotated[float | None, typer.Option(help="Of kto: what a good answer counts for.")] = None,
-    undesirable_weight: Annotated[float | None, typer.Option(help="Of kto: what a bad answer counts for.")] = None,
-    reward: Annotated[list[str] | None, typer.Option(metavar="NAME[:TARGET][=WEIGHT]", help=_REWARDS)] = None,
-    num_generations: Annotated[int | None, typer.Option(help=words(GrpoMethod, "num_generations") + " Of grpo and rloo.")] = None,
-    max_completion_tokens: Annotated[int | None, typer.Option(help="Of grpo and rloo: longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of grpo and rloo: what answers are drawn at.")] = None,
     adapter: Annotated[str, typer.Option(metavar="lora|dora|rslora|none", help="none trains every weight.")] = AdapterKind.LORA,
-    rank: Annotated[int | None, typer.Option(help="Of the adapter.")] = None,
-    alpha: Annotated[float | None, typer.Option(help=words(AdapterSpec, "alpha"))] = None,
-    dropout: Annotated[float | None, typer.Option(help="Of the adapter's inputs.")] = None,
-    target_module: Annotated[list[str] | None, typer.Option(help=_TARGETS)] = None,
     base_precision: Annotated[BasePrecision | None, typer.Option(help=words(FinetuneSpec, "base_precision"))] = None,
     overlong: Annotated[Overlong, typer.Option(help="What becomes of samples of more than sequence_tokens.")] = _OVERLONG,
     checkpoint_every_steps: Annotated[int, typer.Option(help=words(FinetuneSpec, "checkpoint_every_steps"))] = _EVERY_STEPS,
     corpus: Annotated[list[str] | None, typer.Option(help=words(FinetuneSpec, "corpora") + " May be given again.")] = None,
-    strategy: Annotated[Strategy | None, typer.Option(help="Several processes: how they share the work.")] = None,
-    num_processes: Annotated[int | None, typer.Option(help=words(DistributedSpec, "num_processes"))] = None,
-    zero_stage: Annotated[int | None, typer.Option(help=words(DistributedSpec, "zero_stage"))] = None,
-    offload_to_cpu: Annotated[bool | None, typer.Option(help=words(DistributedSpec, "offload_to_cpu"))] = None,
     deployment: Annotated[str | None, typer.Option(help=words(FinetuneSpec, "deployment"))] = None,
     **values: Any,
 ) -> FinetuneSpec:
     """Train an adapter on a version, or all weights of a 16-bit one."""
-    of_method = {
-        "completion_only": completion_only,
-        "packing": packing,
-        "beta": beta,
-        "desirable_weight": desirable_weight,
-        "undesirable_weight": undesirable_weight,
-        "rewards": [reward_of(item) for item in reward] if reward else None,
-        "num_generations": num_generations,
-        "max_completion_tokens": max_completion_tokens,
-        "temperature": temperature,
-    }
-    of_adapter = {"rank": rank, "alpha": alpha, "dropout": dropout, "target_modules": target_module}
-    processes = _given({"strategy": strategy, "num_processes": num_processes, "zero_stage": zero_stage, "offload_to_cpu": offload_to_cpu})
+    processes = _given(_OF_PROCESSES.taken(values))
     return build(
         FinetuneSpec,
         model=model,
@@ -107,8 +109,8 @@ def finetune_spec(
         validation_file=validation_file,
         suffix=suffix,
         seed=seed,
-        method=method_of(method, of_method),
-        adapter=adapter_of(adapter, of_adapter),
+        method=method_of(method, _method_fields(values)),
+        adapter=adapter_of(adapter, _adapter_fields(values)),
         base_precision=base_precision,
         hyperparameters=build(Hyperparameters, **_HYPERPARAMETERS.taken(values)),
         overlong=overlong,
@@ -118,6 +120,17 @@ def finetune_spec(
         distributed=build(DistributedSpec, **processes) if processes else None,
         deployment=deployment,
     )
+
+
+def _method_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = _OF_METHOD.taken(values)
+    rewards = fields.pop("reward")
+    return fields | {"rewards": [reward_of(item) for item in rewards] if rewards else None}
+
+
+def _adapter_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = _OF_ADAPTER.taken(values)
+    return fields | {"target_modules": fields.pop("target_module")}
 
 
 def method_of(method: TrainingMethod, values: Mapping[str, Any]) -> BaseModel:

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from quantry.cli.estimates import print_comparison
+from quantry.cli.evidence import print_tables
 from quantry.cli.output import bytes_text, duration_text, print_fields, short_id, status_text, time_text
 from quantry.cli.progress import progress_text
+from quantry_core.evidence_tables import EvidenceTable
+from quantry_core.job_evidence import metrics_beside_tables
 from quantry_core.jobs import (
     OUTPUT_PREFIX,
     REASONS,
@@ -116,10 +119,9 @@ def _led_to(result: JobResult) -> str:
     return f", not attached: {metrics['adapter_refused']}" if "adapter_refused" in metrics else ""
 
 
-def print_job(job: Job, needed: Sequence[Job]) -> None:
-    """Prints everything about a job. ``needed`` are the jobs that it needs."""
+def print_job(job: Job, needed: Sequence[Job], measured: Sequence[EvidenceTable]) -> None:
+    """Prints everything about a job. ``needed`` are the jobs that it needs, ``measured`` the tables of what it measured."""
     reason = None if job.reason is None else f"{job.reason}: {REASONS[job.reason].words}"
-    result = None if job.result is None else job.result.model_dump_json(exclude_none=True, exclude={"estimate_errors"})
     step = None if job.pipeline_id is None else f"{job.step} of {job.pipeline_id}"
     print_fields(
         [
@@ -147,10 +149,19 @@ def print_job(job: Job, needed: Sequence[Job]) -> None:
             ("started", time_text(job.started_at) or None),
             ("finished", time_text(job.finished_at) or None),
             ("spec", job.spec.model_dump_json()),
-            ("result", result),
+            ("result", _result(job, measured)),
         ]
     )
     print_comparison(job)
+    print_tables(measured)
+
+
+def _result(job: Job, measured: Sequence[EvidenceTable]) -> str | None:
+    """Returns what a job left, without what its tables say."""
+    if job.result is None:
+        return None
+    metrics = metrics_beside_tables(job.result.metrics) if measured else job.result.metrics
+    return job.result.model_copy(update={"metrics": metrics}).model_dump_json(exclude_none=True, exclude={"estimate_errors"})
 
 
 def _needs(needed: Sequence[Job]) -> Text | None:

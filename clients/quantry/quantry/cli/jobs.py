@@ -65,14 +65,15 @@ def list_jobs(
 
 @app.command("show")
 def show_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Show one job: where it is and why, what was estimated and what happened."""
+    """Show one job: where it is and why, what was estimated, what happened, and what a training or a merge measured."""
     with connect(context) as client:
         job = client.jobs.get(job_id)
         needed = [] if as_json else [client.jobs.get(need) for need in job.needs]
+        measured = [] if as_json else client.jobs.measured(job)
     if as_json:
         emit_json(job)
     else:
-        print_job(job, needed)
+        print_job(job, needed, measured)
 
 
 @app.command("watch")

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from quantry.cli.spec_fields import Option, OptionGroup, taking
 from quantry.cli.specs import build, default, refusal_words, words
 from quantry.cli.values import pairs
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import CalibrationSpec, ModuleOverride, QualitySpec, QuantizeSpec, TasksSpec, chosen
 from quantry_core.methods import CHANNEL, GroupSize
 
+_THRESHOLD = "What the quality gate asks, as in perplexity_ratio=1.05; may be given again."
 _IGNORED: list[str] = default(QuantizeSpec, "ignore")
 
 
+_QUALITY = OptionGroup(
+    {
+        "quality_corpus": Option(Annotated[list[str] | None, typer.Option(help=words(QualitySpec, "corpora") + " May be given again.")]),
+        "threshold": Option(Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help=_THRESHOLD)]),
+        "quality_window_tokens": Option(
+            Annotated[int, typer.Option(help=words(QualitySpec, "window_tokens"))], default(QualitySpec, "window_tokens")
+        ),
+        "quality_max_windows": Option(
+            Annotated[int, typer.Option(help=words(QualitySpec, "max_windows"))], default(QualitySpec, "max_windows")
+        ),
+        "quality_seed": Option(Annotated[int, typer.Option(help="Seed of the quality gate's bootstrap.")], default(QualitySpec, "seed")),
+        "quality_extremes": Option(Annotated[bool, typer.Option("--quality-extremes", help=words(QualitySpec, "extremes"))], False),
+        "quality_task": Option(Annotated[list[str] | None, typer.Option(help=words(QualitySpec, "tasks") + " May be given again.")]),
+        "quality_task_limit": Option(Annotated[int | None, typer.Option(help=words(TasksSpec, "limit"))]),
+        "no_quality": Option(Annotated[bool, typer.Option("--no-quality", help="No look at the quality of the result.")], False),
+    }
+)
+
+
+@taking(_QUALITY)
 def quantize_spec(
     *,
     base: Annotated[str, typer.Option(help=words(QuantizeSpec, "base"))],
@@ -44,31 +66,10 @@ def quantize_spec(
     num_samples: Annotated[int, typer.Option(help=words(CalibrationSpec, "num_samples"))] = default(CalibrationSpec, "num_samples"),
     length_tokens: Annotated[int, typer.Option(help=words(CalibrationSpec, "length_tokens"))] = default(CalibrationSpec, "length_tokens"),
     seed: Annotated[int, typer.Option(help="Seed of the calibration's draw.")] = default(CalibrationSpec, "seed"),
-    quality_corpus: Annotated[list[str] | None, typer.Option(help=words(QualitySpec, "corpora") + " May be given again.")] = None,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(metavar="METRIC=BOUND", help="What the quality gate asks, as in perplexity_ratio=1.05; may be given again."),
-    ] = None,
-    quality_window_tokens: Annotated[int, typer.Option(help=words(QualitySpec, "window_tokens"))] = default(QualitySpec, "window_tokens"),
-    quality_max_windows: Annotated[int, typer.Option(help=words(QualitySpec, "max_windows"))] = default(QualitySpec, "max_windows"),
-    quality_seed: Annotated[int, typer.Option(help="Seed of the quality gate's bootstrap.")] = default(QualitySpec, "seed"),
-    quality_extremes: Annotated[bool, typer.Option("--quality-extremes", help=words(QualitySpec, "extremes"))] = False,
-    quality_task: Annotated[list[str] | None, typer.Option(help=words(QualitySpec, "tasks") + " May be given again.")] = None,
-    quality_task_limit: Annotated[int | None, typer.Option(help=words(TasksSpec, "limit"))] = None,
-    no_quality: Annotated[bool, typer.Option("--no-quality", help="No look at the quality of the result.")] = False,
+    **values: Any,
 ) -> QuantizeSpec:
     """Make a quantized version from a 16-bit master."""
-    samples = quality = None
-    if not no_quality:
-        asked = {
-            "corpora": quality_corpus or [],
-            "window_tokens": quality_window_tokens,
-            "max_windows": quality_max_windows,
-            "extremes": quality_extremes,
-            "tasks": build(TasksSpec, names=quality_task, limit=quality_task_limit) if quality_task else None,
-            "seed": quality_seed,
-        }
-        quality = _quality(asked, threshold or [])
+    samples = None
     if calibration:
         samples = build(CalibrationSpec, datasets=calibration, num_samples=num_samples, length_tokens=length_tokens, seed=seed)
     spec = build(
@@ -83,7 +84,7 @@ def quantize_spec(
         overrides=[override_of(item) for item in override or []],
         kv_cache=kv_cache,
         calibration=samples,
-        quality=quality,
+        quality=_quality(_QUALITY.taken(values)),
     )
     try:
         chosen(spec)
@@ -126,11 +127,21 @@ def thresholds(items: Iterable[str]) -> dict[str, float]:
     return bounds
 
 
-def _quality(asked: dict[str, Any], items: list[str]) -> QualitySpec:
+def _quality(values: Mapping[str, Any]) -> QualitySpec | None:
     """Returns what the quality gate asks; a usage error names the option, which is called otherwise than its field."""
-    bounds = {"thresholds": thresholds(items)} if items else {}
+    if values["no_quality"]:
+        return None
+    tasks, bounds = values["quality_task"], values["threshold"]
+    asked: dict[str, Any] = {
+        "corpora": values["quality_corpus"] or [],
+        "window_tokens": values["quality_window_tokens"],
+        "max_windows": values["quality_max_windows"],
+        "extremes": values["quality_extremes"],
+        "tasks": build(TasksSpec, names=tasks, limit=values["quality_task_limit"]) if tasks else None,
+        "seed": values["quality_seed"],
+    }
     try:
-        return QualitySpec.model_validate(asked | bounds)
+        return QualitySpec.model_validate(asked | ({"thresholds": thresholds(bounds)} if bounds else {}))
     except ValidationError as error:
         names = {"corpora": "quality_corpus", "thresholds": "threshold"}
         names |= {field: f"quality_{field}" for field in ("window_tokens", "max_windows", "seed")}

@@ -1,4 +1,4 @@
-"""Options that are a nested spec's own fields, one each: name, default, help and type are taken from there."""
+"""Options that a command has beside its function's own: a nested spec's fields, one each, or a group that belongs together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -41,7 +41,32 @@ class SpecFields:
         return {name: values[self.names.get(name, name)] for name in self.spec.model_fields}
 
 
-def taking(*groups: SpecFields) -> Callable[[Callable[P, SpecT]], Callable[P, SpecT]]:
+class Option(NamedTuple):
+    """An option's type with its help, and its default."""
+
+    annotation: Any
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options that belong together, by name."""
+
+    options: Mapping[str, Option]
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Returns the options, in their order."""
+        return [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.annotation)
+            for name, option in self.options.items()
+        ]
+
+    def taken(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the group's options out of a command's values."""
+        return {name: values[name] for name in self.options}
+
+
+def taking(*groups: SpecFields | OptionGroup) -> Callable[[Callable[P, SpecT]], Callable[P, SpecT]]:
     """Gives a function whose last parameter is ``**values`` the options of ``groups`` in its place."""
 
     def decorate(function: Callable[P, SpecT]) -> Callable[P, SpecT]:

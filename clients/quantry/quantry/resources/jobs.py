@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Unpack
 
@@ -15,6 +16,8 @@ from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTi
 from quantry.sse import EventReader
 from quantry.submissions import JobKeywords, job_submission
 from quantry.transport import Progress, Transport, path_part
+from quantry_core.evidence_tables import EvidenceTable
+from quantry_core.job_evidence import job_tables, measured_version_id
 from quantry_core.jobs import (
     FINAL_STATUSES,
     Estimate,
@@ -28,7 +31,7 @@ from quantry_core.jobs import (
     JobType,
 )
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.versions import ManifestFile
+from quantry_core.versions import ManifestFile, VersionDetail
 
 _PATH = "/api/v1/jobs"
 _IDLE_S = 45.0
@@ -103,6 +106,18 @@ class Jobs:
     def curve(self, job_id: str, *, max_points: int = 1000) -> JobCurve:
         """Returns what a training job measured by step, thinned to at most ``max_points``; no points for other jobs."""
         return self._transport.get(JobCurve, f"{_PATH}/{path_part(job_id)}/curve", {"max_points": max_points})
+
+    def measured(self, job: Job) -> Sequence[EvidenceTable]:
+        """Returns as tables what a training or a merge measured, as its version's card has them; none where that was deleted."""
+        version_id = measured_version_id(job)
+        if version_id is None:
+            return []
+        try:
+            return job_tables(job, self._transport.get(VersionDetail, f"/api/v1/versions/{path_part(version_id)}"))
+        except ApiError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return []
+            raise
 
     def checkpoints(self, job_id: str) -> Sequence[JobCheckpoint]:
         """Returns where a training job got to, newest first."""

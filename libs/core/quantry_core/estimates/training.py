@@ -99,19 +99,30 @@ def is_packed(base: CheckpointFacts) -> bool:
 def _process_bytes(base: CheckpointFacts, spec: FinetuneSpec, resource: Resource) -> int:
     """What one process holds beside its libraries: its share of weights and states, and one pass."""
     weights, trained = _weights_bytes(base, spec, resource), _trained_bytes(base, spec)
-    return _share(spec, weights, trained) + _pass_bytes(base, spec, resource) + _generation_bytes(base, spec, resource)
+    training = _share(spec, weights, trained) + _pass_bytes(base, spec, resource) + _generation_bytes(base, spec, resource)
+    return max(training, _whole_bytes(spec, weights))
+
+
+def _whole_bytes(spec: FinetuneSpec, weights: int) -> int:
+    """What one process holds while no step is under way: the weights as they come, before any is sharded. Afterwards, where all
+    were trained, the base lies whole beside its share of them while corpora are compared."""
+    distributed = spec.distributed
+    if distributed is None or distributed.strategy is not Strategy.FSDP or spec.adapter is not None or not spec.corpora:
+        return weights
+    return weights + ceil(weights / distributed.num_processes)
 
 
 def _share(spec: FinetuneSpec, weights: int, trained: int) -> int:
-    """Weights, gradients and optimizer states of one process. ZeRO's stages shard the states, then gradients, then weights
+    """Weights, gradients and optimizer states of one process. ZeRO's stages shard the states, then gradients
     (Rajbhandari et al. 2020, arXiv:1910.02054, section 5); FSDP shards all. What is trained is two parts states, one gradients."""
     distributed = spec.distributed
     if distributed is None or distributed.strategy is Strategy.DDP:
         return weights + trained
     num = distributed.num_processes
     states, gradients = trained * NUM_ADAM_STATES // (NUM_ADAM_STATES + 1), trained // (NUM_ADAM_STATES + 1)
-    stage = 3 if distributed.strategy is Strategy.FSDP else distributed.zero_stage or 2
-    return ceil(states / num) + (ceil(gradients / num) if stage >= 2 else gradients) + (ceil(weights / num) if stage >= 3 else weights)
+    if distributed.strategy is Strategy.FSDP:
+        return ceil(weights / num) + ceil(states / num) + ceil(gradients / num)
+    return ceil(states / num) + (gradients if distributed.zero_stage == 1 else ceil(gradients / num)) + weights
 
 
 def _weights_bytes(base: CheckpointFacts, spec: FinetuneSpec, resource: Resource) -> int:

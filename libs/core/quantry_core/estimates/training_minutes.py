@@ -48,7 +48,8 @@ def finetune_minutes(
     held_out = spec.validation.max_rows * given.sequence_tokens * NUM_SEQUENCES[spec.method.type]
     if training_bytes is not None:
         held_out = min(held_out, ceil(spec.validation.share * training_bytes / BYTES_PER_TOKEN))
-    measured_s = 2 * 2.0 * held_out * weights / RATES[resource].flops_per_s
+    num_measurements = 2 + num_validations(spec, num_tokens, training_bytes)
+    measured_s = num_measurements * 2.0 * held_out * weights / RATES[resource].flops_per_s
     compared = 0.0
     if spec.corpora:
         pair = EvaluateSpec(version=spec.model, against=spec.model, corpora=spec.corpora)
@@ -57,18 +58,52 @@ def finetune_minutes(
     return start + (work_s + measured_s) / 60 + compared
 
 
+def num_validations(spec: FinetuneSpec, num_tokens: int, training_bytes: int | None) -> int:
+    """Returns how often what is held out is measured while ``num_tokens`` are trained on: each ``every_steps``, else at each epoch's end.
+
+    A step is taken to be of full sequences; of a file that is not known, all steps are one epoch.
+    """
+    given = spec.hyperparameters
+    if spec.validation.every_steps is not None:
+        return ceil(num_tokens / _step_tokens(spec)) // spec.validation.every_steps
+    if given.max_steps is None:
+        return given.n_epochs
+    if training_bytes is None:
+        return 1
+    num_answers = spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
+    return ceil(num_tokens * BYTES_PER_TOKEN / (training_bytes * num_answers))
+
+
 def trained_tokens(spec: FinetuneSpec, training_bytes: int | None) -> int | None:
     """Returns the tokens of all steps: ``max_steps`` of full sequences, else the file's bytes / 4 in each epoch; None where unknown."""
     given = spec.hyperparameters
     if given.max_steps is not None:
-        num_processes = 1 if spec.distributed is None else spec.distributed.num_processes
-        num_sequences = given.batch_size * NUM_SEQUENCES[spec.method.type] * given.accumulation_steps * num_processes
-        return given.max_steps * num_sequences * given.sequence_tokens
+        return given.max_steps * _step_tokens(spec)
     if training_bytes is None:
         return None
     # Each prompt is answered several times.
     num_answers = spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
     return ceil(given.n_epochs * training_bytes * num_answers / BYTES_PER_TOKEN)
+
+
+def tokens_text(spec: FinetuneSpec, training_bytes: int) -> str:
+    """Returns how many tokens a fine-tune job is estimated by, and what that rests on."""
+    given = spec.hyperparameters
+    num_tokens = f"The estimate assumes {trained_tokens(spec, training_bytes) or 0:,} tokens"
+    if given.max_steps is not None:
+        return f"{num_tokens}: {given.max_steps:,} steps of full sequences of {given.sequence_tokens:,}."
+    answers = f", answered {spec.method.num_generations} times" if isinstance(spec.method, GrpoMethod | RlooMethod) else ""
+    return (
+        f"{num_tokens}: {training_bytes:,} bytes of the training file, {BYTES_PER_TOKEN:g} to a token{answers}, n_epochs {given.n_epochs}; "
+        "the job counts them by the model's tokenizer when it begins."
+    )
+
+
+def _step_tokens(spec: FinetuneSpec) -> int:
+    """Returns the tokens of one optimizer step of full sequences."""
+    given = spec.hyperparameters
+    num_sequences = given.batch_size * NUM_SEQUENCES[spec.method.type] * given.accumulation_steps * spec.num_processes
+    return num_sequences * given.sequence_tokens
 
 
 def _generation_s(base: CheckpointFacts, spec: FinetuneSpec, num_tokens: int, resource: Resource) -> float:

@@ -152,7 +152,7 @@ class Estimate(EstimateFigures):
     uncorrected: EstimateFigures = Field(description="From the headers and the spec alone.")
     corrections: dict[str, float] = Field(default_factory=dict, description="Factor by figure, from earlier jobs; 1 where there is none.")
     num_earlier_jobs: int = Field(default=0, description="How many the corrections come from.")
-    notes: list[str] = Field(default_factory=list, description="What could not be told, and why.")
+    notes: list[str] = Field(default_factory=list, description="What was assumed; what could not be told, and why.")
 
 
 class Job(BaseModel):

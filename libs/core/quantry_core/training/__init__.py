@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from quantry_core.training.names import (
     LOSS_METHODS,
-    PREFERENCE_METHODS,
     REWARD_METHODS,
     AdapterKind,
     AdapterMerge,
@@ -15,13 +14,15 @@ from quantry_core.training.names import (
     Strategy,
     TrainingMethod,
 )
+from quantry_core.training.rates import ADAPTER_RATES, FULL_RATES
 from quantry_core.training.rewards import REWARDS, Reward, RewardInfo, reward_info
 from quantry_core.training.serving_names import served_name
 from quantry_core.training.targets import check_rank, targeted_modules
 
 __all__ = [
+    "ADAPTER_RATES",
+    "FULL_RATES",
     "LOSS_METHODS",
-    "PREFERENCE_METHODS",
     "REWARDS",
     "REWARD_METHODS",
     "AdapterKind",

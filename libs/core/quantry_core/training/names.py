@@ -21,8 +21,6 @@ class TrainingMethod(StrEnum):
     """Ahmadian et al. 2024, arXiv:2402.14740."""
 
 
-PREFERENCE_METHODS = frozenset({TrainingMethod.DPO, TrainingMethod.ORPO})
-"""Learn from pairs: a chosen and a rejected answer."""
 REWARD_METHODS = frozenset({TrainingMethod.GRPO, TrainingMethod.RLOO})
 """Generate answers themselves, and learn from what a reward says of them."""
 LOSS_METHODS = frozenset({TrainingMethod.SUPERVISED})

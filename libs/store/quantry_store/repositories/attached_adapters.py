@@ -98,6 +98,14 @@ class AttachedAdapterRepository:
         statement = update(DeploymentAdapterRow).where(DeploymentAdapterRow.id == adapter_id).values(message=message)
         await self._session.execute(statement.execution_options(synchronize_session=False))
 
+    async def names_by_job(self, project_id: str, job_ids: Collection[str]) -> dict[str, str]:
+        """Returns the name of the adapter that each of these jobs made, of those whose adapter is attached for them."""
+        statement = select(DeploymentAdapterRow.job_id, DeploymentAdapterRow.name)
+        rows = await self._session.execute(
+            statement.where(DeploymentAdapterRow.project_id == project_id, DeploymentAdapterRow.job_id.in_(job_ids))
+        )
+        return {job_id: name for job_id, name in rows if job_id is not None}
+
     async def of_deployments(self, deployment_ids: Collection[str]) -> dict[str, list[AttachedAdapter]]:
         """Returns the adapters of each of these deployments, oldest first."""
         statement = select(DeploymentAdapterRow).where(DeploymentAdapterRow.deployment_id.in_(deployment_ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy import delete as delete_from
@@ -54,12 +54,11 @@ class BlobRepository:
 
     async def add(self, sizes: dict[str, int]) -> None:
         """Notes blobs (size in bytes by SHA-256) as sealed just now, those that were there before too: their age begins anew."""
-        if not sizes:
-            return
-        # Sorted, so that two seals of the same files never wait for each other crosswise.
-        rows = [{"sha256": sha256, "size_bytes": sizes[sha256]} for sha256 in sorted(sizes)]
-        statement = insert(BlobRow).values(rows)
-        await self._session.execute(statement.on_conflict_do_update(index_elements=[BlobRow.sha256], set_={"sealed_at": func.now()}))
+        await self._note(sizes, {"only_checkpoints": False}, anew={"sealed_at": func.now(), "only_checkpoints": False})
+
+    async def add_of_checkpoint(self, sizes: dict[str, int]) -> None:
+        """Notes blobs as ``add`` does; those that were not there before are of checkpoints alone, until ``add`` notes them too."""
+        await self._note(sizes, {"only_checkpoints": True}, anew={"sealed_at": func.now()})
 
     async def check_sealed(self, files: Iterable[ManifestFile]) -> None:
         """Raises SealRefused naming the first file whose bytes are not in the vault, or are there with another size."""
@@ -122,6 +121,13 @@ class BlobRepository:
         rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
         return [Blob(*row) for row in rows]
 
+    async def let_go(self, age_s: float, *, after: str, limit: int) -> list[Blob]:
+        """Returns the next blobs by digest after ``after`` that were checkpoints' alone, that no job goes on from any more, and that
+        were sealed ``age_s`` seconds ago."""
+        statement = select(BlobRow.sha256, BlobRow.size_bytes).where(BlobRow.only_checkpoints, BlobRow.sha256 > after, *_is_garbage(age_s))
+        rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
+        return [Blob(*row) for row in rows]
+
     async def forget(self, digests: Sequence[str], age_s: float) -> list[Blob]:
         """Deletes the rows of those of these blobs that are garbage still, and returns them. What is locked is left for later.
 
@@ -147,6 +153,14 @@ class BlobRepository:
         """Takes back what ``reserve`` did in this transaction."""
         gone = delete_from(BlobRow).where(BlobRow.sha256 == blob.sha256)
         await self._session.execute(gone.execution_options(synchronize_session=False))
+
+    async def _note(self, sizes: dict[str, int], kept_as: dict[str, Any], *, anew: dict[str, Any]) -> None:
+        if not sizes:
+            return
+        # Sorted, so that two seals of the same files never wait for each other crosswise.
+        rows = [{"sha256": sha256, "size_bytes": sizes[sha256], **kept_as} for sha256 in sorted(sizes)]
+        statement = insert(BlobRow).values(rows)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=[BlobRow.sha256], set_=anew))
 
 
 def _is_garbage(age_s: float) -> list[ColumnElement[bool]]:

@@ -69,6 +69,16 @@ class CheckpointRepository:
         rows = await self._session.execute(statement)
         return [_checkpoint(row, has_files=kept) for row, kept in rows]
 
+    async def furthest(self, project_id: str, job_id: str, limit: int, *, below: int | None) -> builtins.list[JobCheckpoint]:
+        """Returns the next checkpoints of a job from step ``below`` down, from the furthest where None."""
+        statement = select(JobCheckpointRow, _has_files()).where(
+            JobCheckpointRow.job_id == job_id, JobCheckpointRow.project_id == project_id
+        )
+        if below is not None:
+            statement = statement.where(JobCheckpointRow.step < below)
+        rows = await self._session.execute(statement.order_by(JobCheckpointRow.step.desc()).limit(limit))
+        return [_checkpoint(row, has_files=kept) for row, kept in rows]
+
     async def files(self, project_id: str, job_id: str, step: int) -> builtins.list[ManifestFile]:
         """Returns the files of a checkpoint that are kept, by path; raises NotFound if there are none."""
         statement = _files_of(job_id, step).where(JobCheckpointFileRow.project_id == project_id)

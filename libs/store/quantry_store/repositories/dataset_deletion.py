@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.datasets import Dataset, DatasetOrigin, Derivation
@@ -29,7 +29,12 @@ class DatasetDeletionRepository:
         """Raises DatasetProtected if it is the platform's own, an unfinished job uses it, or living datasets were derived from it."""
         if dataset.origin is DatasetOrigin.BUILT_IN:
             raise DatasetProtected(f"{dataset.ref} is the platform's own")
-        uses_it = JobRow.inputs.contains([{"dataset_id": dataset.id}])
+        uses_it = or_(
+            JobRow.inputs.contains([{"dataset_id": dataset.id}]),
+            # Of a merge: what its recipe names is used by the job that follows it.
+            JobRow.spec.contains({"quantize": {"calibration": {"datasets": [dataset.id]}}}),
+            JobRow.spec.contains({"quantize": {"quality": {"corpora": [dataset.id]}}}),
+        )
         job_id = (await self._session.scalars(select(JobRow.id).where(is_open_in(dataset.project_id), uses_it).limit(1))).one_or_none()
         if job_id is not None:
             raise DatasetProtected(f"job {job_id} still uses {dataset.ref}; wait for it or cancel it")

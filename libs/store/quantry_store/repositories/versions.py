@@ -11,6 +11,7 @@ from quantry_core.errors import NotFound, UnknownVersion
 from quantry_core.ids import IdPrefix, is_id, new_id
 from quantry_core.jobs import Job
 from quantry_core.versions import (
+    EdgeRole,
     Lineage,
     LineageEdge,
     ManifestFile,
@@ -47,6 +48,11 @@ class VersionRepository:
             raise UnknownVersion(f"there is no version {version_id!r}")
         return to_version(*row)
 
+    async def refs(self, project_id: str, version_ids: Collection[str]) -> dict[str, str]:
+        """Returns ``name@number`` of each of these versions that there is, deleted ones that can be restored too."""
+        rows = await self._session.execute(_versions(project_id).where(VersionRow.id.in_(version_ids)))
+        return {version.id: version.ref for version in (to_version(*row) for row in rows)}
+
     async def detail(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a version with files (by path), edges and evidence; raises UnknownVersion."""
         version = await self.get(project_id, version_id)
@@ -56,6 +62,16 @@ class VersionRepository:
             edges=await self._edges(version.id),
             evidence=await self._evidence.list(version.id),
         )
+
+    async def base_id_of(self, version_id: str) -> str | None:
+        """Returns the id of the version that a version was made from; None where its lineage has none."""
+        edges = await self._edges(version_id)
+        return next((edge.parent_version_id for edge in edges if edge.role is EdgeRole.BASE and edge.parent_version_id is not None), None)
+
+    async def base_of(self, version: Version) -> Version | None:
+        """Returns the version that a version was made from; None where its lineage has none."""
+        base_id = await self.base_id_of(version.id)
+        return None if base_id is None else await self.get(version.project_id, base_id)
 
     async def resolve(
         self, project_id: str, ref: str, *, kinds: Collection[VersionKind] | None = None, first: VersionKind | None = None

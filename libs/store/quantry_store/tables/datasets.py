@@ -16,12 +16,15 @@ class BlobRow(Base):
     """Bytes that the vault holds under their digest. They belong to no project: equal bytes are kept once."""
 
     __tablename__ = "blobs"
+    __table_args__ = (Index("ix_blobs_only_checkpoints", "sha256", postgresql_where=text("only_checkpoints")),)
 
     sha256: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sealed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     verified_at: Mapped[datetime | None]
     """When its bytes were last hashed again and were right."""
+    only_checkpoints: Mapped[bool] = mapped_column(server_default=text("false"))
+    """They were never taken in but for checkpoints of training jobs. Once no job goes on from them they are removed by themselves."""
 
 
 class DatasetRow(Base):

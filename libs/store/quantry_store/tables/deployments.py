@@ -76,7 +76,7 @@ class ReplicaRow(Base):
     num_restarts: Mapped[int]
     message: Mapped[str | None]
     log_path: Mapped[str | None]
-    adapter_ids: Mapped[list[str]] = mapped_column(default=list)
+    adapter_ids: Mapped[list[str]] = mapped_column(default=list, server_default=text("'[]'"))
     updated_at: Mapped[CreatedAt]
 
 

@@ -34,7 +34,7 @@ from quantry_store.transactions.schedules import (
     run_schedule_now,
 )
 from quantry_store.transactions.submit import DEFAULT_PLACEMENT, Origin, Placement, submit_job
-from quantry_store.transactions.vault import Damaged, note_blobs, record_damage, record_seal, record_whole
+from quantry_store.transactions.vault import Damaged, note_blobs, note_checkpoint_blobs, record_damage, record_seal, record_whole
 from quantry_store.transactions.workers import save_worker
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "load_deployments",
     "lose_expired",
     "note_blobs",
+    "note_checkpoint_blobs",
     "promote_rollout",
     "queues_with_work",
     "read_template",

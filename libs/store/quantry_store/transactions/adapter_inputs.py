@@ -25,7 +25,7 @@ from quantry_core.jobs import (
 from quantry_core.methods import Environment
 from quantry_core.outputs import made_model
 from quantry_core.training.bases import SIXTEEN_BIT_KINDS, not_trainable
-from quantry_core.versions import EdgeRole, Version, VersionKind
+from quantry_core.versions import Version, VersionKind
 from quantry_store.transactions.inputs import FOUND_FIELDS, dataset_refs, keep_version, refusal
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -44,6 +44,8 @@ async def complete(uow: UnitOfWork, project_id: str, spec: JobSpec, inputs: list
     Raises InvalidInput naming the field for a base that cannot be trained, adapters that are not of one base, or a recipe that
     cannot be repeated; UnknownVersion or UnknownDataset for what was deleted.
     """
+    if isinstance(spec, FinetuneSpec):
+        _check_held_out(inputs)
     if any(item.version_id is None and item.dataset_id is None for item in inputs):
         return Completed(spec, inputs)
     match spec:
@@ -77,10 +79,13 @@ def check_recipe(spec: MergeSpec) -> None:
         raise refusal("spec.measure", sentence)
 
 
-async def _check_training(uow: UnitOfWork, project_id: str, spec: FinetuneSpec, inputs: list[JobInput]) -> None:
+def _check_held_out(inputs: list[JobInput]) -> None:
     datasets = {item.role: item.dataset_id for item in inputs if item.role in {InputRole.TRAINING, InputRole.VALIDATION}}
     if datasets[InputRole.TRAINING] == datasets.get(InputRole.VALIDATION):
         raise refusal("spec.validation_file", "it is the training file: what was learned says nothing of what was not")
+
+
+async def _check_training(uow: UnitOfWork, project_id: str, spec: FinetuneSpec, inputs: list[JobInput]) -> None:
     base_id = next(item.version_id for item in inputs if item.role is InputRole.BASE)
     base = await uow.versions.get(project_id, base_id or "")
     reason = not_trainable(base.kind, base.format, base.scheme, spec, base.recipe)
@@ -110,6 +115,8 @@ async def _complete_merge(uow: UnitOfWork, project_id: str, spec: MergeSpec, inp
     if spec.quantize == AS_BASE:
         spec = spec.model_copy(update={"quantize": await _recipe_of(uow, project_id, trained_on)})
         check_recipe(spec)
+    if isinstance(spec.quantize, QuantizationRecipe):
+        spec = spec.model_copy(update={"quantize": await _pinned(uow, project_id, spec.quantize)})
     if spec.measure and spec.quantize is None:
         sentence = f"measure compares quantized results, and the adapters were trained on {trained_on.ref}, which is 16-bit: give a recipe"
         raise refusal("spec.quantize", sentence)
@@ -143,16 +150,16 @@ async def _one_base(uow: UnitOfWork, project_id: str, adapter_ids: list[str]) ->
 
 async def _base_of(uow: UnitOfWork, version: Version) -> Version:
     """Returns the version that a version was made from; raises InvalidInput where its lineage has none."""
-    for edge in (await uow.versions.detail(version.project_id, version.id)).edges:
-        if edge.role is EdgeRole.BASE and edge.parent_version_id is not None:
-            return await uow.versions.get(version.project_id, edge.parent_version_id)
-    raise InvalidInput(f"{version.ref} has no base in its lineage")
+    base = await uow.versions.base_of(version)
+    if base is None:
+        raise InvalidInput(f"{version.ref} has no base in its lineage")
+    return base
 
 
 async def _recipe_of(uow: UnitOfWork, project_id: str, version: Version) -> QuantizationRecipe | None:
     """Returns how a version was quantized, with the very datasets that it was, by their ids; None for 16-bit weights.
 
-    Raises InvalidInput where the recipe is not one that can be repeated, UnknownDataset where its text was deleted.
+    Raises InvalidInput where the recipe is not one that can be repeated.
     """
     if version.kind in SIXTEEN_BIT_KINDS:
         return None
@@ -167,14 +174,20 @@ async def _recipe_of(uow: UnitOfWork, project_id: str, version: Version) -> Quan
     except (ValidationError, QuantryError) as error:
         sentence = f"the recipe of {version.ref} is not one that this release can repeat: {error}; give quantize one, or null"
         raise refusal("spec.quantize", sentence) from error
-    return await _pinned(uow, project_id, recipe)
+    return recipe
 
 
 async def _pinned(uow: UnitOfWork, project_id: str, recipe: QuantizationRecipe) -> QuantizationRecipe:
-    """Returns a recipe with its datasets by their ids, so that they are the same whenever it is followed."""
+    """Returns a recipe with its datasets by their ids, so that they are the same whenever it is followed, each kept from deletion.
+
+    Raises UnknownDataset.
+    """
 
     async def ids(refs: list[str]) -> list[str]:
-        return [(await uow.datasets.resolve(project_id, ref)).id for ref in refs]
+        found = [await uow.datasets.resolve(project_id, ref) for ref in refs]
+        for dataset in found:
+            await uow.datasets.hold(dataset.id)
+        return [dataset.id for dataset in found]
 
     calibration, quality = recipe.calibration, recipe.quality
     if calibration is not None:

@@ -9,7 +9,7 @@ from quantry_core.jobs import EngineConfig
 from quantry_core.keys import Identity
 from quantry_core.rollouts import AttachedAdapter, Deployment, Release
 from quantry_core.servability import adapter_not_served, stated_adapter
-from quantry_core.versions import EdgeRole, Version, VersionKind, VersionState
+from quantry_core.versions import Version, VersionKind, VersionState
 from quantry_store.references import require_name
 from quantry_store.repositories.attached_adapters import attached_adapter
 from quantry_store.unit_of_work import UnitOfWork
@@ -100,10 +100,10 @@ async def _releases_of_base(uow: UnitOfWork, deployment: Deployment, version: Ve
 
 
 async def _base_id(uow: UnitOfWork, version: Version) -> str:
-    for edge in (await uow.versions.detail(version.project_id, version.id)).edges:
-        if edge.role is EdgeRole.BASE and edge.parent_version_id is not None:
-            return edge.parent_version_id
-    raise NotServable(f"{version.ref} names no version that it was trained on")
+    base_id = await uow.versions.base_id_of(version.id)
+    if base_id is None:
+        raise NotServable(f"{version.ref} names no version that it was trained on")
+    return base_id
 
 
 def _check_room(engine: EngineConfig, adapters: Sequence[AttachedAdapter | Version], deployment_name: str) -> None:

@@ -7,7 +7,7 @@ from quantry_core.execution import CheckpointReport
 from quantry_core.jobs import FinetuneSpec, Job
 from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import manifest_digest
-from quantry_store.transactions.vault import note_blobs
+from quantry_store.transactions.vault import note_checkpoint_blobs
 from quantry_store.unit_of_work import UnitOfWork
 
 NUM_KEPT = 2
@@ -21,7 +21,7 @@ async def record_checkpoint_seal(uow: UnitOfWork, request: CheckpointSeal) -> No
     the vault knows a digest with another size.
     """
     job = await uow.leases.hold(request.job_id, request.attempt)
-    await note_blobs(uow, request.files)
+    await note_checkpoint_blobs(uow, request.files)
     await uow.seals.record_checkpoint(job, request.step, manifest_digest(request.files))
 
 

@@ -16,7 +16,7 @@ from quantry_store.transactions.attach_finished import attach_finished, lock_for
 from quantry_store.transactions.endings import Ending, check_report, decide_ending
 from quantry_store.transactions.lost_attempts import lose_attempt
 from quantry_store.transactions.made_versions import record_version
-from quantry_store.transactions.merge import quantize_merged
+from quantry_store.transactions.merge import lock_for_quantize, quantize_merged
 from quantry_store.transactions.recalibrate import lock_deployment, promote_candidate
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -44,6 +44,7 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
         return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message)
     if ending.status is JobStatus.SUCCEEDED:
         await uow.checkpoints.drop(job.id)
+    await lock_for_quantize(uow, job)
     deployment = await lock_deployment(uow, job)
     await lock_for_adapter(uow, job)
     version = None if request.version is None else await record_version(uow, job, request.version)

@@ -27,6 +27,7 @@ from quantry_core.jobs import (
     is_job_output,
     version_refs,
 )
+from quantry_core.training import REWARD_METHODS
 from quantry_core.training.bases import BASE_KINDS, SIXTEEN_BIT_KINDS
 from quantry_core.training.data import not_learned_from, not_scored
 from quantry_core.versions import Version, VersionKind, VersionState
@@ -192,15 +193,33 @@ def _check_dataset(spec: JobSpec, role: InputRole, dataset: Dataset) -> None:
     """Raises InvalidInput naming the field for a dataset that a job cannot learn from or be judged by."""
     match spec, role:
         case FinetuneSpec(), InputRole.TRAINING:
-            field, reason = "training_file", not_learned_from(spec.method.type, dataset.kind)
+            field, reason = "spec.training_file", not_learned_from(spec.method.type, dataset.kind)
         case FinetuneSpec(), InputRole.VALIDATION:
-            field, reason = "validation_file", not_learned_from(spec.method.type, dataset.kind)
+            field, reason = "spec.validation_file", not_learned_from(spec.method.type, dataset.kind)
         case MergeSpec(), InputRole.VALIDATION:
-            field, reason = "validation_file", not_scored(dataset.kind)
+            field, reason = "spec.validation_file", not_scored(dataset.kind)
         case _:
             return
     if reason is not None:
-        raise refusal(f"spec.{field}", f"{dataset.ref}: {reason}")
+        raise refusal(field, f"{dataset.ref}: {reason}")
+    # Methods that let the model answer itself need no answer.
+    if not (isinstance(spec, FinetuneSpec) and spec.method.type in REWARD_METHODS):
+        _check_answers(field, dataset)
+
+
+def _check_answers(field: str, dataset: Dataset) -> None:
+    """Raises InvalidInput naming each line, as far as they were kept, whose row has no answer to learn or to be scored."""
+    counted = dataset.statistics
+    if not counted.num_untrainable_rows:
+        return
+    problems = [FieldProblem(field=field, message=f"line {row.line} {row.reason}") for row in counted.untrainable_rows]
+    detail = f"{dataset.ref}: {problems[0].message}"
+    num_more = counted.num_untrainable_rows - len(problems)
+    if num_more:
+        detail += f"; there are {counted.num_untrainable_rows} such rows in all: {len(problems)} in errors, {num_more} more"
+    elif len(problems) > 1:
+        detail += f"; there are {len(problems)} such rows in all, see errors"
+    raise InvalidInput(detail, errors=problems)
 
 
 def dataset_refs(spec: JobSpec) -> dict[InputRole, list[DatasetRef]]:

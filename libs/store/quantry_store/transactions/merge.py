@@ -14,11 +14,19 @@ from quantry_store.transactions.submit import submit_job
 from quantry_store.unit_of_work import UnitOfWork
 
 
+async def lock_for_quantize(uow: UnitOfWork, job: Job) -> None:
+    """Locks the row of a merge's project if it bounds what may be queued: submitting what follows looks there, and it is taken before
+    any model's row."""
+    if isinstance(job.spec, MergeSpec) and isinstance(job.spec.quantize, QuantizationRecipe):
+        await uow.waiting.has_room(job.project_id)
+
+
 async def quantize_merged(uow: UnitOfWork, job: Job, request: FinishRequest, version: Version) -> dict[str, Any]:
     """Returns what a finished merge led to: the quantize job of its recipe, or why that was refused. Nothing for other jobs, nor
     where nothing is to be quantized.
 
-    The job goes where the merge was run, with its priority and labels. What it is refused for undoes nothing else.
+    The job goes where the merge was run, with its priority and labels. What it is refused for undoes nothing else. ``lock_for_quantize``
+    came first.
     """
     spec = job.spec
     if not isinstance(spec, MergeSpec) or not isinstance(spec.quantize, QuantizationRecipe) or request.outcome is not Outcome.SUCCEEDED:

@@ -42,6 +42,12 @@ async def note_blobs(uow: UnitOfWork, files: Sequence[ManifestFile]) -> None:
     await uow.blobs.check_sealed(files)
 
 
+async def note_checkpoint_blobs(uow: UnitOfWork, files: Sequence[ManifestFile]) -> None:
+    """Does as ``note_blobs``, for files that a job needs only for as long as it may go on from them."""
+    await uow.blobs.add_of_checkpoint({file.sha256: file.size_bytes for file in files})
+    await uow.blobs.check_sealed(files)
+
+
 async def record_seal(uow: UnitOfWork, request: SealRequest, *, dtype: str | None) -> None:
     """Notes that the bytes of the files are in the vault, and that this attempt may finish with exactly these files.
 

@@ -23,6 +23,7 @@ from quantry_api.estimates.origins import (
     stored_as,
 )
 from quantry_api.estimates.refusals import check_context, check_quantizable, devices_of
+from quantry_api.estimates.sharing import check_shared
 from quantry_core.errors import FieldProblem, InvalidInput, NotServable
 from quantry_core.estimates import (
     CheckpointFacts,
@@ -34,6 +35,8 @@ from quantry_core.estimates import (
     estimate_key,
     quantized_facts,
 )
+from quantry_core.estimates.training import merged_spec
+from quantry_core.estimates.training_minutes import tokens_text
 from quantry_core.jobs import (
     DeploySpec,
     Estimate,
@@ -44,6 +47,7 @@ from quantry_core.jobs import (
     JobSpec,
     JobSubmission,
     MergeSpec,
+    QuantizationRecipe,
     QuantizeSpec,
     Queue,
     QueueClass,
@@ -52,9 +56,10 @@ from quantry_core.jobs import (
     resource_of,
     route,
 )
-from quantry_core.methods import DeviceKind
+from quantry_core.methods import DeviceKind, Format
 from quantry_core.servability import EngineName, not_served
 from quantry_core.training.bases import SIXTEEN_BIT_KINDS
+from quantry_core.training.strategies import num_gpus_of
 from quantry_core.versions import VersionKind
 from quantry_store.database import Database
 from quantry_store.transactions.inputs import SERVABLE_KINDS
@@ -114,12 +119,14 @@ class Estimator:
         queues: Sequence[QueueClass],
         default_resource: Resource,
         engine_device: DeviceKind | None = None,
+        has_deepspeed: bool = False,
     ) -> None:
         self._database = database
         self._library = library
         self._queues = queues
         self._default_resource = default_resource
         self._engine_device = engine_device
+        self._has_deepspeed = has_deepspeed
         self._earlier: dict[str, _Kept] = {}
 
     async def preflight(self, project_id: str, submission: JobSubmission, *, outputs: Mapping[str, Output] = NO_OUTPUTS) -> Preflight:
@@ -164,13 +171,19 @@ class Estimator:
                 earlier = self._kept(key)
                 if earlier is None:
                     earlier = self._keep(key, await uow.estimates.earlier(key))
+        stored = stored_as(findings.main)
+        is_packed = stored is not None and stored.format is Format.BITSANDBYTES
+        check_shared(submission, resource, self._queues, is_packed=is_packed, has_deepspeed=self._has_deepspeed)
         notes: list[str] = []
+        if isinstance(findings.spec, FinetuneSpec) and findings.training_bytes is not None:
+            notes.append(tokens_text(findings.spec, findings.training_bytes))
         main = await self._read(findings.main, notes)
         reference = None if findings.reference is None else await self._read(findings.reference, notes)
         given = Given(main, reference, findings.text_bytes, findings.training_bytes)
         weigh = partial(_figures, findings.spec, given, resource)
         # In a thread: tens of thousands of modules, and patterns that a caller chose, take a while, and others are served meanwhile.
-        uncorrected, facts = weigh() if recipe_of(findings.spec) is None else await asyncio.to_thread(weigh)
+        is_planned = (recipe_of(findings.spec) or _follow_up(findings.spec)) is not None
+        uncorrected, facts = await asyncio.to_thread(weigh) if is_planned else weigh()
         factors = corrections(earlier)
         estimate = Estimate(
             **corrected(uncorrected, factors).model_dump(),
@@ -266,6 +279,7 @@ class Estimator:
             weighed.resource,
             ram_bytes=weighed.estimate.peak_ram_bytes,
             vram_bytes=weighed.estimate.peak_vram_bytes,
+            num_gpus=num_gpus_of(submission.spec),
             queue=submission.queue,
         )
 
@@ -291,6 +305,14 @@ def _figures(spec: JobSpec, given: Given, resource: Resource) -> tuple[EstimateF
                 field = "spec.serving" if spec.deployment is None else "spec.deployment"
                 raise _refusal(field, f"the recipe of what serves cannot be repeated: {error.detail}") from error
             raise
+    follow_up = _follow_up(spec)
+    if follow_up is not None:
+        # It follows to the merge's queue, and what no GPU works on runs there too.
+        runs_on = Resource.CPU if devices_of(follow_up) == (DeviceKind.CPU,) else resource
+        try:
+            check_quantizable(follow_up, given.main, runs_on)
+        except InvalidInput as error:
+            raise _refusal("spec.quantize", f"what is merged could not be quantized so: {error.detail}") from error
     if isinstance(spec, FinetuneSpec) and given.main is not None:
         check_context(spec, given.main)
     figures = estimate_figures(spec, given, resource)
@@ -299,6 +321,11 @@ def _figures(spec: JobSpec, given: Given, resource: Resource) -> tuple[EstimateF
     if recipe is not None:
         return figures, quantized_facts(given.main, recipe)
     return figures, given.main if isinstance(spec, ImportSpec | FinetuneSpec | MergeSpec) else None
+
+
+def _follow_up(spec: JobSpec) -> QuantizeSpec | None:
+    """Returns the job that a merge leads to; None for others, and where the recipe is not known yet."""
+    return merged_spec(spec.quantize) if isinstance(spec, MergeSpec) and isinstance(spec.quantize, QuantizationRecipe) else None
 
 
 def _refusal(field: str, sentence: str) -> InvalidInput:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.estimates import CheckpointFacts, finetune_peak_bytes, fitting_changes, is_packed
-from quantry_core.jobs import Estimate, FinetuneSpec, JobSubmission, QueueClass, Resource
+from quantry_core.jobs import Estimate, FinetuneSpec, JobSubmission, QueueClass, Resource, classes_for
+from quantry_core.training.strategies import num_gpus_of
 
 GIB = 1024**3
 
@@ -54,7 +55,7 @@ def _bounds(submission: JobSubmission, resource: Resource, queues: Sequence[Queu
     limit = submission.limits.memory_bytes
     if limit is not None:
         bounds.append(Bound("limits.memory_bytes", "its own limit is", limit, Resource.CPU))
-    classes = [known for known in queues if known.resource is resource]
+    classes = classes_for(queues, resource, num_gpus_of(submission.spec))
     if submission.queue is None and classes and all(known.max_memory_bytes is not None for known in classes):
         largest = max(classes, key=lambda known: known.max_memory_bytes or 0)
         words = f"the largest queue for {resource}, {largest.name}, has"

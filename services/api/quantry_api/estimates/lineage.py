@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from quantry_core.jobs import AS_BASE, OUTPUT_PREFIX, MergeSpec, QuantizeSpec
-from quantry_core.versions import EdgeRole, Version, VersionKind
+from quantry_core.versions import Version, VersionKind
 from quantry_store.unit_of_work import UnitOfWork
 
 MAX_DEPTH = 8
@@ -21,33 +21,25 @@ class MadeFrom(NamedTuple):
     recipe: QuantizeSpec
 
 
-async def base_of(uow: UnitOfWork, project_id: str, version: Version) -> Version | None:
-    """Returns the version that a version was made from; None where its lineage has none."""
-    for edge in (await uow.versions.detail(project_id, version.id)).edges:
-        if edge.role is EdgeRole.BASE and edge.parent_version_id is not None:
-            return await uow.versions.get(project_id, edge.parent_version_id)
-    return None
-
-
-async def runnable(uow: UnitOfWork, project_id: str, version: Version) -> Version:
+async def runnable(uow: UnitOfWork, version: Version) -> Version:
     """Returns the version whose weights are loaded: an adapter's base, else the version itself."""
-    base = await base_of(uow, project_id, version) if version.kind is VersionKind.ADAPTER else None
+    base = await uow.versions.base_of(version) if version.kind is VersionKind.ADAPTER else None
     return base or version
 
 
-async def sixteen_bit(uow: UnitOfWork, project_id: str, version: Version) -> Version | None:
+async def sixteen_bit(uow: UnitOfWork, version: Version) -> Version | None:
     """Returns the 16-bit version that lies under adapters and rounding; None where the lineage ends before it."""
     found: Version | None = version
     for _ in range(MAX_DEPTH):
         if found is None or found.kind in {VersionKind.MASTER, VersionKind.MERGED}:
             return found
-        found = await base_of(uow, project_id, found)
+        found = await uow.versions.base_of(found)
     return None
 
 
-async def made_from(uow: UnitOfWork, project_id: str, version: Version) -> MadeFrom | None:
+async def made_from(uow: UnitOfWork, version: Version) -> MadeFrom | None:
     """Returns what a quantized version was made from; None for another kind, and for a recipe that this release does not know."""
-    master = await base_of(uow, project_id, version) if version.kind is VersionKind.QUANTIZED else None
+    master = await uow.versions.base_of(version) if version.kind is VersionKind.QUANTIZED else None
     if master is None:
         return None
     known = {name: value for name, value in version.recipe.items() if name in QuantizeSpec.model_fields}
@@ -62,6 +54,6 @@ async def repeated(uow: UnitOfWork, project_id: str, spec: MergeSpec) -> MergeSp
     if spec.quantize != AS_BASE or spec.adapters[0].adapter.startswith(OUTPUT_PREFIX):
         return spec
     adapter = await uow.versions.resolve(project_id, spec.adapters[0].adapter, kinds=frozenset({VersionKind.ADAPTER}))
-    base = await base_of(uow, project_id, adapter)
-    made = None if base is None else await made_from(uow, project_id, base)
+    base = await uow.versions.base_of(adapter)
+    made = None if base is None else await made_from(uow, base)
     return spec if made is None else spec.model_copy(update={"quantize": made.recipe})

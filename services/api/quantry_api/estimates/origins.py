@@ -104,7 +104,7 @@ async def find_origin(
         if kinds is not None and version.kind not in kinds:
             sentence = f"{version.ref} is a {version.kind} version; a {' or '.join(sorted(kinds))} version is needed here"
             raise InvalidInput(sentence, errors=[FieldProblem(field="spec", message=sentence)])
-        return await _of_version(uow, library, await runnable(uow, project_id, version))
+        return await _of_version(uow, library, await runnable(uow, version))
     name = ref.removeprefix(OUTPUT_PREFIX)
     if name in outputs or depth >= MAX_DEPTH:
         return Told(ref, outputs.get(name))
@@ -116,7 +116,7 @@ async def _of_job(uow: UnitOfWork, library: CheckpointLibrary, job: Job, *, outp
     spec = job.spec
     if job.result is not None and job.result.version_id is not None:
         made = await uow.versions.get(job.project_id, job.result.version_id)
-        return await _of_version(uow, library, await runnable(uow, job.project_id, made))
+        return await _of_version(uow, library, await runnable(uow, made))
     if isinstance(spec, ImportSpec):
         return OfImport(spec.source)
     if isinstance(spec, MergeSpec):
@@ -142,13 +142,32 @@ async def find_trained(
     version = origin.version if isinstance(origin, OfVersion) else None
     await check_attachable(uow, project_id, spec, version)
     if version is None:
+        recipe = _output_recipe(origin)
+        if recipe is not None:
+            choice = chosen(recipe)
+            told = recipe.model_dump(mode="json")
+            _check_trainable(spec.model, not_trainable(VersionKind.QUANTIZED, choice.info.format, choice.scheme, spec, told))
         return origin
-    reason = not_trainable(version.kind, version.format, version.scheme, spec, version.recipe)
-    if reason is not None:
-        sentence = f"{version.ref} cannot be trained on so: {reason}"
-        raise InvalidInput(sentence, errors=[FieldProblem(field="spec.model", message=sentence)])
-    made = await made_from(uow, project_id, version)
+    _check_trainable(version.ref, not_trainable(version.kind, version.format, version.scheme, spec, version.recipe))
+    made = await made_from(uow, version)
     return origin if made is None else OfQuantize(made.recipe, await _of_version(uow, library, made.master))
+
+
+def _output_recipe(origin: Origin) -> QuantizeSpec | None:
+    """Returns how what a job will make is quantized; None where it is not, or nothing is known of it."""
+    match origin:
+        case OfQuantize(recipe):
+            return recipe
+        case Told(output=Output(spec=spec)):
+            return recipe_of(spec)
+        case _:
+            return None
+
+
+def _check_trainable(ref: str, reason: str | None) -> None:
+    if reason is not None:
+        sentence = f"{ref} cannot be trained on so: {reason}"
+        raise InvalidInput(sentence, errors=[FieldProblem(field="spec.model", message=sentence)])
 
 
 async def find_merge_base(
@@ -160,7 +179,7 @@ async def find_merge_base(
         origin = await find_origin(uow, library, project_id, adapter, kinds=None, outputs=outputs, depth=depth)
         return origin.base if isinstance(origin, OfQuantize) else origin
     version = await uow.versions.resolve(project_id, adapter, kinds=frozenset({VersionKind.ADAPTER}))
-    base = await sixteen_bit(uow, project_id, version)
+    base = await sixteen_bit(uow, version)
     return Told(adapter, None) if base is None else await _of_version(uow, library, base)
 
 

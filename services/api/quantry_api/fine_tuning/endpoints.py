@@ -21,12 +21,13 @@ from quantry_api.jobs.endpoints import JobId
 from quantry_api.state import State
 from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.jobs import Job
+from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_http.auth import Db, Operator, Viewer
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
 
-PREFIX = "/v1/fine_tuning/jobs"
+PREFIX = f"{OPENAI_PREFIX}fine_tuning/jobs"
 DEFAULT_CHECKPOINTS = 10
 _JOB_ID_PATTERN = r"^job_[0-9a-f]{32}$"
 _PAGE_PARAMETERS = frozenset({"after", "limit"})
@@ -49,7 +50,7 @@ Cursor = Annotated[str | None, Query(max_length=64, description="The last_id of 
 async def _fine_tune(job_id: JobId, caller: Viewer, db: Db) -> Job:
     async with db.begin() as uow:
         job = await uow.jobs.get(caller.project_id, job_id)
-        await service.show(uow, job)
+    service.trained_spec(job)
     return job
 
 
@@ -94,7 +95,7 @@ async def show_fine_tuning_job(job: FineTune, db: Db) -> FineTuningJob:
 async def cancel_fine_tuning_job(job_id: JobId, caller: Operator, db: Db, state: State) -> FineTuningJob:
     """Cancels a fine-tune job: at once where it waits, within seconds where it runs. One that ended stays as it is."""
     async with db.begin() as uow:
-        await service.show(uow, await uow.jobs.get(caller.project_id, job_id))
+        service.trained_spec(await uow.jobs.get(caller.project_id, job_id))
         cancelled = await service.show(uow, await transactions.cancel_job(uow, caller, job_id))
     state.nudge()
     return cancelled

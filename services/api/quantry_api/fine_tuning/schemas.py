@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from quantry_core.jobs.specs.finetune import DpoMethod, Hyperparameters, SupervisedMethod
 from quantry_core.jobs.specs.references import DatasetRef, Suffix, VersionRef
+from quantry_core.training import ADAPTER_RATES
 
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 MAX_METADATA_PAIRS = 16
 MAX_PAGE = 100
 MAX_MULTIPLIER = 5000
-"""Makes the default learning rate the highest that a spec takes, 1."""
+"""Makes the default learning rate of supervised training the highest that a spec takes, 1."""
 
 MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
@@ -30,7 +31,7 @@ class OpenAIHyperparameters(_Closed):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] = AUTO
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = AUTO
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=MAX_MULTIPLIER)] = Field(
-        default=AUTO, description="Times the default learning rate."
+        default=AUTO, description="Times the method's default learning rate."
     )
 
 
@@ -72,6 +73,14 @@ class FineTuningJobRequest(_Closed):
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     suffix: Suffix | None = None
     metadata: dict[MetadataKey, MetadataValue] | None = Field(default=None, max_length=MAX_METADATA_PAIRS)
+    integrations: list[Any] | None = Field(default=None, description="None or empty: there are none here.")
+
+    @field_validator("integrations")
+    @classmethod
+    def _has_no_integrations(cls, given: list[Any] | None) -> list[Any] | None:
+        if given:
+            raise ValueError("integrations are not permitted: there are none here")
+        return given
 
     @model_validator(mode="after")
     def _says_hyperparameters_once(self) -> Self:
@@ -96,11 +105,12 @@ def spec_method(request: FineTuningJobRequest) -> SupervisedMethod | DpoMethod:
     return DpoMethod() if isinstance(beta, str) else DpoMethod(beta=beta)
 
 
-def spec_hyperparameters(given: OpenAIHyperparameters) -> Hyperparameters:
-    """Returns the hyperparameters of the spec that a request means; the multiplier is of the default learning rate."""
+def spec_hyperparameters(request: FineTuningJobRequest) -> Hyperparameters:
+    """Returns the hyperparameters of the spec that a request means; the multiplier is of the method's own learning rate."""
+    given = request.given
     fields: dict[str, Any] = {name: value for name in ("n_epochs", "batch_size") if (value := getattr(given, name)) != AUTO}
     if not isinstance(given.learning_rate_multiplier, str):
-        fields["learning_rate"] = Hyperparameters().learning_rate * given.learning_rate_multiplier
+        fields["learning_rate"] = ADAPTER_RATES[spec_method(request).type] * given.learning_rate_multiplier
     return Hyperparameters(**fields)
 
 
@@ -124,7 +134,7 @@ class FineTuningJob(BaseModel):
     error: FineTuningError | None
     model: str = Field(description="The deployment, or the version, that the job named.")
     fine_tuned_model: str | None = Field(
-        description="Of a job that succeeded: the adapter's name at the gateway where it was attached, else the version that was made."
+        description="Of a job that succeeded: the adapter's name at the gateway while it is attached, else the version while it is kept."
     )
     organization_id: str = Field(description="The project.")
     training_file: str

@@ -22,9 +22,6 @@ from quantry_core.pages import Page
 from quantry_core.rollouts import Deployment
 from quantry_store.unit_of_work import UnitOfWork
 
-ADAPTER_NAME = "adapter_name"
-"""Of a job's metrics: what its adapter is called at the gateway."""
-
 
 async def submission_of(uow: UnitOfWork, project_id: str, request: FineTuningJobRequest) -> JobSubmission:
     """Returns the job that a request means. A deployment's name stands for the version that it serves, and the adapter is for it.
@@ -39,7 +36,7 @@ async def submission_of(uow: UnitOfWork, project_id: str, request: FineTuningJob
         validation_file=request.validation_file,
         suffix=request.suffix,
         method=spec_method(request),
-        hyperparameters=spec_hyperparameters(request.given),
+        hyperparameters=spec_hyperparameters(request),
         **({} if request.seed is None else {"seed": request.seed}),
     )
     return JobSubmission(spec=spec, metadata=dict(request.metadata or {}))
@@ -61,28 +58,38 @@ def _served_version(deployment: Deployment) -> str:
     return deployment.current_release.version_id
 
 
-async def show(uow: UnitOfWork, job: Job) -> FineTuningJob:
-    """Returns a fine-tune job in OpenAI's words; raises UnknownJob for one of another type."""
+def trained_spec(job: Job) -> FinetuneSpec:
+    """Returns the spec of a fine-tune job; raises UnknownJob for one of another type."""
     if not isinstance(job.spec, FinetuneSpec):
         raise UnknownJob(f"job {job.id} is of type {job.type}; it is shown at /api/v1/jobs")
-    return told_job(job, job.spec, await _fine_tuned_model(uow, job))
+    return job.spec
 
 
-async def _fine_tuned_model(uow: UnitOfWork, job: Job) -> str | None:
-    if job.result is None or job.result.version_id is None:
-        return None
-    attached = job.result.metrics.get(ADAPTER_NAME)
-    if isinstance(attached, str):
-        return attached
-    return (await uow.versions.get(job.project_id, job.result.version_id)).ref
+async def show(uow: UnitOfWork, job: Job) -> FineTuningJob:
+    """Returns a fine-tune job in OpenAI's words; raises UnknownJob for one of another type."""
+    spec = trained_spec(job)
+    return told_job(job, spec, (await _fine_tuned_models(uow, job.project_id, [job])).get(job.id))
 
 
 async def show_page(uow: UnitOfWork, project_id: str, *, after: str | None, limit: int) -> FineTuningJobs:
     """Returns a page of a project's fine-tune jobs, newest first."""
     page: Page[Job] = await uow.jobs.list(project_id, after=after, limit=limit, type=JobType.FINETUNE)
+    models = await _fine_tuned_models(uow, project_id, page.data)
     return FineTuningJobs(
-        data=[await show(uow, job) for job in page.data], first_id=page.first_id, last_id=page.last_id, has_more=page.has_more
+        data=[told_job(job, trained_spec(job), models.get(job.id)) for job in page.data],
+        first_id=page.first_id,
+        last_id=page.last_id,
+        has_more=page.has_more,
     )
+
+
+async def _fine_tuned_models(uow: UnitOfWork, project_id: str, jobs: list[Job]) -> dict[str, str]:
+    """Returns what a client may call that these jobs made, by job: the adapter at the gateway while it is attached, else the version
+    while it is kept."""
+    version_ids = {job.id: job.result.version_id for job in jobs if job.result is not None and job.result.version_id is not None}
+    attached = await uow.attached.names_by_job(project_id, version_ids)
+    refs = await uow.versions.refs(project_id, version_ids.values())
+    return {job_id: refs[version_id] for job_id, version_id in version_ids.items() if version_id in refs} | attached
 
 
 async def show_events(uow: UnitOfWork, job: Job, *, after: str | None, limit: int) -> FineTuningEvents:
@@ -96,10 +103,9 @@ async def show_events(uow: UnitOfWork, job: Job, *, after: str | None, limit: in
 async def show_checkpoints(uow: UnitOfWork, job: Job, *, after: str | None, limit: int) -> FineTuningCheckpoints:
     """Returns a page of a job's checkpoints, the furthest first; raises InvalidInput for an ``after`` that is no checkpoint's id."""
     below = None if after is None else _number(after, CHECKPOINT_PREFIX, "checkpoint")
-    kept = sorted(await uow.checkpoints.list(job.project_id, job.id), key=lambda checkpoint: -checkpoint.step)
-    left = [checkpoint for checkpoint in kept if below is None or checkpoint.step < below]
-    data = [told_checkpoint(checkpoint) for checkpoint in left[:limit]]
-    return FineTuningCheckpoints(data=data, **_ends([checkpoint.id for checkpoint in data]), has_more=len(left) > limit)
+    kept = await uow.checkpoints.furthest(job.project_id, job.id, limit + 1, below=below)
+    data = [told_checkpoint(checkpoint) for checkpoint in kept[:limit]]
+    return FineTuningCheckpoints(data=data, **_ends([checkpoint.id for checkpoint in data]), has_more=len(kept) > limit)
 
 
 def _number(after: str, prefix: str, what: str) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never
 
 from quantry_api.fine_tuning.schemas import FineTuningCheckpoint, FineTuningError, FineTuningEvent, FineTuningJob
-from quantry_core.jobs import REASONS, EventKind, FinetuneSpec, Hyperparameters, Job, JobCheckpoint, JobEvent, JobReason, JobStatus
+from quantry_core.jobs import REASONS, EventKind, FinetuneSpec, Job, JobCheckpoint, JobEvent, JobReason, JobStatus
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 STATUSES: dict[JobStatus, Status] = {
@@ -29,7 +30,7 @@ CHECKPOINT_PREFIX = "ftckpt-"
 def told_job(job: Job, spec: FinetuneSpec, fine_tuned_model: str | None) -> FineTuningJob:
     """Returns a job in OpenAI's words; ``fine_tuned_model`` is what was made, None where nothing was yet."""
     given = spec.hyperparameters
-    multiplier = given.learning_rate / Hyperparameters().learning_rate
+    multiplier = spec.learning_rate / spec.default_learning_rate
     shown: dict[str, int | float] = {
         "n_epochs": given.n_epochs,
         "batch_size": given.batch_size,
@@ -131,7 +132,10 @@ def _ended(status: object) -> str:
 def _estimated_finish(job: Job) -> int | None:
     if job.status is not JobStatus.RUNNING or job.started_at is None or job.estimate is None or job.estimate.minutes is None:
         return None
-    return _seconds(job.started_at + timedelta(minutes=job.estimate.minutes))
+    # An estimate has no bound, and a date has one: what ends after year 9999 ends at no time that can be told.
+    with suppress(OverflowError):
+        return _seconds(job.started_at + timedelta(minutes=job.estimate.minutes))
+    return None
 
 
 def _seconds(time: datetime) -> int:

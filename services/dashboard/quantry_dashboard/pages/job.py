@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from nicegui import ui
 
+from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.jobs import FINAL_STATUSES, EventKind, FinetuneSpec, Job, JobEvent, JobStatus
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
@@ -14,6 +16,7 @@ from quantry_dashboard.feed import EventFeed
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.job_actions import JobActions
+from quantry_dashboard.pages.measured import MeasuredPanel
 from quantry_dashboard.pages.panels import LOG_LINES, EstimatePanel, FactPanel, LogPanel, Timeline
 from quantry_dashboard.pages.progress_bar import ProgressBar
 from quantry_dashboard.pages.training import MAX_POINTS, CheckpointPanel, CurvePanel
@@ -69,6 +72,7 @@ class JobPage:
         with Node("div", classes="columns"):
             with Node("div", classes="column"):
                 self._result = FactPanel("Result")
+                self._measured = MeasuredPanel()
                 self._estimate = EstimatePanel()
                 self._circumstances = FactPanel("Job")
                 self._spec = FactPanel("Spec")
@@ -94,16 +98,17 @@ class JobPage:
                 curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
                 self._curve.show(curve.data)
                 self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
+        measured = await ask(self._session, lambda client: client.jobs.measured(job)) if self._is_over else []
         self._num_refreshes += 1
         self._loading.show_if(False)
         self._all.show_if(True)
-        self._show(job, datetime.now(UTC))
+        self._show(job, measured, datetime.now(UTC))
         self._follow()
         if self._is_over:
             # Nothing about it changes any more.
             self._timer.deactivate()
 
-    def _show(self, job: Job, now: datetime) -> None:
+    def _show(self, job: Job, measured: Sequence[EvidenceTable], now: datetime) -> None:
         self._title.say(f"{job.type.capitalize()} {words.about(job)}")
         self._status.say(job.status)
         self._status.mark_as(f"status {job.status}")
@@ -113,7 +118,8 @@ class JobPage:
         self._bar.show(progress)
         self._details.say(words.progress_details(progress) if progress is not None else "")
         self._actions.show(job)
-        self._result.show(facts.result_facts(job))
+        self._result.show(facts.result_facts(job, measured))
+        self._measured.show(measured)
         self._estimate.show(facts.comparisons(job), facts.estimate_notes(job.estimate))
         self._circumstances.show(facts.circumstances(job, now))
         self._spec.show(facts.spec_facts(job))

@@ -91,4 +91,4 @@ class RowsCheck:
         row = parse_row(self.kind, line)
         if (reason := self._rule(row)) is not None:
             raise BadRow(reason)
-        self._tally.add(row)
+        self._tally.add(self._num_lines, row)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from hashlib import blake2b
 
-from quantry_core.datasets import DatasetKind, DatasetStatistics
-from quantry_core.rows import Row, characters_of
+from quantry_core.datasets import DatasetKind, DatasetStatistics, UntrainableRow
+from quantry_core.rows import Row, characters_of, why_not_trainable
 
 MAX_KEPT_DIGESTS = 100_000
+MAX_UNTRAINABLE_ROWS = 100
+"""So many are kept with their lines; beyond them they are only counted."""
 EXACT_LENGTH_CHARACTERS = 1000
 
 
@@ -38,9 +40,11 @@ class RowTally:
         self._num_chosen_characters = 0
         self._num_rejected_characters = 0
         self._different = DistinctTally()
+        self._num_untrainable = 0
+        self._untrainable: list[UntrainableRow] = []
 
-    def add(self, row: Row) -> None:
-        """Counts a row."""
+    def add(self, line: int, row: Row) -> None:
+        """Counts a row, which stands in that line of the file."""
         length = row.num_characters
         self._shortest = min(self._shortest, length) if self._num_rows else length
         self._longest = max(self._longest, length)
@@ -55,6 +59,10 @@ class RowTally:
             self._labels[row.label] += 1
         self._num_chosen_characters += characters_of(row.chosen)
         self._num_rejected_characters += characters_of(row.rejected)
+        if (reason := why_not_trainable(row)) is not None:
+            self._num_untrainable += 1
+            if self._num_untrainable <= MAX_UNTRAINABLE_ROWS:
+                self._untrainable.append(UntrainableRow(line=line, reason=reason))
 
     def statistics(self, num_lines: int) -> DatasetStatistics:
         """Returns what was counted; ``num_lines`` are those of the file."""
@@ -75,6 +83,8 @@ class RowTally:
             num_chosen_characters=self._num_chosen_characters if is_preferences else None,
             num_rejected_characters=self._num_rejected_characters if is_preferences else None,
             num_labels={"true": self._labels[True], "false": self._labels[False]} if self._kind is DatasetKind.LABELLED else None,
+            num_untrainable_rows=self._num_untrainable,
+            untrainable_rows=self._untrainable,
         )
 
     def _percentile(self, percent: int) -> int | None:

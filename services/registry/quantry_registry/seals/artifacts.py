@@ -8,7 +8,7 @@ from quantry_core.errors import SealRefused
 from quantry_core.vault import ARTIFACT_SUFFIXES, MAX_ARTIFACTS, artifact_key
 from quantry_core.versions import SealRequest, SealResult, manifest_digest
 from quantry_registry.parts import Parts
-from quantry_registry.seals.moves import check_paths, move_in, note_moved
+from quantry_registry.seals.moves import check_paths, move_in, note_moved, to_keep
 from quantry_store.database import Database
 from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.execution import check_attempt
@@ -34,8 +34,9 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
     def key_of(path: str) -> str:
         return artifact_key(request.job_id, request.attempt, path)
 
-    num_sealed = await move_in(parts, request.files, key_of)
-    await note_moved(database, parts, request.files, key_of)
+    way = to_keep(parts, key_of)
+    num_sealed = await move_in(parts, request.files, way)
+    await note_moved(database, parts, request.files, way)
     async with database.begin() as uow:
         # Fenced again: hashing takes a while, and an attempt that lost its job meanwhile writes nothing.
         await record_artifact_seal(uow, request)

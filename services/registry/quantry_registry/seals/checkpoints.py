@@ -9,7 +9,7 @@ from quantry_core.jobs import FinetuneSpec
 from quantry_core.vault import MAX_CHECKPOINT_FILES, CheckpointSeal, checkpoint_key
 from quantry_core.versions import SealResult, manifest_digest
 from quantry_registry.parts import Parts
-from quantry_registry.seals.moves import check_paths, move_in, note_moved
+from quantry_registry.seals.moves import check_paths, move_in, note_moved, to_go_on_from
 from quantry_store.database import Database
 from quantry_store.transactions.checkpoints import record_checkpoint_seal
 from quantry_store.transactions.execution import check_attempt
@@ -37,8 +37,9 @@ async def seal(database: Database, parts: Parts, request: CheckpointSeal) -> Sea
     def key_of(path: str) -> str:
         return checkpoint_key(request.job_id, request.attempt, request.step, path)
 
-    num_sealed = await move_in(parts, request.files, key_of)
-    await note_moved(database, parts, request.files, key_of)
+    way = to_go_on_from(parts, key_of)
+    num_sealed = await move_in(parts, request.files, way)
+    await note_moved(database, parts, request.files, way)
     async with database.begin() as uow:
         # Fenced again: hashing takes a while, and an attempt that lost its job meanwhile writes nothing.
         await record_checkpoint_seal(uow, request)

@@ -14,7 +14,7 @@ from quantry_core.methods import Format
 from quantry_core.versions import SealRequest, SealResult, manifest_digest, staging_key
 from quantry_registry.parts import Parts
 from quantry_registry.seals.gguf_files import check_gguf
-from quantry_registry.seals.moves import check_paths, move_in, note_moved
+from quantry_registry.seals.moves import check_paths, move_in, note_moved, to_keep
 from quantry_store.database import Database
 from quantry_store.transactions.execution import check_attempt
 from quantry_store.transactions.vault import record_seal
@@ -40,12 +40,13 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
     def key_of(path: str) -> str:
         return staging_key(request.job_id, request.attempt, path)
 
-    num_sealed = await move_in(parts, request.files, key_of)
+    way = to_keep(parts, key_of)
+    num_sealed = await move_in(parts, request.files, way)
     dtype = await asyncio.to_thread(rule, VaultCheckpoint(parts.vault, request.files))
     async with database.begin() as uow:
         # Fenced again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
         await check_attempt(uow, request.job_id, request.attempt)
-    await note_moved(database, parts, request.files, key_of)
+    await note_moved(database, parts, request.files, way)
     async with database.begin() as uow:
         await record_seal(uow, request, dtype=dtype)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)

@@ -1,28 +1,25 @@
 """Removes what nothing refers to. Rows go first, objects after: what is broken off in between is found by the next run.
 
-A seal that takes up a blob while it is collected either keeps its row (it is younger then), or waits until the object is
-gone and finds that out when it looks once more; see quantry_registry.keeping.
+See quantry_registry.vault.removal for the seal that takes up a blob meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import structlog
 
-from quantry_blobs.errors import StoreUnavailable
 from quantry_blobs.stores import Entry
 from quantry_core.datasets import Dataset
-from quantry_core.errors import Unavailable
 from quantry_core.vault import CollectReport, CollectRequest
 from quantry_core.versions import Version
 from quantry_registry.parts import Parts
 from quantry_registry.sweeps import abandoned_attempts, sweep_incoming, sweep_staging
 from quantry_registry.vault.claims import HeldRun
+from quantry_registry.vault.removal import remove_object
 from quantry_store.database import Database
 from quantry_store.repositories.blobs import Blob
 from quantry_store.transactions.dataset_deletion import remove_dataset
@@ -32,11 +29,6 @@ _log = structlog.get_logger(__name__)
 
 BATCH = 200
 MAX_NAMED = 100
-REMOVAL_BEGINS_WITHIN_S = 10.0
-"""A removal that finds no free thread for longer is left to the next run: its transaction must not end before its request."""
-
-MAX_REMOVALS = 3
-"""Tries of removing one object while the store does not answer, each in a transaction of its own."""
 
 
 async def collect(database: Database, parts: Parts, held: HeldRun) -> CollectReport:
@@ -150,37 +142,7 @@ class _Run:
         await self._note(num_staged_attempts=num_attempts, num_incoming=num_incoming)
 
     async def _remove_object(self, blob: Blob) -> bool:
-        """Removes an object unless a row knows it again or it is in use; returns whether it did."""
-        for _ in range(MAX_REMOVALS - 1):
-            with suppress(StoreUnavailable):
-                return await _to_its_end(self._remove_reserved(blob))
-        return await _to_its_end(self._remove_reserved(blob))
-
-    async def _remove_reserved(self, blob: Blob) -> bool:
-        """The transaction spans the request on purpose: while it lasts, whoever would note this digest waits."""
-        try:
-            async with self._database.begin() as uow:
-                if not await uow.blobs.reserve(blob):
-                    return False
-                begin_by_s = time.monotonic() + REMOVAL_BEGINS_WITHIN_S
-                is_removed = await asyncio.to_thread(self._parts.vault.remove, blob.sha256, begin_by_s)
-                await uow.blobs.unreserve(blob)
-        except Unavailable:
-            await self._look_again(blob)
-            raise
-        return is_removed
-
-    async def _look_again(self, blob: Blob) -> None:
-        """Says in the log where a row is without its object: the transaction was lost before its request had an end."""
-        try:
-            async with self._database.begin() as uow:
-                is_known = bool(await uow.blobs.known([blob.sha256]))
-            is_lost = is_known and not await asyncio.to_thread(self._parts.vault.contains, blob.sha256, blob.size_bytes)
-        except Unavailable as error:
-            _log.warning("removal broken off, and nothing to ask", sha256=blob.sha256, error=error.detail)
-            return
-        if is_lost:
-            _log.error("blob lost: it was taken up again while it was removed", sha256=blob.sha256)
+        return await remove_object(self._database, self._parts.vault, blob)
 
     def _own_refs(self, gone: Sequence[Version | Dataset]) -> list[str]:
         """Returns the names of those that the project that asked had: others are only counted."""
@@ -194,18 +156,6 @@ class _Run:
     async def _note(self, **changes: object) -> None:
         self.report = self.report.model_copy(update=changes)
         await self._held.note(self.report.model_dump(mode="json"))
-
-
-async def _to_its_end(removal: Coroutine[None, None, bool]) -> bool:
-    """Returns what a removal returns. Where the caller is cancelled it is waited for all the same: a thread is sending its
-    request, and the transaction that makes others wait must last as long.
-    """
-    task = asyncio.create_task(removal)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 def _take(listing: Iterator[tuple[str, Entry]], number: int) -> list[tuple[str, Entry]]:

@@ -33,15 +33,15 @@ def read_text(dataset: ChildInput) -> str:
         raise InvalidInput(f"dataset {dataset.ref} is not UTF-8 text: {error}") from error
 
 
-def read_rows(dataset: ChildInput) -> Iterator[Row]:
-    """Yields a dataset's rows in their order; raises InvalidInput naming the line of one that is none."""
+def read_rows(dataset: ChildInput) -> Iterator[tuple[int, Row]]:
+    """Yields a dataset's rows in their order, each with its line, from 1; raises InvalidInput naming the line of one that is none."""
     kind = kind_of(dataset)
     with _file_of(dataset).open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                yield parse_row(kind, line.decode())
+                yield number, parse_row(kind, line.decode())
             except (BadRow, UnicodeDecodeError) as error:
                 raise InvalidInput(f"dataset {dataset.ref}: line {number} {error}") from error
 

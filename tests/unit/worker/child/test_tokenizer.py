@@ -127,13 +127,13 @@ def test_of_judged_answers_the_better_ones_are_read(tokenized: Tokenize) -> None
 def test_without_a_template_judged_answers_are_two_lines_and_more_turns_are_refused(tokenized: Tokenize) -> None:
     assert text_of(tokenized(DatasetKind.PREFERENCES, PAIR, template=None)) == "Why\nSo"
     assert text_of(tokenized(DatasetKind.LABELLED, GOOD, template=None)) == "Why\nSo"
-    with pytest.raises(InvalidInput, match=r"dataset talk@1: row 2 has 4 messages, but the model's tokenizer has no chat template"):
+    with pytest.raises(InvalidInput, match=r"dataset talk@1: line 2 has 4 messages, but the model's tokenizer has no chat template"):
         tokenized(DatasetKind.PREFERENCES, PAIR, TALK, template=None)
 
 
 def test_a_row_that_the_template_refuses_is_named(tokenized: Tokenize) -> None:
     system = {"messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Why"}]}
-    with pytest.raises(InvalidInput, match=r"dataset talk@1: row 2 cannot be written .* System role not supported"):
+    with pytest.raises(InvalidInput, match=r"dataset talk@1: line 2 cannot be written .* System role not supported"):
         tokenized(DatasetKind.CHAT, chat("Why"), system)
 
 

@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 
 from quantry_core.errors import InvalidInput
 from quantry_worker.child.numerics.text import TokenStream
-from quantry_worker.child.numerics.windows import Window, batches, cut_windows
+from quantry_worker.child.numerics.windows import Window, batches, cut_windows, num_windows_within
 
 
 def stream(num_tokens: int) -> TokenStream:
     return TokenStream("a@1", np.arange(num_tokens, dtype=np.int64))
+
+
+def test_windows_are_counted_that_stay_within_so_many_tokens() -> None:
+    windows = [Window(0, 1, 10), Window(10, 12, 20), Window(20, 21, 30)]
+    assert [num_windows_within(windows, tokens) for tokens in (0, 8, 9, 16, 17, 25, 26, 1000)] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_without_a_stride_windows_stand_alone_and_a_shorter_tail_is_left_out() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from quantry_core.jobs.specs.references import DatasetRef, ModulePattern, Spec, Suffix, VersionRef
 from quantry_core.jobs.states import JobType
 from quantry_core.names import Name
 from quantry_core.training import (
+    ADAPTER_RATES,
+    FULL_RATES,
     AdapterKind,
     BasePrecision,
     Overlong,
@@ -22,6 +24,16 @@ from quantry_core.training import (
 
 ALL_LINEAR: Literal["all-linear"] = "all-linear"
 """Every linear module but the output layer."""
+
+_COMPARES = "compares the model with its reference, and dropout would be noise in what is compared"
+_SAMPLES = "learns from answers that the model gives itself, and dropout would have another model give them"
+_WITHOUT_DROPOUT = {
+    TrainingMethod.DPO: _COMPARES,
+    TrainingMethod.KTO: _COMPARES,
+    TrainingMethod.GRPO: _SAMPLES,
+    TrainingMethod.RLOO: _SAMPLES,
+}
+"""Why a method trains without dropout."""
 
 
 class SupervisedMethod(Spec):
@@ -103,7 +115,7 @@ class AdapterSpec(Spec):
     kind: AdapterKind = AdapterKind.LORA
     rank: int = Field(default=16, ge=1, le=512)
     alpha: float = Field(default=32.0, gt=0, le=4096, description="The update is scaled by alpha / rank; rslora: alpha / sqrt(rank).")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the adapter's inputs; of supervised and orpo alone.")
     target_modules: Literal["all-linear"] | Annotated[list[ModulePattern], Field(min_length=1, max_length=64)] = Field(
         default=ALL_LINEAR,
         description="all-linear, or names: the last part of a module's (q_proj), its whole one, or a glob over it. "
@@ -120,7 +132,12 @@ class Hyperparameters(Spec):
     )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Sequences of one forward pass, of each process.")
     accumulation_steps: int = Field(default=1, ge=1, le=4096, description="Forward passes of one optimizer step.")
-    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="The highest, after the warm-up.")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The highest, after the warm-up. Not given it is 2e-4 of supervised and 1e-5 of the others; a tenth of all weights.",
+    )
     schedule: Schedule = Field(default=Schedule.LINEAR, description="How the learning rate goes on after its warm-up.")
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps that the learning rate rises in.")
     weight_decay: float = Field(default=0.0, ge=0, le=1)
@@ -149,10 +166,20 @@ class DistributedSpec(Spec):
 
     strategy: Strategy = Strategy.DDP
     num_processes: int = Field(default=2, ge=2, le=64, description="One for each GPU; on the CPU they share the cores.")
-    zero_stage: Literal[1, 2, 3] | None = Field(default=None, description="Of deepspeed: what is sharded; 2 where not given.")
-    offload_to_cpu: bool = Field(
-        default=False, description="Of fsdp and deepspeed: parameters and optimizer states rest in the host's memory."
+    zero_stage: Literal[1, 2] | None = Field(
+        default=None, description="Of deepspeed: optimizer states are sharded (1), gradients too (2); 2 where not given."
     )
+    offload_to_cpu: bool = Field(
+        default=False,
+        description="The optimizer's states rest in the host's memory, of fsdp and deepspeed; of fsdp parameters, too.",
+    )
+
+    @field_validator("zero_stage", mode="before")
+    @classmethod
+    def _shards_no_weights(cls, stage: object) -> object:
+        if stage == 3:
+            raise ValueError("stage 3 leaves no process a whole weight to keep or to measure, and nothing here gathers them; take fsdp")
+        return stage
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -180,7 +207,9 @@ class FinetuneSpec(Spec):
     adapter: AdapterSpec | None = Field(default=AdapterSpec(), description="null trains every weight, of a 16-bit base only.")
     base_precision: BasePrecision | None = Field(default=None, description="Rounds a 16-bit base while the adapter is trained: QLoRA.")
     hyperparameters: Hyperparameters = Hyperparameters()
-    overlong: Overlong = Overlong.TRUNCATE
+    overlong: Overlong = Field(
+        default=Overlong.TRUNCATE, description="Of rows of more than sequence_tokens; plain text is cut into sequences, none of it is lost."
+    )
     validation: ValidationSpec = ValidationSpec()
     checkpoint_every_steps: int = Field(default=100, ge=1, description="A lost attempt goes on from the last checkpoint.")
     corpora: list[DatasetRef] = Field(
@@ -195,8 +224,37 @@ class FinetuneSpec(Spec):
             raise ValueError("rounded weights cannot be trained: give an adapter, or leave base_precision out")
         if self.adapter is None and self.deployment is not None:
             raise ValueError("only an adapter can be attached to a deployment; deploy the version itself instead")
+        reason = _WITHOUT_DROPOUT.get(self.method.type)
+        if reason is not None and self.adapter is not None and self.adapter.dropout > 0:
+            raise ValueError(f"{self.method.type} {reason}: leave adapter.dropout out")
+        if isinstance(self.method, KtoMethod) and self.hyperparameters.batch_size < 2:
+            raise ValueError("kto takes the other answers of a batch as what is compared with: batch_size must be 2 or more")
         if isinstance(self.method, _Sampling):
-            size = self.hyperparameters.batch_size * (1 if self.distributed is None else self.distributed.num_processes)
-            if size % self.method.num_generations:
-                raise ValueError(f"num_generations {self.method.num_generations} does not divide a batch of {size} answers")
+            self._check_sampling(self.method)
         return self
+
+    @property
+    def default_learning_rate(self) -> float:
+        """The learning rate where none is given."""
+        return (FULL_RATES if self.adapter is None else ADAPTER_RATES)[self.method.type]
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest learning rate: the one given, or the method's own."""
+        given = self.hyperparameters.learning_rate
+        return self.default_learning_rate if given is None else given
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes share the work."""
+        return 1 if self.distributed is None else self.distributed.num_processes
+
+    def _check_sampling(self, method: _Sampling) -> None:
+        size = self.hyperparameters.batch_size * self.num_processes
+        if size % method.num_generations:
+            raise ValueError(f"num_generations {method.num_generations} does not divide a batch of {size} answers")
+        if method.max_completion_tokens >= self.hyperparameters.sequence_tokens:
+            raise ValueError(
+                f"max_completion_tokens {method.max_completion_tokens} leaves no room for a prompt in sequence_tokens "
+                f"{self.hyperparameters.sequence_tokens}"
+            )

@@ -25,8 +25,9 @@ from quantry_worker.child.merging.losses import Losses
 from quantry_worker.child.numerics.model import read_config, vocabulary_size
 from quantry_worker.child.numerics.perplexity import batch_windows
 from quantry_worker.child.numerics.tokenizer import load_tokenizer
+from quantry_worker.child.training.log_loss import collate, log_losses
 from quantry_worker.child.training.order import Counts
-from quantry_worker.child.training.samples import IGNORED, Sample, SampleOrder, make_samples
+from quantry_worker.child.training.samples import Sample, SampleOrder, make_samples
 from quantry_worker.protocol import ChildInput
 
 MAX_SAMPLES = 512
@@ -49,10 +50,12 @@ def read_held_out(tokenizer_dir: Path, dataset: ChildInput, window_tokens: int) 
     """Returns the samples of a dataset; plain text is cut into windows. Raises InvalidInput for rows without an answer to score."""
     is_text = kind_of(dataset) is DatasetKind.TEXT
     length = window_tokens if is_text else context_tokens(read_config(tokenizer_dir)) or DEFAULT_CONTEXT_TOKENS
-    order = SampleOrder(load_tokenizer(tokenizer_dir), dataset.ref, length, Overlong.TRUNCATE, completion_only=True)
+    order = SampleOrder(
+        load_tokenizer(tokenizer_dir), dataset.ref, length, Overlong.TRUNCATE, completion_only=True, max_samples=MAX_SAMPLES
+    )
     counts = Counts()
     rows = [(1, Row(DatasetKind.TEXT, text=read_text(dataset)))] if is_text else list(islice(_answered(dataset), MAX_SAMPLES))
-    samples = make_samples(order, rows, counts)[:MAX_SAMPLES]
+    samples = make_samples(order, rows, counts)
     if not samples:
         raise InvalidInput(f"dataset {dataset.ref} has no answer that fits into {length} tokens: there is nothing to judge by")
     return HeldOut(dataset.ref, samples, counts.num_truncated, counts.num_dropped)
@@ -60,29 +63,24 @@ def read_held_out(tokenizer_dir: Path, dataset: ChildInput, window_tokens: int) 
 
 def score_held_out(model: Any, held_out: HeldOut) -> Losses:
     """Returns what a model makes of the samples."""
-    sums, counts = [], []
-    for batch in _batches(held_out.samples, vocabulary_size(model)):
-        length = max(len(one.input_ids) for one in batch)
-        # What stands behind a sample's end is seen by nothing before it, and not scored.
-        ids = torch.tensor([one.input_ids + [0] * (length - len(one.input_ids)) for one in batch])
-        labels = torch.tensor([one.labels + [IGNORED] * (length - len(one.labels)) for one in batch])[:, 1:]
+    sums: list[float] = []
+    for samples in _batches(held_out.samples, vocabulary_size(model)):
+        # What stands behind a sample's end is seen by nothing before it, and not scored: no mask is needed, and any token will do.
+        batch = collate(samples, pad_id=0)
         with torch.inference_mode():
-            log_q = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[:, :-1].float(), dim=-1)
-        nll = -log_q.gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1).double()
-        is_scored = labels != IGNORED
-        sums += torch.where(is_scored, nll, 0.0).sum(dim=1).tolist()
-        counts += is_scored.sum(dim=1).tolist()
+            sums += log_losses(model(input_ids=batch["input_ids"], use_cache=False).logits, batch["labels"])
+    counts = [one.num_learned for one in held_out.samples]
     return Losses(np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64))
 
 
 def _answered(dataset: ChildInput) -> Iterator[tuple[int, Row]]:
-    """Yields rows with their numbers, those of preferences and labels as prompts with their good answer."""
-    for number, row in enumerate(read_rows(dataset), 1):
+    """Yields rows with their lines, those of preferences and labels as prompts with their good answer."""
+    for line, row in read_rows(dataset):
         if row.kind not in {DatasetKind.PREFERENCES, DatasetKind.LABELLED}:
-            yield number, row
+            yield line, row
         elif row.exemplary:
             kind = DatasetKind.PROMPTS if len(row.exemplary) == 2 else DatasetKind.CHAT
-            yield number, replace(row, kind=kind, messages=row.exemplary)
+            yield line, replace(row, kind=kind, messages=row.exemplary)
 
 
 def _batches(samples: list[Sample], vocabulary: int) -> Iterator[list[Sample]]:

@@ -1,16 +1,18 @@
 """Tries the ways in a scratch folder and scores each on the same rows and texts, one model in memory at a time.
 
 Two references are looked at first and what they make of the texts is kept on disk: the function that was trained, which is the
-adapter on its base, and the untouched 16-bit version. KL is taken from each.
+adapter on its base, and the untouched 16-bit version. KL is taken from each. What is kept is bounded: of more text it is done in
+rounds, and each model is loaded once in each.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +31,18 @@ from quantry_worker.child.numerics.divergence import kl_nats
 from quantry_worker.child.numerics.model import vocabulary_size
 from quantry_worker.child.numerics.perplexity import token_nll
 from quantry_worker.child.numerics.release import release_memory
+from quantry_worker.child.numerics.windows import num_windows_within
 from quantry_worker.child.reporter import Reporter
+from quantry_worker.disk import check_room
 
 Load = Callable[[], Any]
 """Returns a causal language model in evaluation mode, float32."""
 
 TRAINED, UNTOUCHED = "trained", "master"
 """The references: ``kl_from_trained_nats``, ``kl_from_master_nats``."""
+KEPT_BYTES = 16 * 1024**3
+"""What references make of the texts of one round, at most: for each 4 bytes times scored tokens times vocabulary."""
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -64,25 +71,47 @@ class Measured:
     evidence: list[EvidenceDraft]
 
 
-def measure(candidates: Sequence[Candidate], references: Mapping[str, Load], texts: Texts, folder: Path, reporter: Reporter) -> Measured:
-    """Returns the losses and one evidence of each candidate; raises Diverged where one is not finite.
+class _Part(NamedTuple):
+    """Scores of some windows of a text, float64 [tokens] each."""
 
-    What references make of the texts is kept in ``folder``: for each 4 bytes times scored tokens times vocabulary.
+    nll: NDArray[np.float64]
+    kl: Mapping[str, NDArray[np.float64]]
+    """From each reference."""
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    references: Mapping[str, Load],
+    texts: Texts,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    kept_bytes: int = KEPT_BYTES,
+) -> Measured:
+    """Returns the losses and one evidence of each candidate; raises Diverged where one is not finite, DiskFull without room.
+
+    What references make of the texts is kept in ``folder``, ``kept_bytes`` of it at a time.
     """
-    num_models = len(references) + len(candidates)
-    for index, (name, load) in enumerate(references.items()):
-        reporter.progress("measuring", index / num_models, f"the {name} model")
-        _keep_reference(load, texts.corpora, folder / name)
     losses: dict[MergeTarget, Losses] = {}
-    evidence: list[EvidenceDraft] = []
-    for index, candidate in enumerate(candidates):
-        reporter.progress("measuring", (len(references) + index) / num_models, candidate.way)
-        model = candidate.load()
-        losses[candidate.way] = score_held_out(model, texts.held_out)
-        by_corpus = {corpus.ref: _score(model, corpus, _folders(folder, references, place)) for place, corpus in enumerate(texts.corpora)}
-        del model
-        release_memory()
-        evidence.append(_evidence(candidate, losses[candidate.way], texts.held_out, by_corpus))
+    parts: dict[MergeTarget, dict[str, list[_Part]]] = {one.way: {corpus.ref: [] for corpus in texts.corpora} for one in candidates}
+    num_windows = sum(len(corpus.windows) for corpus in texts.corpora)
+    later, is_first = list(texts.corpora), True
+    while is_first or later:
+        begin = 1 - sum(len(corpus.windows) for corpus in later) / max(1, num_windows) if later else 0.0
+        reporter.progress("measuring", begin, "the references")
+        now, later = _keep_references(references, later, folder, kept_bytes)
+        for candidate in candidates:
+            reporter.progress("measuring", begin, candidate.way)
+            model = candidate.load()
+            if is_first:
+                losses[candidate.way] = score_held_out(model, texts.held_out)
+            for place, corpus in enumerate(now):
+                parts[candidate.way][corpus.ref].append(_score(model, corpus, _folders(folder, references, place)))
+            del model
+            release_memory()
+        is_first = False
+        shutil.rmtree(folder, ignore_errors=True)
+    evidence = [_evidence(one, losses[one.way], texts.held_out, _figures(parts[one.way])) for one in candidates]
     return Measured(losses, evidence)
 
 
@@ -90,19 +119,50 @@ def _folders(folder: Path, references: Mapping[str, Load], place: int) -> dict[s
     return {name: folder / name / str(place) for name in references}
 
 
-def _keep_reference(load: Load, corpora: Sequence[Corpus], directory: Path) -> None:
+def _keep_references(
+    references: Mapping[str, Load], corpora: Sequence[Corpus], folder: Path, kept_bytes: int
+) -> tuple[list[Corpus], list[Corpus]]:
+    """Keeps what references make of as much text as may be kept at once; returns that, and what is left."""
+    now: list[Corpus] = []
+    later = list(corpora)
     if not corpora:
-        return
-    model = load()
-    for place, corpus in enumerate(corpora):
-        for _ in keep(directory / str(place), ((one,) for one in log_probs(model, corpus))):
-            pass
-    del model
-    release_memory()
+        return now, later
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, load in references.items():
+        model = load()
+        if not now:
+            token_bytes = len(references) * FLOAT32_BYTES * vocabulary_size(model)
+            now, later = _split(corpora, max(1, kept_bytes // token_bytes))
+            check_room(folder, token_bytes * sum(window.num_scored for corpus in now for window in corpus.windows))
+        for place, corpus in enumerate(now):
+            for _ in keep(folder / name / str(place), ((one,) for one in log_probs(model, corpus))):
+                pass
+        del model
+        release_memory()
+    return now, later
 
 
-def _score(model: Any, corpus: Corpus, references: Mapping[str, Path]) -> dict[str, float]:
-    """Returns mean log-loss and perplexity on a corpus, and the mean KL of the model from each reference in nats."""
+def _split(corpora: Sequence[Corpus], max_tokens: int) -> tuple[list[Corpus], list[Corpus]]:
+    """Returns the first windows, so many tokens of them or one window, and all others; a text can be in both."""
+    now: list[Corpus] = []
+    later = list(corpora)
+    while later:
+        corpus = later[0]
+        num = num_windows_within(corpus.windows, max_tokens)
+        if num == 0 and now:
+            break
+        taken = corpus.windows[: max(1, num)]
+        now.append(replace(corpus, windows=taken))
+        max_tokens -= sum(window.num_scored for window in taken)
+        rest = corpus.windows[len(taken) :]
+        later[:1] = [replace(corpus, windows=rest)] if rest else []
+        if rest:
+            break
+    return now, later
+
+
+def _score(model: Any, corpus: Corpus, references: Mapping[str, Path]) -> _Part:
+    """Returns the log-loss of each token of a corpus, and its KL of the model from each reference in nats."""
     nll: list[NDArray[np.float64]] = []
     kl: dict[str, list[NDArray[np.float64]]] = {name: [] for name in references}
     kept = {name: _kept(directory) for name, directory in references.items()}
@@ -110,9 +170,18 @@ def _score(model: Any, corpus: Corpus, references: Mapping[str, Path]) -> dict[s
         nll.append(token_nll(log_q, torch.from_numpy(batch.ids)).ravel())
         for name, stored in kept.items():
             kl[name].append(kl_nats(next(stored), log_q).ravel())
-    losses = np.concatenate(nll)
-    found = {"nll_mean": float(losses.mean()), "perplexity": float(np.exp(losses.mean())), "num_tokens": float(losses.size)}
-    return found | {f"kl_from_{name}_nats": float(np.concatenate(values).mean()) for name, values in kl.items()}
+    return _Part(np.concatenate(nll), {name: np.concatenate(values) for name, values in kl.items()})
+
+
+def _figures(by_corpus: Mapping[str, Sequence[_Part]]) -> dict[str, dict[str, float]]:
+    """Returns of each corpus mean log-loss and perplexity, and the mean KL from each reference in nats."""
+    found: dict[str, dict[str, float]] = {}
+    for ref, parts in by_corpus.items():
+        losses = np.concatenate([part.nll for part in parts])
+        found[ref] = {"nll_mean": float(losses.mean()), "perplexity": float(np.exp(losses.mean())), "num_tokens": float(losses.size)}
+        for name in parts[0].kl:
+            found[ref][f"kl_from_{name}_nats"] = float(np.concatenate([part.kl[name] for part in parts]).mean())
+    return found
 
 
 def _kept(directory: Path) -> Iterator[torch.Tensor]:

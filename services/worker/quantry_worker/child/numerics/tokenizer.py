@@ -74,8 +74,8 @@ def _row_stream(tokenizer: Any, dataset: ChildInput) -> TokenStream:
 
 def _written(tokenizer: Any, template: str | None, dataset: ChildInput) -> Iterator[str]:
     """Yields each row as the text that the model is meant to say; nothing for one that is labelled bad."""
-    for number, row in enumerate(read_rows(dataset), 1):
-        where = f"dataset {dataset.ref}: row {number}"
+    for line, row in read_rows(dataset):
+        where = f"dataset {dataset.ref}: line {line}"
         if row.kind is DatasetKind.ROWS:
             yield row.text
         elif row.exemplary:

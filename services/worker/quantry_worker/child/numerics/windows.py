@@ -8,9 +8,9 @@ of the text but the first is scored once, with at least ``window - stride`` toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice, takewhile
 
 import numpy as np
 
@@ -53,6 +53,12 @@ def cut_windows(stream: TokenStream, *, window_tokens: int, stride_tokens: int |
         begins = range(0, num_tokens - window_tokens + 1, window_tokens)[:max_windows]
         return [Window(begin, begin + 1, begin + window_tokens) for begin in begins]
     return list(islice(_overlapping(num_tokens, window_tokens, stride_tokens), max_windows))
+
+
+def num_windows_within(windows: Sequence[Window], max_tokens: int) -> int:
+    """Returns how many of the first windows are scored on at most so many tokens together."""
+    totals = accumulate(window.num_scored for window in windows)
+    return sum(1 for _ in takewhile(lambda total: total <= max_tokens, totals))
 
 
 def batches(stream: TokenStream, windows: list[Window], max_windows: int) -> Iterator[Batch]:

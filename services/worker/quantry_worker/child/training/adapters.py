@@ -12,14 +12,13 @@ from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
+from quantry_core.adapters import CONFIG_PATH, WEIGHTS_PATH
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs.specs.finetune import AdapterSpec
 from quantry_core.linears import Shape
 from quantry_core.training import AdapterKind
 from quantry_core.training.targets import check_rank, targeted_modules
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
 FILE_MODE = 0o644
 
 
@@ -81,11 +80,11 @@ def save_adapter(model: Any, directory: Path, base_ref: str) -> None:
         name: tensor.detach().to("cpu").contiguous()
         for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
-    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(tensors, directory / WEIGHTS_PATH, metadata={"format": "pt"})
     config = model.peft_config[model.active_adapter].to_dict()
     settings = {key: _plain(value) for key, value in config.items()} | {"base_model_name_or_path": base_ref, "inference_mode": True}
-    (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
+    (directory / CONFIG_PATH).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for name in (WEIGHTS_PATH, CONFIG_PATH):
         (directory / name).chmod(FILE_MODE)
 
 

@@ -30,7 +30,7 @@ def common_arguments(spec: FinetuneSpec, base: Base, checkpoints_dir: Path) -> d
         "per_device_train_batch_size": asked.batch_size,
         "per_device_eval_batch_size": asked.batch_size,
         "gradient_accumulation_steps": asked.accumulation_steps,
-        "learning_rate": asked.learning_rate,
+        "learning_rate": spec.learning_rate,
         "lr_scheduler_type": SCHEDULES[asked.schedule],
         "warmup_steps": asked.warmup_ratio,
         "weight_decay": asked.weight_decay,

@@ -55,7 +55,7 @@ def load_base(given: ChildInput, spec: FinetuneSpec) -> Base:
     if form is Format.SAFETENSORS and spec.base_precision is not None:
         model, libraries = _rounded(given.path, spec.base_precision, frozen_dtype, device), ("bitsandbytes",)
     elif form is Format.SAFETENSORS:
-        model = _from_pretrained(given.path, frozen_dtype).to(device)
+        model = _from_pretrained(given.path, frozen_dtype, device_map={"": device})
     elif form is Format.BITSANDBYTES:
         model, libraries = _packed(given.path, frozen_dtype, device), ("bitsandbytes",)
     elif form in DEQUANTIZED:

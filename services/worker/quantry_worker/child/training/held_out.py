@@ -16,9 +16,11 @@ from quantry_worker.child.inputs import kind_of, read_rows, read_text
 from quantry_worker.protocol import ChildInput
 
 Numbered = tuple[int, Row]
-"""A row and its number in its file, from 1."""
+"""A row and its line in its file, from 1; a passage of plain text and its place."""
 
 CHARACTERS_PER_TOKEN = 4
+MAX_NAMED = 100
+"""So many of the lines that nothing can be learned from are named."""
 MIN_PASSAGES = 20
 """Text that is shorter is cut into shorter passages, so that a small share of it can be held out."""
 
@@ -93,12 +95,24 @@ def joined(rows: Sequence[Numbered]) -> list[Numbered]:
 def _read(dataset: ChildInput, method: TrainingMethod) -> list[Numbered]:
     if kind_of(dataset) is DatasetKind.TEXT:
         return [(1, Row(DatasetKind.TEXT, text=read_text(dataset)))]
-    rows = list(enumerate(read_rows(dataset), 1))
+    rows = list(read_rows(dataset))
     if not rows:
         raise InvalidInput(f"dataset {dataset.ref} has no rows")
     # Methods that let the model answer itself need no answer.
-    for number, row in [] if method in REWARD_METHODS else rows:
-        reason = why_not_trainable(row)
-        if reason is not None:
-            raise InvalidInput(f"dataset {dataset.ref}: row {number} {reason}")
+    if method not in REWARD_METHODS:
+        _check_answers(dataset, rows)
     return rows
+
+
+def _check_answers(dataset: ChildInput, rows: Sequence[Numbered]) -> None:
+    """Raises InvalidInput naming the lines that nothing can be learned from, by their reasons."""
+    found = [(line, reason) for line, row in rows if (reason := why_not_trainable(row)) is not None]
+    if not found:
+        return
+    by_reason: dict[str, list[str]] = {}
+    for line, reason in found[:MAX_NAMED]:
+        by_reason.setdefault(reason, []).append(str(line))
+    words = [f"line {', '.join(lines)} {reason}" for reason, lines in by_reason.items()]
+    if len(found) > MAX_NAMED:
+        words.append(f"and {len(found) - MAX_NAMED} more such lines")
+    raise InvalidInput(f"dataset {dataset.ref}: {'; '.join(words)}")

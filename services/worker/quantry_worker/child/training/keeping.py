@@ -19,11 +19,11 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from quantry_core.adapters import CONFIG_PATH
 from quantry_worker.child.reporter import Reporter
-from quantry_worker.child.training.adapters import CONFIG_FILE
 from quantry_worker.child.training.curve import finite, values_of
 from quantry_worker.child.training.watching import Watch
-from quantry_worker.child.training.weights import trained_weights, write_weights
+from quantry_worker.child.training.weights import write_trained
 
 RUN_FILE = "run.json"
 BEST_FILE = "best.safetensors"
@@ -73,9 +73,7 @@ class Keeper(TrainerCallback):
         value = metrics[self._metric]
         if self.run.best_value is None or self._is_better(value, self.run.best_value):
             self.run.best_step, self.run.best_value, self.run.num_worse = state.global_step, value, 0
-            weights = trained_weights(given["model"])
-            if state.is_world_process_zero:
-                write_weights(self.best_path, weights)
+            write_trained(given["model"], self.best_path)
             return
         self.run.num_worse += 1
         if self._patience is not None and self.run.num_worse >= self._patience and not control.should_training_stop:
@@ -97,7 +95,7 @@ class Keeper(TrainerCallback):
     def _complete(self, folder: Path) -> Path:
         for unwanted in NOT_KEPT:
             (folder / unwanted).unlink(missing_ok=True)
-        config = folder / CONFIG_FILE
+        config = folder / CONFIG_PATH
         if config.exists():
             settings = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": self._base_ref}
             config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

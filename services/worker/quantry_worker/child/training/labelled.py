@@ -5,6 +5,8 @@ Answers are good or bad, each for itself. A pair of preferences is taken as one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,12 @@ from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs.specs.finetune import KtoMethod
 from quantry_core.rows import Row
-from quantry_worker.child.training.answers import Encoded, Part, Writer, fitting, rows_of
+from quantry_worker.child.training.answers import Encoded, Part, encode, fitting, rows_of
 from quantry_worker.child.training.log_probs import answer_log_probs, reference_log_probs
 from quantry_worker.child.training.order import HeldOutScores, TrainingOrder
 from quantry_worker.child.training.pairs import win_rate
 from quantry_worker.child.training.references import frozen_reference, without_copied_adapter
+from quantry_worker.child.training.writing import Writer
 
 SIGNED = "signed_log_prob_nats"
 """What the scores of labelled answers are called: the log-probability of a good answer, that of a bad one with its sign turned."""
@@ -35,19 +38,14 @@ class _Trainer(KTOTrainer):
 def build(order: TrainingOrder) -> Any:
     """Returns the trainer; its reference is the base with the adapter off, a frozen copy where all weights are trained.
 
-    Raises InvalidInput for rows without labels, labels of one kind only, and a batch of one.
+    Raises InvalidInput for rows without labels, and labels of one kind only.
     """
     method = order.spec.method
     if not isinstance(method, KtoMethod):
         raise ValueError(f"this module trains by kto, not by {method.type}")
-    batch_size = order.spec.hyperparameters.batch_size
-    if batch_size < 2:
-        raise InvalidInput("kto takes the other answers of a batch as what is compared with: batch_size must be 2 or more")
     learned = answers_of(order, Part.TRAIN)
     if len({one.label for one in learned}) < 2:
         raise InvalidInput(f"dataset {order.dataset_refs[0]}: all answers have one label; kto needs good and bad ones")
-    # The batches are taken in their order, as what each is compared with was chosen for it.
-    shuffled = [learned[index] for index in np.random.default_rng(order.seed).permutation(len(learned))]
     trainer = _Trainer(
         model=order.model,
         ref_model=frozen_reference(order.model),
@@ -58,8 +56,9 @@ def build(order: TrainingOrder) -> Any:
             undesirable_weight=method.undesirable_weight,
             max_length=None,
         ),
-        train_dataset=_dataset(shuffled, batch_size),
-        eval_dataset=_dataset(answers_of(order, Part.VALIDATION), batch_size),
+        train_dataset=_dataset(_compared(order, learned)),
+        # In the file's order, so that a pair falls into one batch: the margin that the trainer logs is a mean of batches.
+        eval_dataset=_dataset(sorted(_compared(order, answers_of(order, Part.VALIDATION)), key=lambda pair: pair[0].number)),
         processing_class=order.tokenizer,
         callbacks=order.callbacks,
     )
@@ -97,36 +96,53 @@ def answers_of(order: TrainingOrder, part: Part) -> list[Encoded]:
 
 def _encoded(writer: Writer, number: int, row: Row) -> list[Encoded]:
     if row.kind is DatasetKind.LABELLED:
-        return [writer.encode(number, row.messages, (row.completion,), label=bool(row.label))]
+        return [encode(writer, number, row.messages, (row.completion,), label=bool(row.label))]
     if row.kind is DatasetKind.PREFERENCES:
         return [
-            writer.encode(number, row.messages, (answer,), label=is_good) for answer, is_good in ((row.chosen, True), (row.rejected, False))
+            encode(writer, number, row.messages, (answer,), label=is_good)
+            for answer, is_good in ((row.chosen, True), (row.rejected, False))
         ]
     raise InvalidInput(
         f"dataset {writer.dataset_ref} holds {row.kind}; kto learns from {DatasetKind.LABELLED} or {DatasetKind.PREFERENCES}"
     )
 
 
-def _dataset(answers: list[Encoded], batch_size: int) -> Dataset:
-    """Returns the columns that the trainer's collator takes: with each answer another one of its batch, to a prompt not its own.
+def _compared(order: TrainingOrder, answers: list[Encoded]) -> list[tuple[Encoded, Encoded]]:
+    """Returns answers in a drawn order, each with another one, to a prompt not its own.
 
-    By those the divergence from the reference is estimated (section 4.1 of the paper).
+    By those the divergence from the reference is estimated (section 4.1 of the paper). Drawn, they are good and bad ones.
     """
+    shuffled = [answers[index] for index in np.random.default_rng(order.seed).permutation(len(answers))]
+    places: dict[tuple[int, ...], int] = {}
+    prompts = [places.setdefault(tuple(one.prompt), len(places)) for one in shuffled]
+    others = others_of_batches(prompts, order.spec.hyperparameters.batch_size)
+    return [(one, shuffled[other]) for one, other in zip(shuffled, others, strict=True)]
+
+
+def _dataset(compared: list[tuple[Encoded, Encoded]]) -> Dataset:
+    """Returns the columns that the trainer's collator takes; the trainer takes the rows as they lie."""
     return Dataset.from_list(
         [
             {
                 "prompt_ids": one.prompt,
                 "completion_ids": one.answers[0],
-                "KL_completion_ids": answers[other_of_batch(index, len(answers), batch_size)].answers[0],
+                "KL_completion_ids": other.answers[0],
                 "label": one.label,
             }
-            for index, one in enumerate(answers)
+            for one, other in compared
         ]
     )
 
 
-def other_of_batch(index: int, num_answers: int, batch_size: int) -> int:
-    """Returns the answer before one in its batch, for the first the batch's last; for one that is a batch alone, the one before it."""
-    begin = index - index % batch_size
-    size = min(batch_size, num_answers - begin)
-    return (index - 1) % num_answers if size == 1 else begin + (index - begin - 1) % size
+def others_of_batches(prompts: Sequence[int], batch_size: int) -> list[int]:
+    """Returns for each answer the one before it in its batch, around its edges, whose prompt is another; where the batch has none, of
+    all answers. Where there is but one prompt in all, it is the answer before it."""
+    num_answers, is_one = len(prompts), len(set(prompts)) < 2
+    found = []
+    for index, prompt in enumerate(prompts):
+        begin = index - index % batch_size
+        size = min(batch_size, num_answers - begin)
+        of_batch = (begin + (index - begin - back) % size for back in range(1, size))
+        of_all = ((index - back) % num_answers for back in range(1, num_answers + 1))
+        found.append(next(other for other in chain(of_batch, of_all) if is_one or prompts[other] != prompt))
+    return found

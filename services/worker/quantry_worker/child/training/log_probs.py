@@ -10,15 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quantry_worker.child.training.log_loss import collate, log_losses
+from quantry_worker.child.training.samples import IGNORED, Sample
+
 
 def answer_log_probs(trainer: Any, model: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> NDArray[np.float64]:
     """Returns the log-probability of each answer after its prompt in nats, shape [len(sequences)]; sequences are pairs of ids."""
+    samples = [Sample(prompt + answer, [IGNORED] * len(prompt) + answer) for prompt, answer in sequences]
+    pad_id, size = trainer.processing_class.pad_token_id, trainer.args.per_device_eval_batch_size
+    device = next(model.parameters()).device
     found: list[float] = []
-    size = trainer.args.per_device_eval_batch_size
     with _evaluating(model), torch.no_grad(), trainer.accelerator.autocast():
-        for begin in range(0, len(sequences), size):
-            found += _batch(model, sequences[begin : begin + size], trainer.processing_class.pad_token_id)
-    return np.asarray(found, dtype=np.float64)
+        for begin in range(0, len(samples), size):
+            batch = {name: tensor.to(device) for name, tensor in collate(samples[begin : begin + size], pad_id).items()}
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+            found += log_losses(logits, batch["labels"])
+    return -np.asarray(found, dtype=np.float64)
 
 
 def reference_log_probs(trainer: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> NDArray[np.float64] | None:
@@ -32,26 +39,6 @@ def reference_log_probs(trainer: Any, sequences: Sequence[tuple[list[int], list[
             return answer_log_probs(trainer, model, sequences)
     reference = getattr(trainer, "ref_model", None)
     return None if reference is None else answer_log_probs(trainer, reference, sequences)
-
-
-def _batch(model: Any, sequences: Sequence[tuple[list[int], list[int]]], pad_id: int) -> Iterator[float]:
-    """Yields the summed log-probabilities of each answer; sequences are padded at their end."""
-    device = next(model.parameters()).device
-    longest = max(len(prompt) + len(answer) for prompt, answer in sequences)
-    # Shape [B, T].
-    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.int64, device=device)
-    mask = torch.zeros_like(ids)
-    for row, (prompt, answer) in enumerate(sequences):
-        length = len(prompt) + len(answer)
-        ids[row, :length] = torch.tensor(prompt + answer, device=device)
-        mask[row, :length] = 1
-    # Shape [B, T, V].
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    for row, (prompt, answer) in enumerate(sequences):
-        # A token is predicted from those before it: nothing is said of the first one of all.
-        begin, end = max(1, len(prompt)), len(prompt) + len(answer)
-        predicted = torch.log_softmax(logits[row, begin - 1 : end - 1].float(), dim=-1)
-        yield float(predicted.gather(1, ids[row, begin:end, None]).double().sum())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl.import_utils import TRLExperimentalWarning
 
@@ -32,6 +33,16 @@ class _Trainer(ORPOTrainer):
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:  # noqa: ARG002
         return feature
 
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+        """Returns what TRL does, but for the log-loss: of the chosen answers' tokens, as equation 6 of the paper has it.
+
+        TRL takes it of their prompts as well. Log-probabilities of answers, shape [B], are means over their tokens.
+        """
+        chosen, rejected, chosen_logits, rejected_logits, _, *more = super().concatenated_forward(model, batch)
+        num_tokens = (batch["chosen_labels"][:, 1:] != IGNORED).sum(dim=1).to(chosen.device)
+        nll = -(chosen * num_tokens).sum() / num_tokens.sum()
+        return chosen, rejected, chosen_logits, rejected_logits, nll, *more
+
 
 def build(order: TrainingOrder) -> Any:
     """Returns the trainer. There is no reference: the odds are the model's own."""
@@ -40,7 +51,13 @@ def build(order: TrainingOrder) -> Any:
         raise ValueError(f"this module trains by orpo, not by {method.type}")
     return _Trainer(
         model=order.model,
-        args=ORPOConfig(**order.arguments, beta=method.beta, max_length=order.spec.hyperparameters.sequence_tokens),
+        args=ORPOConfig(
+            **order.arguments,
+            beta=method.beta,
+            max_length=order.spec.hyperparameters.sequence_tokens,
+            # There is no reference that it would be noise to: dropout is what it is in supervised training.
+            disable_dropout=False,
+        ),
         train_dataset=_dataset(pairs_of(order, Part.TRAIN)),
         eval_dataset=_dataset(pairs_of(order, Part.VALIDATION)),
         processing_class=order.tokenizer,

@@ -14,16 +14,21 @@ from quantry_core.rows import Row
 
 @dataclass
 class Counts:
-    """What became of the training file. A method's module counts while it makes samples of rows."""
+    """What became of rows that are trained or measured on. A method's module counts while it makes samples of them."""
 
     num_samples: int = 0
-    """Samples that are trained on: sequences of text, answers, or pairs."""
+    """Sequences of text, answers, or pairs."""
     num_tokens: int = 0
     """Tokens of one epoch that the model sees, padding not counted."""
     num_learned_tokens: int = 0
     """Those of them that the loss is of."""
     num_truncated: int = 0
     num_dropped: int = 0
+
+    def begin_again(self) -> None:
+        """Forgets what was counted: what is measured on is read again at each measurement of its own."""
+        for name in asdict(self):
+            setattr(self, name, 0)
 
     def as_json(self) -> dict[str, int]:
         """Returns them by name."""
@@ -48,12 +53,14 @@ class TrainingOrder:
     callbacks: list[Any]
     """Given to the trainer as they are."""
     seed: int
-    num_threads: int
     dataset_refs: tuple[str, str]
     """What rows of ``train`` and ``validation`` are called in errors: name@number."""
     row_numbers: tuple[list[int], list[int]]
-    """Where each row of ``train`` and ``validation`` stands in its file, from 1: what errors name."""
+    """The line of each row of ``train`` and ``validation`` in its file, from 1: what errors name."""
     counts: Counts = field(default_factory=Counts)
+    """Of what is trained on."""
+    validation_counts: Counts = field(default_factory=Counts)
+    """Of what is measured on."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from quantry_core.datasets import DatasetKind
 from quantry_core.errors import InvalidInput
-from quantry_worker.child.training.answers import Encoded, Part, Writer, fitting, rows_of
+from quantry_worker.child.training.answers import Encoded, Part, encode, fitting, rows_of
 from quantry_worker.child.training.log_probs import answer_log_probs, reference_log_probs
 from quantry_worker.child.training.order import HeldOutScores, TrainingOrder
+from quantry_worker.child.training.writing import Writer
 
 MARGIN = "log_prob_margin_nats"
 """What the scores of pairs are called: how much more probable the chosen answer is than the rejected one."""
@@ -27,7 +28,7 @@ def pairs_of(order: TrainingOrder, part: Part) -> list[Encoded]:
             "pairs of a chosen and a rejected answer"
         )
     writer = Writer(order.tokenizer, rows.dataset_ref)
-    encoded = (writer.encode(number, row.messages, (row.chosen, row.rejected)) for number, row in rows.numbered)
+    encoded = (encode(writer, number, row.messages, (row.chosen, row.rejected)) for number, row in rows.numbered)
     return fitting(order, rows, encoded)
 
 

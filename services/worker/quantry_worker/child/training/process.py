@@ -7,9 +7,8 @@ the first alone speaks and writes, and its result is the job's.
 from __future__ import annotations
 
 import math
-import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,26 @@ from quantry_core.training.bases import not_trainable
 from quantry_core.versions import EvidenceDraft, VersionKind
 from quantry_worker.child.evaluation.corpora import Corpus, read_corpora
 from quantry_worker.child.inputs import inputs_of, only_input
-from quantry_worker.child.numerics.model import load_model, read_config
+from quantry_worker.child.numerics.model import read_config
 from quantry_worker.child.numerics.text import check_length
 from quantry_worker.child.numerics.tokenizer import load_tokenizer
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.child.toolchain import toolchain
 from quantry_worker.child.training.adapters import attach, num_trained, save_adapter
 from quantry_worker.child.training.arguments import common_arguments
-from quantry_worker.child.training.bases import Base, load_base
+from quantry_worker.child.training.bases import CPU, Base, load_base
+from quantry_worker.child.training.counted import counted, counted_text
 from quantry_worker.child.training.curve import write_curve
+from quantry_worker.child.training.epochs import Epochs
 from quantry_worker.child.training.evidence import Float32Model, corpus_evidence, held_out_evidence, training_evidence
 from quantry_worker.child.training.full import save_full
 from quantry_worker.child.training.held_out import Data, read_data
 from quantry_worker.child.training.keeping import BEST_FILE, Keeper, RunState
+from quantry_worker.child.training.measuring import end_steps, score_held_out, trained_model
 from quantry_worker.child.training.order import Counts, HeldOutScores, TrainingOrder
 from quantry_worker.child.training.table import Method, load_method
 from quantry_worker.child.training.watching import Watch
-from quantry_worker.child.training.weights import restore_weights, unshard
+from quantry_worker.child.training.weights import NOWHERE, restore_weights, unshard
 from quantry_worker.protocol import ChildInput, ChildResult, ChildTask, ChildVersion
 
 LOADING, BEFORE, TRAINING, AFTER = 0.02, 0.05, 0.08, 0.85
@@ -82,14 +84,16 @@ def train(task: ChildTask, reporter: Reporter, arguments: Mapping[str, Any] | No
         raise TypeError(f"the finetune recipe got a {task.spec.type} job")
     torch.set_num_threads(task.num_threads)
     job = _prepare(task, task.spec, reporter, arguments or {})
+    reporter.note(counted_text(job.order))
     reporter.progress("measuring the base", BEFORE)
-    before = job.method.score(job.order, job.trainer)
+    before = score_held_out(job.method, job.order, job.trainer)
     _learn(job)
     reporter.progress("measuring what was learned", AFTER)
-    after = job.method.score(job.order, job.trainer)
-    model = _whole_model(job)
+    end_steps(job.trainer)
+    after = score_held_out(job.method, job.order, job.trainer)
+    model = trained_model(job.trainer)
     evidence = [*_evidence(job, model, before, after)]
-    unshard(model)
+    unshard(model, CPU if job.trainer.is_world_process_zero() else NOWHERE)
     if not job.trainer.is_world_process_zero():
         return ChildResult()
     reporter.progress("saving", 0.99)
@@ -112,7 +116,7 @@ def _prepare(task: ChildTask, spec: FinetuneSpec, reporter: Reporter, arguments:
     if checkpoint is not None and (checkpoint / BEST_FILE).exists() and PartialState().is_main_process:
         shutil.copyfile(checkpoint / BEST_FILE, task.checkpoints_dir / BEST_FILE)
     counts = Counts()
-    watch = Watch(reporter.part(TRAINING, AFTER), counts, lambda: run.checkpoint_step, seconds=run.seconds)
+    watch = Watch(reporter.part(TRAINING, AFTER), seen_tokens(spec, counts), lambda: run.checkpoint_step, seconds=run.seconds)
     keeper = Keeper(
         reporter,
         run,
@@ -130,9 +134,8 @@ def _prepare(task: ChildTask, spec: FinetuneSpec, reporter: Reporter, arguments:
         train=[row for _, row in data.train],
         validation=[row for _, row in measured],
         arguments=common_arguments(spec, base, task.checkpoints_dir) | dict(arguments),
-        callbacks=[watch, keeper],
+        callbacks=[watch, keeper, Epochs()],
         seed=spec.seed,
-        num_threads=task.num_threads,
         dataset_refs=(data.train_ref, data.validation_ref),
         row_numbers=([number for number, _ in data.train], [number for number, _ in measured]),
         counts=counts,
@@ -145,6 +148,16 @@ def _prepare(task: ChildTask, spec: FinetuneSpec, reporter: Reporter, arguments:
         num_batches = len(trainer.get_train_dataloader())
         trainer.args.eval_steps = max(1, math.ceil(num_batches / spec.hyperparameters.accumulation_steps))
     return Training(task, spec, base_input, data, corpora, base, order, method, trainer, keeper, watch, checkpoint)
+
+
+def seen_tokens(spec: FinetuneSpec, counts: Counts) -> Callable[[Any], float]:
+    """Returns what tells how many tokens were trained on up to a trainer's state.
+
+    Of answers that are generated the trainer counts prompts and answers, and keeps the count in its checkpoints.
+    """
+    if spec.method.type in REWARD_METHODS:
+        return lambda state: float(state.num_input_tokens_seen)
+    return lambda state: counts.num_tokens * (state.epoch or 0.0)
 
 
 def _texts(task: ChildTask, spec: FinetuneSpec, base: ChildInput) -> tuple[Data, list[Corpus]]:
@@ -201,36 +214,29 @@ def _learn(job: Training) -> None:
         restore_weights(trainer.model, job.keeper.best_path)
 
 
-def _whole_model(job: Training) -> Any:
-    """Returns the trained model computing in float32, in evaluation mode."""
-    model = job.trainer.accelerator.unwrap_model(job.trainer.model, keep_fp32_wrapper=False)
-    for module in model.modules():
-        if hasattr(module, "compute_dtype"):
-            module.compute_dtype = torch.float32
-    for parameter in model.parameters():
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
-    return model.eval()
-
-
 def _evidence(job: Training, model: Any, before: HeldOutScores, after: HeldOutScores) -> list[EvidenceDraft]:
     spec = job.spec
     is_log_loss = spec.method.type in LOSS_METHODS
     evidence = [held_out_evidence(before, after, seed=spec.seed, is_log_loss=is_log_loss)]
     if job.corpora:
-        # Of a full training the base is no longer in memory.
-        theirs = load_model(job.base_input.path) if spec.adapter is None else Float32Model(model, is_before=True)
+        # Of a full training the base is no longer in memory: it comes where the optimizer was.
+        theirs = Float32Model(model, is_before=True) if spec.adapter is not None else Float32Model(_base_again(job), is_before=False)
         ours = Float32Model(model, is_before=False)
-        evidence += corpus_evidence(ours, theirs, job.corpora, seed=spec.seed, ref=job.base_input.ref)
+        with job.trainer.accelerator.autocast():
+            evidence += corpus_evidence(ours, theirs, job.corpora, seed=spec.seed, ref=job.base_input.ref)
     against = {"against": job.base_input.ref, "against_version_id": job.base_input.id}
     compared = [one.model_copy(update={"metrics": one.metrics | against}) for one in evidence]
     return [*compared, training_evidence(_facts(job))]
 
 
+def _base_again(job: Training) -> Any:
+    return load_base(job.base_input, job.spec).model.requires_grad_(False).eval()
+
+
 def _facts(job: Training) -> dict[str, Any]:
     state, run = job.trainer.state, job.keeper.run
-    num_tokens = round(job.order.counts.num_tokens * (state.epoch or 0.0))
-    return job.order.counts.as_json() | {
+    num_tokens = round(job.watch.seen_tokens(state))
+    return counted(job.order) | {
         "num_steps": state.global_step,
         "num_epochs": state.epoch,
         "num_trained_tokens": num_tokens,
@@ -245,18 +251,17 @@ def _facts(job: Training) -> dict[str, Any]:
 
 def _metrics(job: Training, evidence: list[EvidenceDraft]) -> dict[str, Any]:
     found = {one.name: one.metrics for one in evidence}
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         **found["training"],
         "validation": found["validation"],
         "corpora": {corpus.ref: found[corpus.ref] for corpus in job.corpora},
-        "peak_memory_bytes": peak_kib * 1024,
     }
 
 
 def _save(job: Training, model: Any) -> ChildVersion:
     spec, adapter = job.spec, job.spec.adapter
     recipe = spec.model_dump(mode="json") | {"settings": job.base.settings, "training": _facts(job)}
+    recipe["hyperparameters"]["learning_rate"] = spec.learning_rate
     if adapter is None:
         dtype = save_full(model, job.base_input.path, job.task.output_dir)
         return ChildVersion(

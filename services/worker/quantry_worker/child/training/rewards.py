@@ -32,11 +32,6 @@ def reward_of(spec: RewardSpec, prompt: str, answer: str, reference: str) -> flo
     return FUNCTIONS[spec.name](Answered(prompt, answer, reference, spec.target or 0.0))
 
 
-def weighted_sum(rewards: list[RewardSpec], prompt: str, answer: str, reference: str) -> float:
-    """Returns what all rewards of a spec say together: each times its weight, added up."""
-    return sum(one.weight * reward_of(one, prompt, answer, reference) for one in rewards)
-
-
 def reward_names(rewards: list[RewardSpec]) -> list[str]:
     """Returns a name for each reward of a spec: its own, with its number from the second of one name on."""
     names = [one.name.value for one in rewards]

@@ -17,6 +17,7 @@ from quantry_core.errors import InvalidInput
 from quantry_core.rows import Message, Role, Row
 from quantry_core.training import Overlong
 from quantry_worker.child.training.order import Counts
+from quantry_worker.child.training.writing import Writer, ended, ended_turn, opened_ids, plain_ids
 
 IGNORED = -100
 """The label of a token that the loss is not of, as torch's cross entropy has it."""
@@ -45,13 +46,15 @@ class SampleOrder:
     max_tokens: int
     overlong: Overlong
     completion_only: bool
+    max_samples: int | None = None
+    """The first so many are taken, all where it is None."""
 
 
 def make_samples(order: SampleOrder, rows: Sequence[tuple[int, Row]], counts: Counts) -> list[Sample]:
-    """Returns the samples of rows, each with its number in the dataset, and adds to ``counts``.
+    """Returns the samples of rows, each with its line in the dataset, and adds to ``counts``.
 
     Raises InvalidInput for chats without a template, for rows that a template refuses or rewrites, and, where the policy is to
-    refuse, naming the rows of more than ``max_tokens``.
+    refuse, naming the lines of more than ``max_tokens``.
     """
     made: list[Sample] = []
     too_long: list[tuple[int, int]] = []
@@ -74,6 +77,7 @@ def make_samples(order: SampleOrder, rows: Sequence[tuple[int, Row]], counts: Co
             made.append(fitting)
     if too_long and order.overlong is Overlong.REFUSE:
         raise overlong_refused(order.dataset_ref, too_long, order.max_tokens)
+    made = made[: order.max_samples]
     counts.num_samples += len(made)
     counts.num_tokens += sum(len(one.input_ids) for one in made)
     counts.num_learned_tokens += sum(one.num_learned for one in made)
@@ -81,67 +85,58 @@ def make_samples(order: SampleOrder, rows: Sequence[tuple[int, Row]], counts: Co
 
 
 def overlong_refused(dataset_ref: str, rows: Sequence[tuple[int, int]], max_tokens: int) -> InvalidInput:
-    """Returns the error that names rows, each a number and its tokens, that are longer than a sequence."""
+    """Returns the error that names lines, each with its tokens, that are longer than a sequence."""
     named = ", ".join(f"{number} ({tokens} tokens)" for number, tokens in rows[:NUM_NAMED])
     more = f" and {len(rows) - NUM_NAMED} more" if len(rows) > NUM_NAMED else ""
     return InvalidInput(
-        f"dataset {dataset_ref}: rows {named}{more} are longer than sequence_tokens, which is {max_tokens}; "
+        f"dataset {dataset_ref}: lines {named}{more} are longer than sequence_tokens, which is {max_tokens}; "
         "raise it, or let overlong be truncate or drop"
     )
 
 
-def template_of(tokenizer: Any) -> str | None:
-    """Returns the tokenizer's chat template, of several the one called default; None if it has none."""
-    templates = tokenizer.chat_template
-    if isinstance(templates, dict):
-        return templates.get("default")
-    return templates or None
-
-
 def _cut(order: SampleOrder, row: Row) -> list[Sample]:
-    """Returns text as sequences of nearly equal lengths, at most ``max_tokens`` each: every token is in one of them."""
-    ids = _ids(order.tokenizer, row.text)
-    num_sequences = math.ceil(len(ids) / order.max_tokens)
+    """Returns text as sequences of nearly equal lengths, at most ``max_tokens`` each: every token is in one of them.
+
+    Each begins as an engine begins what it completes, with special tokens that are not learned.
+    """
+    opening = opened_ids(order.tokenizer, "")
+    ids, room = plain_ids(order.tokenizer, row.text), max(1, order.max_tokens - len(opening))
+    num_sequences = math.ceil(len(ids) / room)
     ends = [len(ids) * place // num_sequences for place in range(num_sequences + 1)] if num_sequences else []
     pieces = (ids[begin:end] for begin, end in itertools.pairwise(ends))
-    return [Sample(piece, list(piece)) for piece in pieces if len(piece) > 1]
+    cut = [Sample(opening + piece, [IGNORED] * len(opening) + piece) for piece in pieces]
+    return [one for one in cut if one.num_learned]
 
 
 def _sample(order: SampleOrder, number: int, row: Row) -> Sample:
+    tokenizer, writer = order.tokenizer, Writer(order.tokenizer, order.dataset_ref)
     if row.kind is DatasetKind.ROWS:
-        ids = _ended(order.tokenizer, _ids(order.tokenizer, row.text))
+        ids = ended(tokenizer, opened_ids(tokenizer, row.text))
         return Sample(ids, list(ids))
-    where = f"dataset {order.dataset_ref}: row {number}"
-    template = template_of(order.tokenizer)
-    if template is None:
-        ids, learned = _concatenated(order.tokenizer, row, where)
-    else:
-        ids, learned = _templated(order.tokenizer, template, row, where)
+    ids, learned = _templated(writer, number, row) if writer.has_template else _concatenated(writer, number, row)
     if not order.completion_only:
         return Sample(ids, list(ids))
     return Sample(ids, [token if is_learned else IGNORED for token, is_learned in zip(ids, learned, strict=True)])
 
 
-def _concatenated(tokenizer: Any, row: Row, where: str) -> tuple[list[int], list[bool]]:
+def _concatenated(writer: Writer, number: int, row: Row) -> tuple[list[int], list[bool]]:
     """Returns prompt and answer one after the other, as a completion is asked for, ended by the end-of-sequence token."""
     if row.kind is DatasetKind.CHAT:
-        raise InvalidInput(f"{where} is a chat, but the model's tokenizer has no chat template to write it by")
+        raise writer.chat_refused(number)
     prompt, answer = row.messages
-    # Special tokens as an engine puts them before a prompt that it completes.
-    before = list(tokenizer(prompt.content, add_special_tokens=True, verbose=False).input_ids)
-    if before and before[-1] == tokenizer.eos_token_id:
-        before.pop()
-    after = _ended(tokenizer, _ids(tokenizer, answer.content))
+    before = writer.prompt_ids(prompt.content)
+    after = ended(writer.tokenizer, plain_ids(writer.tokenizer, answer.content))
     return before + after, [False] * len(before) + [True] * len(after)
 
 
-def _templated(tokenizer: Any, template: str, row: Row, where: str) -> tuple[list[int], list[bool]]:
+def _templated(writer: Writer, number: int, row: Row) -> tuple[list[int], list[bool]]:
     """Returns a conversation as the template writes it, and which of its tokens are the assistant's.
 
     Where an answer begins within a token of the whole text, prompt and answer are cut into tokens apart, as they are when the
     model answers.
     """
-    text, answers = _written(tokenizer, template, row.messages, where)
+    tokenizer = writer.tokenizer
+    text, answers = _written(writer, number, row.messages)
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, spans = list(found.input_ids), found.offset_mapping
     edges = {edge for answer in answers for edge in answer}
@@ -149,38 +144,29 @@ def _templated(tokenizer: Any, template: str, row: Row, where: str) -> tuple[lis
         ids, learned = _by_parts(tokenizer, text, answers)
     else:
         learned = [any(begin <= start and stop <= end for begin, end in answers) and start < stop for start, stop in spans]
-    last = answers[-1]
-    end_id = tokenizer.eos_token_id
-    if end_id is not None and last[1] == len(text) and end_id not in ids[len(ids) - _run(learned) :]:
-        ids, learned = [*ids, end_id], [*learned, True]
-    return ids, learned
+    if answers[-1][1] < len(text):
+        return ids, learned
+    begin = len(ids) - _run(learned)
+    last = ended_turn(tokenizer, ids[begin:])
+    return ids[:begin] + last, learned[:begin] + [True] * len(last)
 
 
-def _written(tokenizer: Any, template: str, messages: Sequence[Message], where: str) -> tuple[str, list[tuple[int, int]]]:
+def _written(writer: Writer, number: int, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
     """Returns the text of a conversation and where in it each answer begins and ends, in characters."""
-    said = [{"role": message.role.value, "content": message.content} for message in messages]
-
-    def write(count: int, is_prompt: bool) -> str:
-        try:
-            return str(tokenizer.apply_chat_template(said[:count], chat_template=template, tokenize=False, add_generation_prompt=is_prompt))
-        # A template is a program: it may raise anything, and says so where it refuses roles.
-        except Exception as error:
-            raise InvalidInput(f"{where} cannot be written by the model's chat template: {error}") from error
-
-    text = write(len(said), False)
+    text = writer.conversation(number, messages)
     answers: list[tuple[int, int]] = []
     for index, message in enumerate(messages):
         if message.role is not Role.ASSISTANT:
             continue
-        before, through = write(index, True), write(index + 1, False)
+        before, through = writer.prompt_text(number, messages[:index]), writer.conversation(number, messages[: index + 1])
         if not (through.startswith(before) and text.startswith(through)):
             raise InvalidInput(
-                f"{where}: the model's chat template writes message {index + 1} otherwise once more follows it, so that what is learned "
-                "cannot be told from what is not; take single answers, or let completion_only be false"
+                f"{writer.where(number)}: the model's chat template writes message {index + 1} otherwise once more follows it, so that "
+                "what is learned cannot be told from what is not; take single answers, or let completion_only be false"
             )
         answers.append((len(before), len(through)))
     if not answers:
-        raise InvalidInput(f"{where} has no message of the assistant: there is nothing to learn")
+        raise InvalidInput(f"{writer.where(number)} has no message of the assistant: there is nothing to learn")
     return text, answers
 
 
@@ -190,7 +176,7 @@ def _by_parts(tokenizer: Any, text: str, answers: Iterable[tuple[int, int]]) -> 
     place = 0
     for begin, end in [*answers, (len(text), len(text))]:
         for part, is_answer in ((text[place:begin], False), (text[begin:end], True)):
-            tokens = _ids(tokenizer, part)
+            tokens = plain_ids(tokenizer, part)
             ids += tokens
             learned += [is_answer] * len(tokens)
         place = end
@@ -200,13 +186,3 @@ def _by_parts(tokenizer: Any, text: str, answers: Iterable[tuple[int, int]]) -> 
 def _run(learned: Sequence[bool]) -> int:
     """Returns how many tokens at the end are learned, all of one answer."""
     return next((index for index, one in enumerate(reversed(learned)) if not one), len(learned))
-
-
-def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
-    end_id = tokenizer.eos_token_id
-    return ids if end_id is None or (ids and ids[-1] == end_id) else [*ids, end_id]
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    # Not verbose: a text longer than the context is what is cut here, and no reason for a warning.
-    return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)

@@ -17,14 +17,16 @@ from transformers import GenerationConfig
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from quantry_core.errors import InvalidInput
-from quantry_core.jobs.specs.finetune import GrpoMethod, RewardSpec, RlooMethod
+from quantry_core.jobs.specs.finetune import FinetuneSpec, GrpoMethod, RewardSpec, RlooMethod
 from quantry_core.rows import Role, Row
 from quantry_core.training import Overlong, reward_info
-from quantry_worker.child.training.answers import Part, Writer, rows_of
+from quantry_worker.child.training.answers import Part, rows_of
+from quantry_worker.child.training.epochs import EpochSampler
 from quantry_worker.child.training.order import HeldOutScores, TrainingOrder
 from quantry_worker.child.training.references import without_copied_adapter
 from quantry_worker.child.training.rewards import reward_names, reward_of
 from quantry_worker.child.training.samples import overlong_refused
+from quantry_worker.child.training.writing import Writer
 
 REWARD = "reward_mean"
 
@@ -39,17 +41,23 @@ class Prompt:
 
 
 class _GrpoTrainer(GRPOTrainer):
-    """TRL's trainer, given prompts that are tokens already."""
+    """TRL's trainer, given prompts that are tokens already, in an order of each epoch's own."""
 
     def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return prompts, None, {}
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
+        return EpochSampler(super()._get_train_sampler(dataset), self.args.seed)
 
 
 class _RlooTrainer(RLOOTrainer):
-    """TRL's trainer, given prompts that are tokens already."""
+    """TRL's trainer, given prompts that are tokens already, in an order of each epoch's own."""
 
     def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return prompts, None, {}
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
+        return EpochSampler(super()._get_train_sampler(dataset), self.args.seed)
 
 
 class _Reward:
@@ -67,23 +75,31 @@ class _Reward:
 def build(order: TrainingOrder) -> Any:
     """Returns the trainer; its reference is the base with the adapter off, loaded once more where all weights are trained.
 
-    Raises InvalidInput for rows that hold no prompt, or no answer where a reward compares with one.
+    Raises InvalidInput as ``prompts_of`` does, and for fewer prompts than one step answers.
     """
     method = order.spec.method
     if not isinstance(method, GrpoMethod | RlooMethod):
         raise ValueError(f"this module trains by grpo and rloo, not by {method.type}")
+    learned = prompts_of(order, Part.TRAIN)
+    needed = prompts_of_step(order.spec, method.num_generations)
+    if len(learned) < needed:
+        raise InvalidInput(
+            f"dataset {order.dataset_refs[0]}: a step answers {needed} prompts, and there are {len(learned)}; take a smaller batch_size, "
+            "fewer accumulation_steps, or more num_generations"
+        )
     settings = order.arguments | {
         "num_generations": method.num_generations,
         "max_completion_length": method.max_completion_tokens,
         "temperature": method.temperature,
         "beta": method.beta,
         "reward_weights": [one.weight for one in method.rewards],
+        # Of the base's own: answers are drawn, and judged, by the same model.
         "disable_dropout": True,
     }
     given = {
         "model": order.model,
         "reward_funcs": [_Reward(one, name) for one, name in zip(method.rewards, reward_names(method.rewards), strict=True)],
-        "train_dataset": _dataset(prompts_of(order, Part.TRAIN)),
+        "train_dataset": _dataset(learned),
         "eval_dataset": _dataset(prompts_of(order, Part.VALIDATION)),
         "processing_class": order.tokenizer,
         "callbacks": order.callbacks,
@@ -121,6 +137,12 @@ def score(order: TrainingOrder, trainer: Any) -> HeldOutScores:
     return HeldOutScores(REWARD, sums, np.ones(len(sums)), figures)
 
 
+def prompts_of_step(spec: FinetuneSpec, num_generations: int) -> int:
+    """Returns how many prompts one optimizer step answers; what of an epoch is left over is not seen in it."""
+    asked = spec.hyperparameters
+    return asked.batch_size * asked.accumulation_steps * spec.num_processes // num_generations
+
+
 def prompts_of(order: TrainingOrder, part: Part) -> list[Prompt]:
     """Returns the prompts of an order's rows, by its overlong policy; their tokens are counted, those of answers are not.
 
@@ -130,11 +152,6 @@ def prompts_of(order: TrainingOrder, part: Part) -> list[Prompt]:
     if not isinstance(method, GrpoMethod | RlooMethod):
         raise ValueError(f"{method.type} answers no prompts")
     max_tokens = order.spec.hyperparameters.sequence_tokens - method.max_completion_tokens
-    if max_tokens < 1:
-        raise InvalidInput(
-            f"max_completion_tokens {method.max_completion_tokens} leaves no room for a prompt in sequence_tokens "
-            f"{order.spec.hyperparameters.sequence_tokens}"
-        )
     compared = [one.name for one in method.rewards if reward_info(one.name).needs_reference]
     rows = rows_of(order, part)
     counts, writer = rows.counts, Writer(order.tokenizer, rows.dataset_ref)
@@ -143,7 +160,7 @@ def prompts_of(order: TrainingOrder, part: Part) -> list[Prompt]:
     for number, row in rows.numbered:
         prompt = _prompt(writer, number, row)
         if compared and not prompt.reference:
-            raise InvalidInput(f"dataset {rows.dataset_ref}: row {number} has no answer that reward {compared[0]} could compare with")
+            raise InvalidInput(f"dataset {rows.dataset_ref}: line {number} has no answer that reward {compared[0]} could compare with")
         if len(prompt.ids) <= max_tokens:
             kept.append(prompt)
         elif order.spec.overlong is Overlong.TRUNCATE:
@@ -169,7 +186,7 @@ def _prompt(writer: Writer, number: int, row: Row) -> Prompt:
     if messages and messages[-1].role is Role.ASSISTANT:
         messages, answers = messages[:-1], messages[-1:]
     if not messages:
-        raise InvalidInput(f"dataset {writer.dataset_ref}: row {number} of kind {row.kind} has no prompt to answer")
+        raise InvalidInput(f"dataset {writer.dataset_ref}: line {number}, of kind {row.kind}, has no prompt to answer")
     text = writer.prompt_text(number, messages)
     return Prompt(text, writer.prompt_ids(text), answers[-1].content if answers else "")
 

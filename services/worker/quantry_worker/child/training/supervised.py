@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +15,10 @@ from quantry_core.errors import InvalidInput
 from quantry_core.jobs.specs.finetune import SupervisedMethod
 from quantry_worker.child.numerics.model import vocabulary_size
 from quantry_worker.child.training.adapters import keep_float32
+from quantry_worker.child.training.log_loss import collate, log_losses
 from quantry_worker.child.training.order import Counts, HeldOutScores, TrainingOrder
 from quantry_worker.child.training.packing import check_isolation, collate_packed, pack
-from quantry_worker.child.training.samples import IGNORED, Sample, SampleOrder, make_samples
+from quantry_worker.child.training.samples import Sample, SampleOrder, make_samples
 
 KINDS = frozenset({DatasetKind.TEXT, DatasetKind.ROWS, DatasetKind.PROMPTS, DatasetKind.CHAT})
 
@@ -50,8 +50,8 @@ def build(order: TrainingOrder) -> SFTTrainer:
     and for packing by a model that lets samples see each other.
     """
     method = _method(order)
-    train = _samples(order, 0, order.counts)
-    validation = _samples(order, 1, Counts())[: order.spec.validation.max_rows]
+    train = _samples(order, 0, order.counts, max_samples=None)
+    validation = _samples(order, 1, order.validation_counts, max_samples=order.spec.validation.max_rows)
     pad_id = int(order.tokenizer.pad_token_id)
     sequences = [[sample] for sample in train]
     if method.packing:
@@ -88,21 +88,11 @@ def score(order: TrainingOrder, trainer: SFTTrainer) -> HeldOutScores:
     with torch.no_grad():
         for begin in range(0, len(samples), size):
             batch = collate(samples[begin : begin + size], int(order.tokenizer.pad_token_id))
-            sums += _log_losses(model, {name: tensor.to(device) for name, tensor in batch.items()})
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            sums += log_losses(model(input_ids=ids, attention_mask=mask, use_cache=False).logits, batch["labels"])
     model.train(was_training)
     counts = np.asarray([one.num_learned for one in samples], dtype=np.float64)
     return HeldOutScores("nll_mean", np.asarray(sums, dtype=np.float64), counts)
-
-
-def collate(samples: Sequence[Sample], pad_id: int) -> dict[str, torch.Tensor]:
-    """Returns a batch of samples padded on the right, int64 [B, T] each: input_ids, labels and attention_mask."""
-    length = max(len(one.input_ids) for one in samples)
-    pads = [length - len(one.input_ids) for one in samples]
-    return {
-        "input_ids": torch.tensor([one.input_ids + [pad_id] * count for one, count in zip(samples, pads, strict=True)]),
-        "labels": torch.tensor([one.labels + [IGNORED] * count for one, count in zip(samples, pads, strict=True)]),
-        "attention_mask": torch.tensor([[1] * len(one.input_ids) + [0] * count for one, count in zip(samples, pads, strict=True)]),
-    }
 
 
 def _method(order: TrainingOrder) -> SupervisedMethod:
@@ -111,7 +101,7 @@ def _method(order: TrainingOrder) -> SupervisedMethod:
     return order.spec.method
 
 
-def _samples(order: TrainingOrder, part: int, counts: Counts) -> list[Sample]:
+def _samples(order: TrainingOrder, part: int, counts: Counts, *, max_samples: int | None) -> list[Sample]:
     rows, numbers = (order.train, order.validation)[part], order.row_numbers[part]
     ref = order.dataset_refs[part]
     other = next((row.kind for row in rows if row.kind not in KINDS), None)
@@ -123,16 +113,9 @@ def _samples(order: TrainingOrder, part: int, counts: Counts) -> list[Sample]:
         max_tokens=order.spec.hyperparameters.sequence_tokens,
         overlong=order.spec.overlong,
         completion_only=_method(order).completion_only,
+        max_samples=max_samples,
     )
     made = make_samples(making, list(zip(numbers, rows, strict=True)), counts)
     if not made:
         raise InvalidInput(f"dataset {ref}: no sample is left to {('learn from', 'measure')[part]}; {counts.num_dropped} were dropped")
     return made
-
-
-def _log_losses(model: Any, batch: dict[str, torch.Tensor]) -> list[float]:
-    """Returns the log-loss of each sample, nats, summed over what is learned of it."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits[:, :-1].float()
-    labels = batch["labels"][:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-    return [float(value) for value in losses.double().sum(dim=1)]

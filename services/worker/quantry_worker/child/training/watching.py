@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from quantry_worker.child.failures import Diverged
 from quantry_worker.child.reporter import Reporter, Units
 from quantry_worker.child.training.curve import finite, is_sent, values_of
-from quantry_worker.child.training.order import Counts
 
 MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss")
 
@@ -20,17 +20,20 @@ MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss")
 class Watch(TrainerCallback):
     """Sends each step's numbers and the progress, and stops a run that has diverged."""
 
-    def __init__(self, reporter: Reporter, counts: Counts, last_checkpoint: Callable[[], int | None], *, seconds: float) -> None:
-        """``last_checkpoint`` says of which step the last one is; ``seconds`` were spent before this attempt."""
+    def __init__(
+        self, reporter: Reporter, seen_tokens: Callable[[Any], float], last_checkpoint: Callable[[], int | None], *, seconds: float
+    ) -> None:
+        """``seen_tokens`` are those of all steps up to a trainer's state; ``last_checkpoint`` says of which step the last one is;
+        ``seconds`` were spent before this attempt."""
+        self.seen_tokens = seen_tokens
         self._before_s = seconds
         self._measuring_s = 0.0
         self._training_since: float | None = None
         self._reporter = reporter
-        self._counts = counts
         self._last_checkpoint = last_checkpoint
         self._began_at = 0.0
         self._step_s = 0.0
-        self._epoch = 0.0
+        self._tokens_before = 0.0
         self._step_tokens = 0.0
 
     @property
@@ -49,11 +52,14 @@ class Watch(TrainerCallback):
         self._measuring_s += metrics.get("eval_runtime", 0.0)
 
     def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        self._began_at, self._epoch = time.monotonic(), state.epoch or 0.0
+        self._began_at, self._tokens_before = time.monotonic(), self.seen_tokens(state)
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        # What a GPU was told to do is done when it has been waited for.
+        if args.device.type == "cuda":
+            torch.cuda.synchronize(args.device)
         self._step_s = time.monotonic() - self._began_at
-        self._step_tokens = self._counts.num_tokens * (state.epoch - self._epoch)
+        self._step_tokens = self.seen_tokens(state) - self._tokens_before
         if state.is_world_process_zero:
             share = state.global_step / state.max_steps
             self._reporter.progress("training", share, "", Units(state.global_step, state.max_steps, "steps"))

@@ -6,24 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-
-def trained_weights(model: Any) -> dict[str, torch.Tensor]:
-    """Returns what is trained by name, on the CPU; where processes hold shards of it, all of them must call this."""
-    return {name: _whole(parameter).to("cpu").contiguous() for name, parameter in model.named_parameters() if parameter.requires_grad}
+NOWHERE = torch.device("meta")
 
 
-def write_weights(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Writes tensors as one file, which is there in whole or as it was."""
-    written = path.with_suffix(".new")
-    save_file(tensors, written)
-    written.rename(path)
+def write_trained(model: Any, path: Path) -> None:
+    """Writes what is trained by name as one file, which is there in whole or as it was.
+
+    The first process alone holds and writes it; where processes hold shards, all of them must call this.
+    """
+    is_first = PartialState().is_main_process
+    tensors: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        whole = _whole(parameter)
+        if is_first:
+            tensors[name] = whole.to("cpu").contiguous()
+    if is_first:
+        written = path.with_suffix(".new")
+        save_file(tensors, written)
+        written.rename(path)
 
 
 def restore_weights(model: Any, path: Path) -> None:
-    """Puts back what ``write_weights`` has written of this model; raises KeyError for a name that it has not."""
+    """Puts back what ``write_trained`` has written of this model; raises KeyError for a name that it has not."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in load_file(path).items():
@@ -35,12 +45,15 @@ def restore_weights(model: Any, path: Path) -> None:
                 parameter.copy_(tensor)
 
 
-def unshard(model: Any) -> None:
-    """Has each process hold whole parameters in place of shards, for a model that is only written; all of them must call this."""
+def unshard(model: Any, place: torch.device) -> None:
+    """Has a model that is only written hold whole parameters in place of shards, gathered one after the other, away from the GPU.
+
+    All processes must call this: the one that writes with the CPU as ``place``, the others with NOWHERE.
+    """
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if isinstance(parameter, DTensor):
-                whole = torch.nn.Parameter(parameter.detach().full_tensor(), requires_grad=parameter.requires_grad)
+                whole = torch.nn.Parameter(parameter.detach().full_tensor().to(place), requires_grad=parameter.requires_grad)
                 module.register_parameter(name, whole)
 
 

@@ -74,13 +74,21 @@ def test_a_validation_file_leaves_the_training_file_whole(tmp_path: Path) -> Non
     assert (data.validation_ref, data.held_out_share) == ("test@1", None)
 
 
-def test_what_cannot_be_learned_from_is_refused_with_its_row(tmp_path: Path) -> None:
-    user = {"role": "user", "content": "Well?"}
-    chats = json.dumps({"messages": [user, {"role": "assistant", "content": "Yes."}]}) + "\n" + json.dumps({"messages": [user]}) + "\n"
-    training = given(tmp_path, DatasetKind.CHAT, chats)
-    with pytest.raises(InvalidInput, match="train@1: row 2 has no assistant turn"):
+def test_what_cannot_be_learned_from_is_refused_with_its_lines(tmp_path: Path) -> None:
+    user, assistant = {"role": "user", "content": "Well?"}, {"role": "assistant", "content": "Yes."}
+    good, silent, open_end = (json.dumps({"messages": said}) + "\n" for said in ([user, assistant], [user], [user, assistant, user]))
+    # A line of white space is passed over, and counts.
+    training = given(tmp_path, DatasetKind.CHAT, good + " \n" + silent + open_end + silent)
+    with pytest.raises(InvalidInput) as refused:
         read(training)
+    assert refused.value.detail == (
+        "dataset train@1: line 3, 5 has no assistant turn: there is no answer to learn; "
+        "line 4 ends with message 3 of the user: the last turn must be the assistant's"
+    )
+    with pytest.raises(InvalidInput, match=r"line 1, 2, 3, .*, 100 has no assistant turn.*; and 3 more such lines$"):
+        read(given(tmp_path, DatasetKind.CHAT, silent * 103, "many"))
     # A method that lets the model answer itself needs no answer.
-    assert len(read(training, method=TrainingMethod.GRPO).train) == 1
+    taken = read(training, method=TrainingMethod.GRPO)
+    assert sorted(line for line, _ in taken.train + taken.validation) == [1, 3, 4, 5]
     with pytest.raises(InvalidInput, match="too small to hold a part of it out"):
         read(given(tmp_path, DatasetKind.ROWS, rows("alone"), "one"))

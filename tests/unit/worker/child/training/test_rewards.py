@@ -6,7 +6,7 @@ import pytest
 
 from quantry_core.jobs.specs.finetune import RewardSpec
 from quantry_core.training import REWARDS, Reward
-from quantry_worker.child.training.rewards import FUNCTIONS, reward_names, reward_of, weighted_sum
+from quantry_worker.child.training.rewards import FUNCTIONS, reward_names, reward_of
 
 
 def test_enum_table_and_functions_hold_the_same_rewards() -> None:
@@ -50,16 +50,6 @@ def test_enum_table_and_functions_hold_the_same_rewards() -> None:
 )
 def test_a_reward_is_what_the_table_says(name: Reward, target: float | None, answer: str, reference: str, expected: float) -> None:
     assert reward_of(RewardSpec(name=name, target=target), "a prompt", answer, reference) == pytest.approx(expected, abs=1e-12)
-
-
-def test_rewards_are_added_up_by_weight() -> None:
-    rewards = [
-        RewardSpec(name=Reward.EXACT_MATCH, weight=2.0),
-        RewardSpec(name=Reward.TARGET_LENGTH, weight=0.5, target=6),
-        RewardSpec(name=Reward.NO_REPETITION, weight=3.0),
-    ]
-    # No match; one character of six too few; one word of two said again.
-    assert weighted_sum(rewards, "p", "ha ha", "ha") == pytest.approx(0.5 * 5 / 6 + 1.5, abs=1e-12)
 
 
 def test_two_rewards_of_one_name_are_told_apart() -> None:

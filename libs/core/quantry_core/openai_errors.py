@@ -1,4 +1,7 @@
-"""Errors in OpenAI's shape, for the paths under /v1 that OpenAI's clients call. A problem document says the same under /api/v1."""
+"""Errors in OpenAI's shape, for the paths under /v1 that OpenAI's clients call. A problem document says the same under /api/v1.
+
+Pure: the services that answer and the gateway before them take status, type and code from here.
+"""
 
 from __future__ import annotations
 

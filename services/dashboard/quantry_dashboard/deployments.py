@@ -1,0 +1,83 @@
+"""What the page of deployments says of each: pure functions from a deployment to names and texts."""
+
+from __future__ import annotations
+
+from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica
+from quantry_dashboard import words
+from quantry_dashboard.facts import Fact
+
+REPLICA_HEADINGS = ("Replica", "State", "Release", "Adapters", "Restarts", "Message")
+ADAPTER_HEADINGS = ("Adapter", "Version", "Loaded", "Since", "Message")
+
+
+def state_text(deployment: Deployment) -> str:
+    """Returns in a few words whether a deployment serves."""
+    if deployment.is_stopped:
+        return "stopped"
+    if deployment.current_release is None:
+        return "serves nothing yet"
+    return "serves" if deployment.num_ready else "nothing is ready"
+
+
+def deployment_facts(deployment: Deployment) -> list[Fact]:
+    """Returns what a deployment serves by which release, and what is being rolled out."""
+    release, rollout = deployment.current_release, deployment.active_rollout
+    facts = [Fact("created", words.moment_text(deployment.created_at))]
+    if release is not None:
+        facts += [
+            Fact("release", f"{release.number}, since {words.moment_text(release.created_at)}"),
+            Fact("version", release.version_ref),
+            Fact("replicas", f"{deployment.num_ready} ready of {release.num_replicas}"),
+            Fact("engine", _engine_text(release)),
+            Fact("adapters", _room_text(release, len(deployment.adapters))),
+        ]
+    if rollout is not None:
+        message = f": {rollout.message}" if rollout.message else ""
+        facts.append(Fact("rollout", f"{rollout.state}{message}", f"/jobs/{rollout.job_id}"))
+    return facts
+
+
+def replica_texts(deployment: Deployment, replica: Replica) -> tuple[str, ...]:
+    """Returns the cells of a replica's row, under REPLICA_HEADINGS."""
+    loaded = [adapter.name for adapter in deployment.adapters if adapter.id in replica.adapter_ids]
+    return (
+        str(replica.ordinal),
+        replica.state,
+        _release_text(deployment, replica),
+        ", ".join(loaded) or "–",
+        str(replica.num_restarts),
+        replica.message or "",
+    )
+
+
+def adapter_texts(deployment: Deployment, adapter: AttachedAdapter) -> tuple[str, ...]:
+    """Returns the cells of an attached adapter's row, under ADAPTER_HEADINGS."""
+    return (
+        adapter.name,
+        adapter.version_ref,
+        f"{deployment.num_loaded(adapter)} of {len(deployment.replicas)}",
+        words.moment_text(adapter.created_at),
+        adapter.message or "",
+    )
+
+
+def _engine_text(release: Release) -> str:
+    engine = release.engine
+    context = "" if engine.max_model_len_tokens is None else f", {engine.max_model_len_tokens} tokens"
+    return f"{engine.engine}, {engine.max_num_seqs} sequences at once, {words.bytes_text(engine.kv_cache_bytes)} of KV cache{context}"
+
+
+def _room_text(release: Release, num_attached: int) -> str:
+    engine = release.engine
+    if not engine.max_adapters:
+        return "started without room for adapters"
+    return f"{num_attached} of {engine.max_adapters}, of rank {engine.max_adapter_rank} at most"
+
+
+def _release_text(deployment: Deployment, replica: Replica) -> str:
+    """Returns of which release a replica is: the one that serves, the one that is rolled out, or one that ends."""
+    if deployment.current_release is not None and replica.release_id == deployment.current_release.id:
+        return "current"
+    if deployment.active_rollout is not None and replica.release_id == deployment.active_rollout.to_release_id:
+        return "next"
+    return "former"
