@@ -8,9 +8,12 @@ from io import BytesIO
 from typing import Any
 
 from factories.checkpoints import CONFIG, master_contents, safetensors_bytes, write_checkpoint
+from factories.store import quantized_draft
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
+from quantry_core.gate import required_checks
+from quantry_core.jobs import QuantizeSpec, written_out
 from quantry_core.keys import Role
 from quantry_core.versions import ManifestFile, SealRequest
 from quantry_store.transactions import record_seal
@@ -65,6 +68,24 @@ async def make_master(api: Api, blobs: BlobSettings | None, model: str = "bard")
 
 def quantize(base: str = "bard", **changes: Any) -> dict[str, Any]:
     return {"type": "quantize", "base": base, "calibration": {"datasets": ["shakespeare"]}} | changes
+
+
+async def make_quantized(api: Api, **changes: Any) -> str:
+    """Quantizes the master as a worker reports it; returns the version's id."""
+    spec = quantize(quality=None, **changes)
+    await api.submit(**spec)
+    lease = await api.claim()
+    assert lease is not None
+    recipe = written_out(QuantizeSpec.model_validate(spec)).model_dump(mode="json")
+    draft = quantized_draft(recipe=recipe)
+    request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=draft.files)
+    async with api.database.begin() as uow:
+        await record_seal(uow, request, dtype=None)
+    evidence = [{"kind": "gate", "name": check, "verdict": "pass"} for check in sorted(required_checks(None))]
+    body = {"outcome": "succeeded", "reason": "completed", "version": draft.model_dump(mode="json"), "evidence": evidence}
+    finished = await api.execute(lease, "finish", **body)
+    assert finished.status_code == 200, finished.text
+    return str(finished.json()["result"]["version_id"])
 
 
 async def estimate(api: Api, spec: dict[str, Any], **options: Any) -> dict[str, Any]:

@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 
 from factories.checkpoints import write_checkpoint
-from factories.store import quantized_draft
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_core.estimates import CheckpointFacts
-from quantry_core.gate import required_checks
-from quantry_core.jobs import JobSubmission, QuantizeSpec, written_out
+from quantry_core.jobs import JobSubmission
 from quantry_core.keys import Role
-from quantry_core.versions import SealRequest
-from quantry_store.transactions import record_seal
 
 from .conftest import Api, slug
-from .estimating import HIDDEN, ROWS, VOCABULARY, contents, estimate, make_master, quantize
+from .estimating import HIDDEN, ROWS, VOCABULARY, contents, estimate, make_master, make_quantized, quantize
 
 
 @pytest.fixture
@@ -149,24 +145,6 @@ async def test_a_pattern_that_names_no_module_is_told_with_its_field_and_what_is
     refused = (await api[Role.OPERATOR].post("/api/v1/jobs", json=body)).json()
     assert [problem["field"] for problem in refused["errors"]] == ["spec.overrides.0.modules"]
     assert "'*.dwon_proj' names no module of this model; near it are model.layers.0.mlp.down_proj" in refused["detail"]
-
-
-async def make_quantized(api: Api, **changes: Any) -> str:
-    """Quantizes the master as a worker reports it; returns the version's id."""
-    spec = quantize(quality=None, **changes)
-    await api.submit(**spec)
-    lease = await api.claim()
-    assert lease is not None
-    recipe = written_out(QuantizeSpec.model_validate(spec)).model_dump(mode="json")
-    draft = quantized_draft(recipe=recipe)
-    request = SealRequest(job_id=lease["job"]["id"], attempt=lease["attempt"], files=draft.files)
-    async with api.database.begin() as uow:
-        await record_seal(uow, request, dtype=None)
-    evidence = [{"kind": "gate", "name": check, "verdict": "pass"} for check in sorted(required_checks(None))]
-    body = {"outcome": "succeeded", "reason": "completed", "version": draft.model_dump(mode="json"), "evidence": evidence}
-    finished = await api.execute(lease, "finish", **body)
-    assert finished.status_code == 200, finished.text
-    return str(finished.json()["result"]["version_id"])
 
 
 async def test_a_recalibration_is_estimated_and_checked_as_its_recipe(api: Api, api_blobs: BlobSettings) -> None:

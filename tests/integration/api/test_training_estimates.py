@@ -16,7 +16,7 @@ from quantry_core.versions import SealRequest
 from quantry_store.transactions import record_seal
 
 from .conftest import Api, slug
-from .test_estimates import estimate, make_master, make_quantized
+from .estimating import estimate, make_master, make_quantized
 
 MIB = 1024**2
 
