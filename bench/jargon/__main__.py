@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.child import run, text
+from bench.child import ml_versions, run, text
 from bench.embedded import ROOT
-from bench.report import Row, publish, row, versions
+from bench.report import Row, publish, row
 from quantry_core.jobs import FinetuneSpec, InputRole
 from quantry_core.methods import Format
 from quantry_core.versions import VersionKind
@@ -25,6 +25,7 @@ NUM_STEPS, BATCH_SIZE, SEQUENCE_TOKENS, LEARNING_RATE, RANK = 300, 8, 256, 3e-3,
 TRAINING, VALIDATION, TEST = "jargon.train", "jargon.calibration", "jargon.test"
 """The second chooses the best weights; nothing looks at the third before the end."""
 UNTOUCHED = ("kjv.test", "shakespeare.test", "speeches.test")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 QLORA_GOAL = 1.03
 """Perplexity of QLoRA over that of LoRA."""
 
@@ -63,7 +64,7 @@ def main() -> int:
         "jargon",
         "A new domain: LoRA on 16 bits and QLoRA on 4",
         rows,
-        libraries=versions("pydantic"),
+        libraries=ml_versions(*LIBRARIES),
         details={"spec": spec(None).model_dump(mode="json"), "jobs": {name: one.metrics for name, one in found.items()}},
     )
     return 0 if ratio <= QLORA_GOAL else 1

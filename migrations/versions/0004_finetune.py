@@ -91,17 +91,35 @@ alter table datasets drop column purpose;
 
 UNREADABLE_BELOW = """
 do $$
+declare
+    num_found bigint;
+    example text;
 begin
-    if exists (select from datasets where kind in ('preferences', 'labelled')) then
-        raise exception 'there are datasets of preferences or labelled rows: below 0004_finetune nothing can read them'
-            using errcode = 'QT001';
+    select count(*), min(p.name || ', ' || d.name || '@' || d.number
+            || case when d.removed_at is not null then ' (removed)' when d.deleted_at is not null then ' (deleted)' else '' end)
+        into num_found, example from datasets d join projects p on p.id = d.project_id where d.kind in ('preferences', 'labelled');
+    if num_found > 0 then
+        raise exception 'there are datasets of preferences or labelled rows: below 0004_finetune nothing can read them. '
+            '% of them, one is %. Their rows stay when they are deleted: go back to a copy of the database from before, or stay here',
+            num_found, example using errcode = 'QT001';
     end if;
-    if exists (select from versions where format = 'peft') or exists (select from lineage_edges where role = 'training') then
-        raise exception 'there are versions that were trained: below 0004_finetune nothing can read them' using errcode = 'QT001';
+    select count(*), min(p.name || ', ' || m.name || '@' || v.number || case when v.deleted_at is null then '' else ' (deleted)' end)
+        into num_found, example from versions v join models m on m.id = v.model_id join projects p on p.id = v.project_id
+        where v.format = 'peft'
+            or exists (select from lineage_edges e where e.child_version_id = v.id and e.role = 'training');
+    if num_found > 0 then
+        raise exception 'there are versions that were trained: below 0004_finetune nothing can read them. % of them, one is %. '
+            'Delete each (quantry versions delete), and run quantry vault collect --remove once QUANTRY_DELETED_RETENTION_S is over: '
+            'a deleted version is there until then. What a release served is not removed: go back to a copy of the database from before',
+            num_found, example using errcode = 'QT001';
     end if;
-    if exists (select from jobs where type in ('finetune', 'merge') and status in ('waiting', 'queued', 'running')) then
-        raise exception 'there are jobs that train or merge and are not over: below 0004_finetune nothing can read them'
-            using errcode = 'QT001';
+    select count(*), min(p.name || ', ' || j.id || ' (' || j.type || ', ' || j.status || ')')
+        into num_found, example from jobs j join projects p on p.id = j.project_id
+        where j.type in ('finetune', 'merge') and j.status in ('waiting', 'queued', 'running');
+    if num_found > 0 then
+        raise exception 'there are jobs that train or merge and are not over: below 0004_finetune nothing can read them. '
+            '% of them, one is %. Cancel each with quantry jobs cancel, or wait until they are over',
+            num_found, example using errcode = 'QT001';
     end if;
 end $$;
 """

@@ -91,6 +91,8 @@ class JobApi:
         self.roles: dict[str, Role] = {}
         self.refusal: QuantryError | None = None
         """Answered to everything while it is set."""
+        self.registry_refusal: QuantryError | None = None
+        """Answered to what is asked of versions while it is set."""
         self.requests: list[str] = []
         self.num_streams = 0
         """Event streams that are open now."""
@@ -105,7 +107,7 @@ class JobApi:
             self.requests.clear()
             self.deployments.clear()
             self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
-            self.refusal = None
+            self.refusal = self.registry_refusal = None
 
     def add(self, job: Job) -> Job:
         """Keeps a job and returns it."""
@@ -180,6 +182,8 @@ class JobApi:
         return self.jobs[job_id]
 
     def _version(self, version_id: str) -> VersionDetail:
+        if self.registry_refusal is not None:
+            raise self.registry_refusal
         if version_id not in self.versions:
             raise UnknownVersion(f"there is no version {version_id!r}")
         return self.versions[version_id]

@@ -95,7 +95,9 @@ class DatasetStatistics(BaseModel):
     num_untrainable_rows: int | None = Field(
         default=None, description="Rows that a model cannot learn to answer from. None for plain text, and where it was not counted."
     )
-    untrainable_rows: list[UntrainableRow] = Field(default_factory=list, description="The first 100 of them.")
+    untrainable_rows: list[UntrainableRow] = Field(
+        default_factory=list, description="The first 100 of them; left out of lists of datasets."
+    )
 
 
 class Dataset(BaseModel):
@@ -121,6 +123,11 @@ class Dataset(BaseModel):
     @property
     def ref(self) -> str:
         return f"{self.name}@{self.number}"
+
+    @property
+    def listed(self) -> Dataset:
+        """It as one of many: with the number of its untrainable rows, without the rows."""
+        return self.model_copy(update={"statistics": self.statistics.model_copy(update={"untrainable_rows": []})})
 
 
 class DatasetPreview(BaseModel):

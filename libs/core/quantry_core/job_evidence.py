@@ -27,9 +27,8 @@ def measured_version_id(job: Job) -> str | None:
 
 
 def job_tables(job: Job, version: VersionDetail) -> list[EvidenceTable]:
-    """Returns the tables of what a job measured of a version; of a job that was reused, those of the job that made the version."""
-    by_job_id = version.job_id if job.result is not None and job.result.reused else job.id
-    measured = [one for one in version.evidence if one.job_id == by_job_id]
+    """Returns the tables of what a job measured of a version."""
+    measured = [one for one in version.evidence if one.job_id == job.id]
     return evidence_tables(version.model_copy(update={"evidence": measured}))
 
 

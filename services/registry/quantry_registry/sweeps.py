@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
 from quantry_blobs.vault import Staging, Vault
-from quantry_core.errors import QuantryError
+from quantry_core.errors import QuantryError, Unavailable
 from quantry_registry.parts import Parts
 from quantry_registry.vault.removal import remove_object
 from quantry_store.database import Database
+from quantry_store.repositories.blobs import Blob
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +56,8 @@ async def sweep_uploads(database: Database) -> int:
 async def sweep_checkpoints(database: Database, vault: Vault, age_s: float) -> int:
     """Removes what only checkpoints had that no job goes on from any more, sealed ``age_s`` seconds ago. Returns the number of blobs.
 
-    The row goes first, as in a collection, and one at a time: what a registry that dies leaves behind is one object at most.
+    The row goes first, as in a collection, and one at a time: what a registry that dies leaves behind is one object at most. An
+    object that could not be removed is noted anew: a later round tries again. Raises Unavailable where store or database stay away.
     """
     num_removed, cursor = 0, ""
     while True:
@@ -65,10 +68,32 @@ async def sweep_checkpoints(database: Database, vault: Vault, age_s: float) -> i
         cursor = batch[-1].sha256
         for blob in batch:
             async with database.begin() as uow:
-                gone = await uow.blobs.forget([blob.sha256], age_s)
-            if gone and await remove_object(database, vault, blob):
+                gone = await uow.blobs.forget_let_go([blob.sha256], age_s)
+            if gone and await _remove_checkpoint(database, vault, blob):
                 num_removed += 1
                 _log.info("checkpoint swept", sha256=blob.sha256, num_bytes=blob.size_bytes)
+
+
+async def _remove_checkpoint(database: Database, vault: Vault, blob: Blob) -> bool:
+    """Removes an object whose row went before, or notes it anew; returns whether it is gone."""
+    try:
+        is_removed = await remove_object(database, vault, blob)
+    except Unavailable:
+        await _note_left(database, vault, blob)
+        raise
+    if not is_removed:
+        await _note_left(database, vault, blob)
+    return is_removed
+
+
+async def _note_left(database: Database, vault: Vault, blob: Blob) -> None:
+    """Notes an object that its sweep left where it was, unless it is known to be gone: a request may be carried out unanswered."""
+    with suppress(Unavailable):
+        if not await asyncio.to_thread(vault.contains, blob.sha256, blob.size_bytes):
+            return
+    # A row that a seal made meanwhile stays what it is: of a version, too.
+    async with database.begin() as uow:
+        await uow.blobs.add_of_checkpoint({blob.sha256: blob.size_bytes})
 
 
 async def run_sweeps(database: Database, parts: Parts) -> None:

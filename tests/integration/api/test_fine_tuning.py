@@ -171,8 +171,9 @@ async def test_a_deployment_as_the_model_gets_the_adapter(api: Api, client: open
             await step(uow, rollout.id)
 
     preferences: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2}}}
-    with pytest.raises(openai.BadRequestError, match="prefer"):
+    with pytest.raises(openai.BadRequestError, match="prefer") as of_wrong_kind:
         await client.fine_tuning.jobs.create(model="chat", training_file=file_id, method=preferences)
+    assert of_wrong_kind.value.param == "training_file"
     made = await client.fine_tuning.jobs.create(model="chat", training_file=file_id, suffix="jargon")
     assert made.model == "chat"
     lease = await begin(api, made.id)
@@ -184,8 +185,9 @@ async def test_a_deployment_as_the_model_gets_the_adapter(api: Api, client: open
     async with api.database.begin() as uow:
         assert [adapter.name for adapter in (await uow.deployments.get(api.project_id, "chat")).adapters] == [name]
 
-    with pytest.raises(openai.BadRequestError, match="takes 1 adapters and has 1"):
+    with pytest.raises(openai.BadRequestError, match="takes 1 adapters and has 1") as full:
         await client.fine_tuning.jobs.create(model="chat", training_file=file_id, suffix="again")
+    assert full.value.param == "model"
 
 
 async def test_a_model_that_cannot_be_called_any_more_is_not_named(api: Api, client: openai.AsyncOpenAI) -> None:
@@ -209,6 +211,7 @@ async def test_a_model_that_cannot_be_called_any_more_is_not_named(api: Api, cli
     async with api.database.begin() as uow:
         version = await uow.versions.resolve(api.project_id, "bard-jargon@1", kinds=None)
         await delete_version(uow, version.id, who=Identity(key_id="key_test", project_id=api.project_id, role=Role.OPERATOR))
+    assert (await client.fine_tuning.jobs.retrieve(made.id)).fine_tuned_model is None, "it could still be restored, and not be called"
     async with api.database.begin() as uow:
         assert await remove_version(uow, version, -1.0)
     assert [(job.id, job.fine_tuned_model) async for job in client.fine_tuning.jobs.list()] == [(made.id, None)]
@@ -243,6 +246,7 @@ async def test_bad_requests_are_named_in_openais_shape(api: Api, client: openai.
     cases: list[tuple[dict[str, Any], str | None, str]] = [
         ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "integrations", "not permitted"),
         ({"hyperparameters": {"epochs": 3}}, "hyperparameters.epochs", "not permitted"),
+        ({"hyperparameters": {"learning_rate_multiplier": 1e-323}}, "hyperparameters.learning_rate_multiplier", "greater than or equal"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "greater than or equal to 1"),
         ({"method": {"type": "reinforcement"}}, "method.type", "'supervised' or 'dpo'"),
         ({"method": {"type": "dpo", "supervised": {}}}, "method", "the type is dpo"),

@@ -138,6 +138,17 @@ async def test_a_recipe_that_what_is_merged_could_not_follow_is_refused(api: Api
     assert (await estimate(api, merge(method="rtn"), resource="gpu"))["queue"] == "gpu"
 
 
+async def test_the_file_that_is_named_for_validation_is_counted(api: Api, api_blobs: BlobSettings) -> None:
+    await make_master(api, api_blobs)
+    # A dataset holds its name.
+    exams = ["exam", "an-exam-of-some-more-bytes-than-the-other"]
+    for name in ("jargon", *exams):
+        await api.make_dataset(name)
+    small = {"batch_size": 1, "sequence_tokens": 64}
+    short, long = [await estimate(api, finetune(hyperparameters=small, validation_file=exam)) for exam in exams]
+    assert long["minutes"] > short["minutes"]
+
+
 async def test_what_processes_cannot_share_is_refused_at_once(api: Api, api_blobs: BlobSettings) -> None:
     await make_master(api, api_blobs)
     await api.make_dataset("jargon")

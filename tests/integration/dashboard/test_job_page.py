@@ -11,7 +11,7 @@ from factories.browser import Visit
 from factories.client import JOB_ID, QUANTIZED_ID
 from factories.described import described_adapter
 from factories.job_api import OPERATOR_KEY, VIEWER_KEY, JobApi, a_job
-from quantry_core.errors import Forbidden
+from quantry_core.errors import Forbidden, Unavailable
 from quantry_core.jobs import (
     CurvePoint,
     Estimate,
@@ -76,6 +76,24 @@ def test_a_fine_tune_that_is_over_shows_before_and_after(visit: Visit, api: JobA
     expect(page.get_by_role("region", name="Result")).to_contain_text("num_steps")
     expect(page.get_by_role("region", name="Result")).not_to_contain_text("validation")
     assert visit.overflow_px() == 0
+
+
+def test_a_fine_tune_is_shown_while_the_registry_is_away(visit: Visit, api: JobApi) -> None:
+    result = JobResult(version_id=QUANTIZED_ID, metrics={"num_steps": 100, "validation": {"nll_mean": 2.5}})
+    job = api.add(a_job(JobStatus.SUCCEEDED, spec=FinetuneSpec(model="bard-6m", training_file="jargon.train"), id=JOB_ID, result=result))
+    api.versions[QUANTIZED_ID] = described_adapter()
+    api.tell(job, EventKind.NOTE, text="Two threads.")
+    api.registry_refusal = Unavailable("the registry is away")
+    page = visit.sign_in(OPERATOR_KEY, f"/jobs/{job.id}")
+    expect(page.get_by_role("region", name="Result")).to_contain_text("validation.nll_mean")
+    expect(page.get_by_role("region", name="Events")).to_contain_text("Two threads.")
+    measured = page.get_by_role("region", name="Measured")
+    expect(measured).to_contain_text("could not be read: The API could not answer: the registry is away", timeout=60_000)
+    with api.lock:
+        api.registry_refusal = None
+    expect(measured.get_by_role("table", name="What was held out against the master bard@1")).to_be_visible(timeout=60_000)
+    expect(measured).not_to_contain_text("could not be read")
+    expect(page.get_by_role("region", name="Result")).not_to_contain_text("validation")
 
 
 def test_a_version_that_was_deleted_leaves_the_result(visit: Visit, api: JobApi) -> None:

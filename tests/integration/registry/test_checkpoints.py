@@ -12,6 +12,7 @@ import pytest
 
 from factories.registry import Registry
 from factories.store import UPLOADED, blob
+from quantry_blobs.errors import StoreUnavailable
 from quantry_blobs.stores import Stored
 from quantry_core.errors import StaleAttempt
 from quantry_core.execution import CheckpointReport, FinishRequest, Outcome
@@ -68,9 +69,12 @@ async def run(registry: Registry, kind: VaultRunKind, **request: Any) -> dict[st
     return report
 
 
+def url_of(registry: Registry) -> str:
+    return registry.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def age_blobs(registry: Registry) -> None:
-    url = registry.database._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url_of(registry), autocommit=True) as connection:
         connection.execute("update blobs set sealed_at = sealed_at - interval '2 days'")
 
 
@@ -187,6 +191,83 @@ async def test_what_was_more_than_a_checkpoint_is_left_to_a_collection(registry:
     age_blobs(registry)
     assert await sweep_checkpoints(registry.database, registry.parts.vault, 900.0) == 0
     assert registry.parts.vault.contains(file.sha256, file.size_bytes)
+
+
+async def checkpointed(registry: Registry, content: bytes, folder: Path) -> ManifestFile:
+    """Returns a file that was sealed as a checkpoint's alone, long ago, and that nothing refers to."""
+    job = await training(registry, folder)
+    (file,) = stage(registry, job, 20, folder, {"optimizer.pt": content})
+    await seal(registry, job, 20, [file])
+    age_blobs(registry)
+    return file
+
+
+def noted_as(registry: Registry, file: ManifestFile) -> list[bool]:
+    """Returns what a file's row says about checkpoints, if it has one."""
+    with psycopg.connect(url_of(registry)) as connection:
+        rows = connection.execute("select only_checkpoints from blobs where sha256 = %s", (file.sha256,)).fetchall()
+    return [only_checkpoints for (only_checkpoints,) in rows]
+
+
+async def test_what_a_version_sealed_after_a_look_is_not_forgotten(registry: Registry, tmp_path: Path) -> None:
+    file = await checkpointed(registry, b"\x80\x04taken up", tmp_path)
+    async with registry.database.begin() as uow:
+        assert [found.sha256 for found in await uow.blobs.let_go(0.0, after="", limit=10)] == [file.sha256]
+    async with registry.database.begin() as uow:
+        await note_blobs(uow, [file])
+    async with registry.database.begin() as uow:
+        assert await uow.blobs.forget_let_go([file.sha256], 0.0) == []
+    assert noted_as(registry, file) == [False]
+
+
+async def test_what_could_not_be_removed_is_tried_again(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, vault = await checkpointed(registry, b"\x80\x04in use", tmp_path), registry.parts.vault
+    with vault._keys.hold(file.sha256):
+        assert await sweep_checkpoints(registry.database, vault, 900.0) == 0
+    assert noted_as(registry, file) == [True]
+    age_blobs(registry)
+
+    def away(bucket: str, key: str) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry.parts.store, "delete_once", away)
+        with pytest.raises(StoreUnavailable):
+            await sweep_checkpoints(registry.database, vault, 900.0)
+    assert noted_as(registry, file) == [True]
+    age_blobs(registry)
+    assert await sweep_checkpoints(registry.database, vault, 900.0) == 1
+    assert (noted_as(registry, file), vault.contains(file.sha256, file.size_bytes)) == ([], False)
+
+
+async def test_what_is_gone_unanswered_or_taken_up_meanwhile_is_not_noted_as_left(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, vault = await checkpointed(registry, b"\x80\x04in use", tmp_path), registry.parts.vault
+    contains, delete_once = vault.contains, registry.parts.store.delete_once
+
+    def taken_up(sha256: str, size_bytes: int) -> bool:
+        with psycopg.connect(url_of(registry), autocommit=True) as connection:
+            connection.execute("insert into blobs (sha256, size_bytes) values (%s, %s)", (sha256, size_bytes))
+        return contains(sha256, size_bytes)
+
+    with monkeypatch.context() as raced, vault._keys.hold(file.sha256):
+        raced.setattr(vault, "contains", taken_up)
+        assert await sweep_checkpoints(registry.database, vault, 900.0) == 0
+    assert noted_as(registry, file) == [False]
+
+    with psycopg.connect(url_of(registry), autocommit=True) as connection:
+        connection.execute("update blobs set only_checkpoints = true where sha256 = %s", (file.sha256,))
+    age_blobs(registry)
+
+    def unanswered(bucket: str, key: str) -> None:
+        delete_once(bucket, key)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(registry.parts.store, "delete_once", unanswered)
+    with pytest.raises(StoreUnavailable):
+        await sweep_checkpoints(registry.database, vault, 900.0)
+    assert noted_as(registry, file) == []
 
 
 async def test_a_damaged_checkpoint_is_found_and_nobody_goes_on_from_it(registry: Registry, tmp_path: Path) -> None:

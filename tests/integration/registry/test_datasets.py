@@ -68,6 +68,16 @@ async def test_a_text_becomes_a_dataset(registry: Registry) -> None:
         assert (await client.get("/api/v1/datasets")).json()["data"] == [made]
 
 
+async def test_lists_leave_out_the_lines_that_cannot_be_learned(registry: Registry) -> None:
+    question = json.dumps({"messages": [{"role": "user", "content": "And what of this one?"}]}) + "\n"
+    made = (await put(registry, "talks", CHAT + question.encode(), headers={"content-type": "application/jsonl"})).json()
+    assert [row["line"] for row in made["statistics"]["untrainable_rows"]] == [41]
+    async with registry.client(Role.VIEWER) as client:
+        (listed,) = (await client.get("/api/v1/datasets")).json()["data"]
+    assert (listed["statistics"]["num_untrainable_rows"], listed["statistics"]["untrainable_rows"]) == (1, [])
+    assert (await get(registry, "talks")).json() == made
+
+
 async def test_texts_under_one_name_are_numbered_and_equal_ones_are_the_same(registry: Registry) -> None:
     first = await put(registry, "words", ONE)
     second = await put(registry, "words", TWO)

@@ -136,6 +136,16 @@ async def test_a_merge_looks_for_room_before_it_holds_its_model(platform: Platfo
     assert "quantize_job_id" in done.result.metrics
 
 
+async def test_a_merge_that_failed_does_not_ask_for_room(platform: Platform) -> None:
+    adapter = await platform.adapter(await platform.master())
+    job = await platform.running(merge_spec(adapter.ref, quantize={"method": "rtn"}))
+    await bound_queue(platform, 5)
+    async with asyncio.timeout(30), platform.database.begin() as uow:
+        assert await uow.waiting.lock_room(platform.project_id) == 5
+        done = await platform.finish(job, outcome=Outcome.FAILED, reason=JobReason.INVALID_INPUT)
+    assert done.status is JobStatus.FAILED
+
+
 async def test_a_place_in_the_queue_is_given_once_while_jobs_are_cancelled(platform: Platform) -> None:
     await bound_queue(platform, 1)
     queued = await platform.submit(import_spec())

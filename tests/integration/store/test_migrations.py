@@ -131,7 +131,7 @@ async def test_the_newest_step_goes_down_to_what_was_before_and_keeps_the_data(e
         migrate.downgrade(settings, BEFORE)
     assert migrate.current_revision(settings) == HEAD
     execute(settings, "update datasets set kind = 'labelled' where name = 'tales'")
-    with pytest.raises(DatabaseError, match="datasets of preferences or labelled rows"):
+    with pytest.raises(DatabaseError, match=r"datasets of preferences or labelled rows.* 1 of them, one is default, tales@1\. "):
         migrate.downgrade(settings, "0003_evidence")
     assert migrate.current_revision(settings) == HEAD
     execute(settings, "update datasets set kind = 'text'")
@@ -164,12 +164,18 @@ async def test_below_fine_tuning_nothing_is_left_that_could_not_be_read(empty_da
         steps = {"serve": PipelineStep(spec=deploy)}
         await wind_up(platform, PipelineTemplate(submission=PipelineSubmission(name="all", steps=steps)), name="several")
         await platform.dataset("lessons")
-        await platform.made(await platform.running(finetune_spec(master.ref)), adapter_draft())
-    with pytest.raises(DatabaseError, match="versions that were trained"):
+        made = await platform.made(await platform.running(finetune_spec(master.ref)), adapter_draft())
+    with pytest.raises(DatabaseError, match="versions that were trained") as refused:
         migrate.downgrade(settings, "0003_evidence")
+    assert f"1 of them, one is default, {made.ref}. Delete each" in str(refused.value)
+    execute(settings, "update versions set deleted_at = now() where kind = 'adapter'")
+    with pytest.raises(DatabaseError, match="versions that were trained") as refused:
+        migrate.downgrade(settings, "0003_evidence")
+    assert f"1 of them, one is default, {made.ref} (deleted). Delete each" in str(refused.value)
+    assert "once QUANTRY_DELETED_RETENTION_S is over" in str(refused.value)
     execute(settings, COLLECT_ADAPTERS)
     execute(settings, "update jobs set status = 'running' where type = 'finetune'")
-    with pytest.raises(DatabaseError, match="jobs that train or merge and are not over"):
+    with pytest.raises(DatabaseError, match=r"not over.* 1 of them, one is default, job_\w+ \(finetune, running\)\. Cancel"):
         migrate.downgrade(settings, "0003_evidence")
     execute(settings, "update jobs set status = 'failed' where type = 'finetune'")
     execute(settings, "update job_events set kind = 'metrics' where seq = 1")

@@ -23,7 +23,6 @@ from quantry_core.training import Overlong
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.child.training.answers import Encoded, Rows, fitting
 from quantry_worker.child.training.epochs import Epochs, EpochSampler
-from quantry_worker.child.training.labelled import others_of_batches
 from quantry_worker.child.training.log_loss import collate
 from quantry_worker.child.training.odds_ratio import _Trainer
 from quantry_worker.child.training.order import Counts, TrainingOrder
@@ -133,11 +132,6 @@ def main() -> None:
     found = {
         "prompts": orders_of_prompts(),
         "share": order_of_a_share(),
-        "others": {
-            "of_pairs": others_of_batches([0, 0, 1, 1], 4),
-            "of_small_batches": others_of_batches([0, 0, 1, 1, 2], 2),
-            "of_one_prompt": others_of_batches([0, 0], 2),
-        },
         "text": text_and_rows(sys.argv[1]),
         "pairs": cut_pairs(),
         "orpo": odds_ratio_log_loss(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -73,8 +74,18 @@ def main(folder: Path) -> dict[str, Any]:
         num_loads = 0
         needed.clear()
         with patch(CHECK_ROOM, lambda _, num_bytes: needed.append(num_bytes)):
-            found[name] = measure(candidates, references, texts, folder / name, Reporter(lambda _: None), kept_bytes=kept_bytes)
-        said[name] = {"num_loads": num_loads, "kept_tokens": [num // TOKEN_BYTES for num in needed], "left": (folder / name).exists()}
+            told: list[bytes] = []
+            # Later each time: nothing is passed over.
+            reporter = Reporter(told.append, clock=count().__next__)
+            found[name] = measure(candidates, references, texts, folder / name, reporter, kept_bytes=kept_bytes)
+        fractions = [json.loads(line)["fraction"] for line in told]
+        said[name] = {
+            "num_loads": num_loads,
+            "kept_tokens": [num // TOKEN_BYTES for num in needed],
+            "left": (folder / name).exists(),
+            "first_fractions": fractions[:5],
+            "grows": len(fractions) == num_loads and all(one < next_one < 1 for one, next_one in pairwise(fractions)),
+        }
     said["is_alike"] = all(
         [one.metrics for one in found[name].evidence] == [one.metrics for one in found["at_once"].evidence] for name in found
     )

@@ -72,7 +72,7 @@ def test_two_processes_learn_as_one_with_batches_twice_as_large(tmp_path: Path, 
 
 def test_two_processes_go_on_from_their_checkpoint(tmp_path: Path) -> None:
     """In the middle of the second epoch, whose samples come in another order than those of the first: an epoch has two steps."""
-    given = [checkpoint(InputRole.BASE, MASTER), text(InputRole.TRAINING, tmp_path / "data", "jargon.train", 1_200)]
+    given = [checkpoint(InputRole.BASE, MASTER), text(InputRole.TRAINING, tmp_path / "data", "jargon.train", 800)]
     undisturbed = run(tmp_path / "undisturbed", finetune(2, {"strategy": "ddp"}), given)
     assert undisturbed.result.metrics["num_epochs"] == 3
     kept = [event.folder for event in undisturbed.events if isinstance(event, ChildCheckpoint)]
@@ -103,7 +103,13 @@ def test_the_others_end_with_the_first(tmp_path: Path) -> None:
 
 def test_shards_are_kept_put_back_and_gathered_whole(tmp_path: Path) -> None:
     said = run_python(Path(__file__).with_name("shard_and_gather.py"), tmp_path)
-    assert said == {"is_sharded": True, "is_kept_whole": True, "is_whole": True, "is_restored": True}
+    alike = {"is_sharded": True, "is_kept_whole": True, "is_whole": True, "is_tied": True}
+    assert said == [alike | {"is_nowhere": False, "is_restored": True}, alike | {"is_nowhere": True, "is_restored": False}]
+
+
+def test_who_has_joined_is_waited_for_longer_than_who_has_not() -> None:
+    said = run_python(Path(__file__).with_name("join_processes.py"))
+    assert said == {"is_waited_for": [True, True], "is_missed": True}
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])

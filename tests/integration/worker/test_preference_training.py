@@ -121,6 +121,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory, given: dict[str, ChildInpu
         "kto": (finetune("kto"), [master, learned, held_out]),
         "kto-labelled": (finetune("kto", hyperparameters={"max_steps": 2}), [master, given["labels"], held_out]),
         "grpo": (finetune("grpo", REWARDED, **sampled), [master, given["few"], held_out]),
+        "grpo-free": (
+            finetune("grpo", REWARDED | {"beta": 0.0}, hyperparameters={"batch_size": 16, "max_steps": 2}),
+            [master, given["few"], held_out],
+        ),
         "rloo": (finetune("rloo", REWARDED, **sampled), [master, learned, held_out]),
         "truncate": (finetune("dpo", hyperparameters={"max_steps": 1}), [master, given["overlong"], held_out]),
         "drop": (finetune("dpo", overlong="drop", hyperparameters={"max_steps": 1}), [master, given["overlong"], held_out]),
@@ -187,6 +191,12 @@ def test_what_is_rewarded_becomes_likelier(answers: dict[str, Ran], name: str) -
     assert found["reward_mean"] == pytest.approx(found["reward_target_length"] + 0.1 * found["reward_no_repetition"])
 
 
+def test_grpo_learns_without_a_reference_where_beta_is_zero(answers: dict[str, Ran]) -> None:
+    steps = [one for one in curve(answers["grpo-free"]) if "loss" in one]
+    assert len(steps) == 2
+    assert all("reward_mean" in one and "kl" not in one for one in steps)
+
+
 def test_dropout_is_of_the_adapter_that_orpo_trains(answers: dict[str, Ran]) -> None:
     plain, dropped = (curve(answers[name]) for name in ("orpo", "orpo-dropout"))
     # An adapter that changes nothing yet has nothing to drop.
@@ -224,7 +234,7 @@ def test_what_goes_on_from_a_checkpoint_ends_as_if_undisturbed(
 
 
 def test_an_adapter_is_saved_without_the_copy_that_the_trainer_made(answers: dict[str, Ran]) -> None:
-    for name in ("dpo", "kto", "grpo"):
+    for name in ("dpo", "kto", "grpo", "grpo-free"):
         assert {path.name for path in answers[name].output_dir.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
         assert not any(".ref." in key for key in load_file(answers[name].output_dir / "adapter_model.safetensors"))
     assert not (answers["dpo"].checkpoints_dir / "step-6" / "ref").exists()

@@ -1,4 +1,4 @@
-"""Parts of a training by themselves, in the ml environment: orders of epochs, what answers are compared with, clocks."""
+"""Parts of a training by themselves, in the ml environment: orders of epochs, clocks."""
 
 from __future__ import annotations
 
@@ -34,14 +34,6 @@ def test_a_share_of_batches_goes_on_in_its_epoch(found: dict[str, Any]) -> None:
     share = found["share"]
     assert share["passed_over"] == share["all"][1:]
     assert share["all"] != share["first_epoch"]
-
-
-def test_an_answer_is_compared_with_one_to_another_prompt(found: dict[str, Any]) -> None:
-    others = found["others"]
-    assert others["of_pairs"] == [3, 3, 1, 1]
-    prompts = [0, 0, 1, 1, 2]
-    assert all(prompts[other] != prompt for other, prompt in zip(others["of_small_batches"], prompts, strict=True))
-    assert others["of_one_prompt"] == [1, 0]
 
 
 def test_text_and_rows_begin_as_an_engine_begins_what_it_completes(found: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from factories.job_api import a_job
-from quantry_api.fine_tuning.schemas import MAX_MULTIPLIER, FineTuningJobRequest, spec_hyperparameters, spec_method
+from quantry_api.fine_tuning.schemas import MAX_MULTIPLIER, MIN_MULTIPLIER, FineTuningJobRequest, spec_hyperparameters, spec_method
+from quantry_api.fine_tuning.service import fields_of_the_request
 from quantry_api.fine_tuning.words import STATUSES, TOLD_KINDS, told_event, told_job
+from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.jobs import DpoMethod, Estimate, EstimateFigures, EventKind, FinetuneSpec, Hyperparameters, JobEvent, JobStatus
 
 FILE = "dat_" + "0" * 32
@@ -79,3 +81,29 @@ def test_a_rate_is_never_more_than_a_spec_takes() -> None:
     assert spec_hyperparameters(request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER})).learning_rate == 1.0
     with pytest.raises(ValidationError, match="less than or equal to 5000"):
         request(hyperparameters={"learning_rate_multiplier": MAX_MULTIPLIER + 1})
+
+
+@pytest.mark.parametrize("multiplier", [0, 1e-323, MIN_MULTIPLIER / 2])
+def test_a_rate_is_never_nothing(multiplier: float) -> None:
+    for method in ("supervised", "dpo"):
+        smallest = {"type": method, method: {"hyperparameters": {"learning_rate_multiplier": MIN_MULTIPLIER}}}
+        rate = spec_hyperparameters(request(method=smallest)).learning_rate
+        assert rate is not None
+        assert rate > 0
+    with pytest.raises(ValidationError, match=r"greater than or equal to 0\.000001"):
+        request(hyperparameters={"learning_rate_multiplier": multiplier})
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("spec.training_file", "training_file"),
+        ("spec.deployment", "model"),
+        ("spec.hyperparameters.sequence_tokens", "hyperparameters.sequence_tokens"),
+        ("model", "model"),
+    ],
+)
+def test_what_is_refused_names_the_fields_of_the_request(field: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match="no such thing") as refused, fields_of_the_request():
+        raise InvalidInput("no such thing", errors=[FieldProblem(field=field, message="no such thing")])
+    assert refused.value.errors == [FieldProblem(field=told, message="no such thing")]

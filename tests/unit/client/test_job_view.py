@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
-from factories.client import JOB_ID, MASTER_ID, NOW, OTHER_JOB_ID, PIPELINE_ID, QUANTIZED_ID, FakeServer, answer, job
+from factories.client import (
+    JOB_ID,
+    MASTER_ID,
+    NOW,
+    OTHER_JOB_ID,
+    PIPELINE_ID,
+    QUANTIZED_ID,
+    Answer,
+    FakeServer,
+    answer,
+    failing,
+    job,
+    problem,
+)
 from factories.described import ADAPTER_ID, described_adapter, described_merged
 from quantry.cli import main as command
 from quantry.cli.estimates import EstimateRow, estimate_rows
 from quantry.cli.job_view import WAITING_WORDS, about, outcome_text, place, why
-from quantry_core.evidence_tables import evidence_tables
 from quantry_core.job_evidence import job_tables, measured_version_id
 from quantry_core.jobs import (
     REASONS,
@@ -211,6 +224,23 @@ def test_of_a_version_that_was_deleted_the_result_says_all(server: FakeServer, c
     assert '"validation":{"nll_mean":2.5}' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("away", "reason"),
+    [(problem(503, "unavailable", "the registry is away"), "the registry is away"), (failing(httpx.ConnectError), "cannot reach")],
+)
+def test_a_training_is_shown_while_the_registry_is_away(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], away: Answer, reason: str
+) -> None:
+    spec = FinetuneSpec(model="bard@1", training_file="lessons")
+    server.on("GET", f"/api/v1/jobs/{JOB_ID}", answer(ended_with(spec, QUANTIZED_ID, validation={"nll_mean": 2.5})))
+    server.on("GET", f"/api/v1/versions/{QUANTIZED_ID}", away)
+    assert command.main(["jobs", "show", JOB_ID]) == 0
+    out = capsys.readouterr().out
+    assert '"validation":{"nll_mean":2.5}' in out
+    [trouble] = [line for line in out.splitlines() if line.startswith("what it measured could not be read: ")]
+    assert reason in trouble
+
+
 @pytest.mark.parametrize(("version_id", "lies_with"), [(QUANTIZED_ID, QUANTIZED_ID), (None, ADAPTER_ID)])
 def test_a_measured_merge_shows_its_ways(
     server: FakeServer, capsys: pytest.CaptureFixture[str], version_id: str | None, lies_with: str
@@ -230,8 +260,6 @@ def test_evidence_of_other_jobs_is_left_to_the_version() -> None:
     trained = ended_with(FinetuneSpec(model="bard@1", training_file="lessons"), QUANTIZED_ID)
     made = described_adapter(job_id=OTHER_JOB_ID, evidence=other)
     assert job_tables(trained, made) == []
-    reused = trained.model_copy(update={"result": JobResult(version_id=QUANTIZED_ID, reused=True)})
-    assert job_tables(reused, made) == evidence_tables(made)
 
 
 def test_only_what_trains_or_merges_has_tables() -> None:

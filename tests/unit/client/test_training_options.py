@@ -79,6 +79,14 @@ def test_help_tells_what_to_begin_with_on_quantized_bases(capsys: pytest.Capture
     assert "On quantized bases begin with q_proj and v_proj. May be given again." in told
 
 
+def test_help_tells_what_a_default_is_of_and_where_an_option_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("jobs", "submit", "finetune", "--help") == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "where all weights are trained, a tenth of that." in told
+    assert "Of the adapter's inputs; of supervised and orpo alone." in told
+    assert "plain text is cut into sequences, none of it is lost." in told
+
+
 def test_every_method_can_be_asked_for() -> None:
     assert METHODS.keys() == set(TrainingMethod)
     assert all(spec.model_fields["type"].default is method for method, spec in METHODS.items())

@@ -186,6 +186,24 @@ def test_processes_have_the_whole_model_or_a_share() -> None:
     assert two == pytest.approx(2 * peak(base, step()) - base.weights_bytes)
 
 
+def test_what_the_first_process_gathers_to_write_it_is_in_the_hosts_memory() -> None:
+    base = MODELS["72m"]
+
+    def host(**changes: Any) -> int:
+        num_processes = 1 if "distributed" not in changes else 2
+        peak_bytes = finetune_peak_bytes(base, step(**changes), Resource.GPU, of=Resource.CPU)
+        return peak_bytes - num_processes * 2000 * MIB - base.weights_bytes
+
+    assert host(adapter=None) == 4 * base.num_parameters
+    # As PEFT stores it, in float32: 8 bytes of length and the header are no numbers.
+    written = estimate_figures(step(), Given(base), Resource.GPU).result_bytes
+    assert written is not None
+    assert host() == pytest.approx(written, rel=0.02)
+    assert host(adapter=None, distributed={"strategy": "ddp", "num_processes": 2}) == 4 * base.num_parameters
+    # Two moments besides.
+    assert host(adapter=None, distributed={"strategy": "fsdp", "num_processes": 2}) == 12 * base.num_parameters
+
+
 def test_weights_are_whole_before_they_are_sharded() -> None:
     base = MODELS["72m"]
     weights = 4 * base.num_parameters
@@ -245,12 +263,52 @@ def test_more_text_takes_longer_and_a_gpu_less() -> None:
     assert minutes(10**6, method={"type": "grpo", **REWARDED}) > 4 * few
 
 
+def minutes_of(job: FinetuneSpec, resource: Resource = Resource.CPU, **given: Any) -> float:
+    minutes = estimate_figures(job, Given(MODELS["72m"], training_bytes=10**6, **given), resource).minutes
+    assert minutes is not None
+    return minutes
+
+
+def test_answers_to_what_is_held_out_take_their_time() -> None:
+    def minutes(num_rows: int) -> float:
+        return minutes_of(step("grpo", validation={"max_rows": num_rows}))
+
+    base = MODELS["72m"]
+    weights = base.num_linear_weights + base.vocabulary * base.hidden_size
+    # Of 8 rows of 512 tokens more, one batch: answered before, after, and 4 times at the epoch's end; 64 tokens, 12 layers, 2 ms each.
+    generated_s = (2 + 4) * 64 * 12 * 2e-3
+    scored_s = (2 + 4) * 2 * 8 * 512 * weights / 60e9
+    assert (minutes(16) - minutes(8)) * 60 == pytest.approx(generated_s + scored_s, rel=1e-6)
+
+
+@pytest.mark.parametrize(("resource", "flops_per_s"), [(Resource.CPU, 60e9), (Resource.GPU, 15e12)])
+def test_of_corpora_the_windows_that_are_compared_are_counted(resource: Resource, flops_per_s: float) -> None:
+    job, base = step(corpora=["text"]), MODELS["72m"]
+    weights = base.num_linear_weights + base.vocabulary * base.hidden_size
+    most = minutes_of(job, resource, text_bytes=[10**8])
+    # 128 windows of 256 tokens are 131,072 bytes: 64 windows less with half of them, through two models.
+    assert minutes_of(job, resource, text_bytes=[131_072]) == most
+    half = minutes_of(job, resource, text_bytes=[65_536])
+    assert (most - half) * 60 == pytest.approx(2 * 2 * 64 * 256 * weights / flops_per_s, rel=1e-6)
+
+
+def test_what_is_held_out_is_the_file_that_is_named() -> None:
+    job, base = step(validation_file="exam"), MODELS["72m"]
+    weights = base.num_linear_weights + base.vocabulary * base.hidden_size
+    few, many = (minutes_of(job, validation_bytes=size) for size in (40_000, 400_000))
+    assert (many - few) * 60 == pytest.approx(3 * 2 * 90_000 * weights / 60e9, rel=1e-6)
+    # The first 512 full sequences of it are measured.
+    assert minutes_of(job, validation_bytes=10**9) == minutes_of(job, validation_bytes=4 * 512 * 512)
+
+
 @pytest.mark.parametrize(
     ("asked", "validation", "expected"),
     [
         # A million bytes are 250,000 tokens; a step of 8 x 512 tokens sees 4,096.
         ({"n_epochs": 16}, {}, 16),
-        ({"n_epochs": 2}, {"every_steps": 10}, 12),
+        # After the last step, the 123rd, too.
+        ({"n_epochs": 2}, {"every_steps": 10}, 13),
+        ({"max_steps": 7}, {"every_steps": 10}, 1),
         ({"max_steps": 200}, {"every_steps": 50}, 4),
         ({"max_steps": 200}, {}, 4),
     ],

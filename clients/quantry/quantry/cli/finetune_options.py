@@ -69,7 +69,7 @@ _OF_ADAPTER = OptionGroup(
     {
         "rank": Option(Annotated[int | None, typer.Option(help="Of the adapter.")]),
         "alpha": Option(Annotated[float | None, typer.Option(help=words(AdapterSpec, "alpha"))]),
-        "dropout": Option(Annotated[float | None, typer.Option(help="Of the adapter's inputs.")]),
+        "dropout": Option(Annotated[float | None, typer.Option(help=words(AdapterSpec, "dropout"))]),
         "target_module": Option(Annotated[list[str] | None, typer.Option(help=_TARGETS)]),
     }
 )
@@ -94,7 +94,7 @@ def finetune_spec(
     method: Annotated[TrainingMethod, typer.Option(help="What is learned from.")] = TrainingMethod.SUPERVISED,
     adapter: Annotated[str, typer.Option(metavar="lora|dora|rslora|none", help="none trains every weight.")] = AdapterKind.LORA,
     base_precision: Annotated[BasePrecision | None, typer.Option(help=words(FinetuneSpec, "base_precision"))] = None,
-    overlong: Annotated[Overlong, typer.Option(help="What becomes of samples of more than sequence_tokens.")] = _OVERLONG,
+    overlong: Annotated[Overlong, typer.Option(help=words(FinetuneSpec, "overlong"))] = _OVERLONG,
     checkpoint_every_steps: Annotated[int, typer.Option(help=words(FinetuneSpec, "checkpoint_every_steps"))] = _EVERY_STEPS,
     corpus: Annotated[list[str] | None, typer.Option(help=words(FinetuneSpec, "corpora") + " May be given again.")] = None,
     deployment: Annotated[str | None, typer.Option(help=words(FinetuneSpec, "deployment"))] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -17,6 +17,8 @@ from quantry.cli.job_training import list_checkpoints, show_curve
 from quantry.cli.job_view import about, place, print_job
 from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
 from quantry.client import Client
+from quantry.errors import ClientError
+from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.jobs import EventKind, Job, JobStatus, JobType
 from quantry_core.pages import DEFAULT_LIMIT
 
@@ -69,11 +71,13 @@ def show_job(context: typer.Context, job_id: JobArgument, as_json: JsonOption = 
     with connect(context) as client:
         job = client.jobs.get(job_id)
         needed = [] if as_json else [client.jobs.get(need) for need in job.needs]
-        measured = [] if as_json else client.jobs.measured(job)
+        measured, trouble = ([], "") if as_json else _measured(client, job)
     if as_json:
         emit_json(job)
-    else:
-        print_job(job, needed, measured)
+        return
+    print_job(job, needed, measured)
+    if trouble:
+        say(f"what it measured could not be read: {trouble}")
 
 
 @app.command("watch")
@@ -144,6 +148,14 @@ app.command("artifacts")(list_artifacts)
 app.command("download")(download_artifacts)
 app.command("curve")(show_curve)
 app.command("checkpoints")(list_checkpoints)
+
+
+def _measured(client: Client, job: Job) -> tuple[Sequence[EvidenceTable], str]:
+    """Returns the tables of what a job measured, and why they could not be read: they lie with the registry, the job does not."""
+    try:
+        return client.jobs.measured(job), ""
+    except ClientError as error:
+        return [], str(error)
 
 
 def _followed_lines(client: Client, job_id: str, attempt: int | None, tail: int | None, *, as_json: bool) -> Iterator[str]:

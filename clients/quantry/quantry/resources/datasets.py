@@ -82,7 +82,7 @@ class Datasets:
         return self._transport.post(Dataset, f"{_PATH}/{path_part(dataset_id)}/restore")
 
     def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
-        """Returns one page of datasets, newest first."""
+        """Returns one page of datasets, newest first, without ``statistics.untrainable_rows``: ``get`` has those."""
         return self._transport.get(Page[Dataset], _PATH, {"after": after, "limit": limit})
 
     def preview(self, ref: str, *, limit: int = 10) -> DatasetPreview:

@@ -53,6 +53,8 @@ class Given:
     """Sizes of the texts that versions are scored on."""
     training_bytes: int | None = None
     """Size of the file that a fine-tune job learns from."""
+    validation_bytes: int | None = None
+    """Size of the file that it is measured on, where one is named."""
 
 
 class EarlierJob(NamedTuple):
@@ -133,7 +135,14 @@ def _finetune_figures(spec: FinetuneSpec, main: CheckpointFacts, given: Given, r
         result_bytes=main.weights_bytes if spec.adapter is None else adapter_bytes(main, spec.adapter),
         peak_ram_bytes=training.finetune_peak_bytes(main, spec, resource, of=Resource.CPU),
         peak_vram_bytes=training.finetune_peak_bytes(main, spec, resource, of=Resource.GPU) if is_gpu else None,
-        minutes=training_minutes.finetune_minutes(main, spec, given.training_bytes, given.text_bytes, resource),
+        minutes=training_minutes.finetune_minutes(
+            main,
+            spec,
+            resource,
+            training_bytes=given.training_bytes,
+            validation_bytes=given.validation_bytes,
+            text_bytes=given.text_bytes,
+        ),
     )
 
 

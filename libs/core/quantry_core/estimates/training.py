@@ -81,7 +81,14 @@ def finetune_host_bytes(base: CheckpointFacts, spec: FinetuneSpec) -> int:
     offloaded = 0
     if spec.distributed is not None and spec.distributed.offload_to_cpu:
         offloaded = _weights_bytes(base, spec, Resource.GPU) + _trained_bytes(base, spec)
-    return num_processes * GPU_HOST_BYTES + base.weights_bytes + offloaded
+    return num_processes * GPU_HOST_BYTES + base.weights_bytes + offloaded + _gathered_bytes(base, spec)
+
+
+def _gathered_bytes(base: CheckpointFacts, spec: FinetuneSpec) -> int:
+    """What the first process takes from the devices to write it: at each best measurement what is trained, in float32; of what is
+    sharded, at each checkpoint, its moments as well."""
+    is_sharded = spec.distributed is not None and spec.distributed.strategy is Strategy.FSDP
+    return _num_trained(base, spec) * FLOAT32_BYTES * (1 + NUM_ADAM_STATES if is_sharded else 1)
 
 
 def finetune_peak_bytes(base: CheckpointFacts, spec: FinetuneSpec, resource: Resource, *, of: Resource) -> int:
@@ -163,8 +170,11 @@ def _rounded_bits(base: CheckpointFacts, spec: FinetuneSpec) -> float:
 
 def _trained_bytes(base: CheckpointFacts, spec: FinetuneSpec) -> int:
     """Gradients and AdamW's states, float32 wherever it trains."""
-    num_trained = base.num_parameters if spec.adapter is None else num_adapter_parameters(base, spec.adapter)
-    return num_trained * FLOAT32_BYTES * (1 + NUM_ADAM_STATES)
+    return _num_trained(base, spec) * FLOAT32_BYTES * (1 + NUM_ADAM_STATES)
+
+
+def _num_trained(base: CheckpointFacts, spec: FinetuneSpec) -> int:
+    return base.num_parameters if spec.adapter is None else num_adapter_parameters(base, spec.adapter)
 
 
 def _pass_bytes(base: CheckpointFacts, spec: FinetuneSpec, resource: Resource) -> int:

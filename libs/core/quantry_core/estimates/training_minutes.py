@@ -19,6 +19,7 @@ from quantry_core.jobs import (
     Resource,
     RlooMethod,
 )
+from quantry_core.training import CORPUS_WINDOW_TOKENS, CORPUS_WINDOWS
 
 DECODE_LAYER_S: dict[Resource, float] = {Resource.CPU: 2e-3, Resource.GPU: 5e-4}
 """Of one token of each answer of a batch, for each layer: small operations, whatever their size."""
@@ -27,13 +28,19 @@ NUM_MERGED_COMPARED = 4
 
 
 def finetune_minutes(
-    base: CheckpointFacts, spec: FinetuneSpec, training_bytes: int | None, text_bytes: Sequence[int], resource: Resource
+    base: CheckpointFacts,
+    spec: FinetuneSpec,
+    resource: Resource,
+    *,
+    training_bytes: int | None,
+    validation_bytes: int | None,
+    text_bytes: Sequence[int],
 ) -> float | None:
     """Returns the minutes of a fine-tune job; None where it ends after epochs of a training file that is not known.
 
     A token costs 2 FLOP a weight forward and 2 back, 2 more where weights are trained themselves (Kaplan et al. 2020,
     arXiv:2001.08361, section 2.1) and 2 more where activations are computed again; a reference costs 2 for each it scores.
-    ``text_bytes`` are the corpora that before and after are compared on.
+    ``text_bytes`` are the corpora that before and after are compared on, ``validation_bytes`` the file that is named for validation.
     """
     num_tokens = trained_tokens(spec, training_bytes)
     if num_tokens is None:
@@ -45,33 +52,52 @@ def finetune_minutes(
     work_s = passes * num_tokens * weights / RATES[resource].flops_per_s + _generation_s(base, spec, num_tokens, resource)
     if spec.distributed is not None and resource is Resource.GPU:
         work_s /= spec.distributed.num_processes
-    held_out = spec.validation.max_rows * given.sequence_tokens * NUM_SEQUENCES[spec.method.type]
-    if training_bytes is not None:
-        held_out = min(held_out, ceil(spec.validation.share * training_bytes / BYTES_PER_TOKEN))
-    num_measurements = 2 + num_validations(spec, num_tokens, training_bytes)
-    measured_s = num_measurements * 2.0 * held_out * weights / RATES[resource].flops_per_s
+    # Before and after each prompt is answered once, in between as often as while it is learned from.
+    num_measurements = 2 + num_validations(spec, num_tokens, training_bytes) * _num_answers(spec)
+    num_measured = num_measurements * _held_out_tokens(spec, training_bytes, validation_bytes)
+    measured_s = 2.0 * num_measured * weights / RATES[resource].flops_per_s + _generation_s(base, spec, num_measured, resource)
     compared = 0.0
     if spec.corpora:
-        pair = EvaluateSpec(version=spec.model, against=spec.model, corpora=spec.corpora)
-        compared = evaluate_minutes(base, base, pair, text_bytes, Resource.CPU)
+        pair = EvaluateSpec(
+            version=spec.model,
+            against=spec.model,
+            corpora=spec.corpora,
+            window_tokens=CORPUS_WINDOW_TOKENS,
+            max_windows=CORPUS_WINDOWS,
+        )
+        compared = evaluate_minutes(base, base, pair, text_bytes, resource)
     start = attempt_minutes(START_S[JobType.FINETUNE], transferred=base.weights_bytes + base.other_bytes, checked=base.weights_bytes)
     return start + (work_s + measured_s) / 60 + compared
 
 
+def _held_out_tokens(spec: FinetuneSpec, training_bytes: int | None, validation_bytes: int | None) -> int:
+    """Returns the tokens of what is measured on: as many full sequences as are asked for, and no more than there is text."""
+    most = spec.validation.max_rows * spec.hyperparameters.sequence_tokens * NUM_SEQUENCES[spec.method.type]
+    held_out_bytes = validation_bytes
+    if spec.validation_file is None and training_bytes is not None:
+        held_out_bytes = ceil(spec.validation.share * training_bytes)
+    return most if held_out_bytes is None else min(most, ceil(held_out_bytes / BYTES_PER_TOKEN))
+
+
+def _num_answers(spec: FinetuneSpec) -> int:
+    """Returns how often each prompt is answered where answers are generated; 1 elsewhere."""
+    return spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
+
+
 def num_validations(spec: FinetuneSpec, num_tokens: int, training_bytes: int | None) -> int:
-    """Returns how often what is held out is measured while ``num_tokens`` are trained on: each ``every_steps``, else at each epoch's end.
+    """Returns how often what is held out is measured while ``num_tokens`` are trained on: each ``every_steps`` and after the last step,
+    else at each epoch's end.
 
     A step is taken to be of full sequences; of a file that is not known, all steps are one epoch.
     """
     given = spec.hyperparameters
     if spec.validation.every_steps is not None:
-        return ceil(num_tokens / _step_tokens(spec)) // spec.validation.every_steps
+        return ceil(ceil(num_tokens / _step_tokens(spec)) / spec.validation.every_steps)
     if given.max_steps is None:
         return given.n_epochs
     if training_bytes is None:
         return 1
-    num_answers = spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
-    return ceil(num_tokens * BYTES_PER_TOKEN / (training_bytes * num_answers))
+    return ceil(num_tokens * BYTES_PER_TOKEN / (training_bytes * _num_answers(spec)))
 
 
 def trained_tokens(spec: FinetuneSpec, training_bytes: int | None) -> int | None:
@@ -81,9 +107,7 @@ def trained_tokens(spec: FinetuneSpec, training_bytes: int | None) -> int | None
         return given.max_steps * _step_tokens(spec)
     if training_bytes is None:
         return None
-    # Each prompt is answered several times.
-    num_answers = spec.method.num_generations if isinstance(spec.method, GrpoMethod | RlooMethod) else 1
-    return ceil(given.n_epochs * training_bytes * num_answers / BYTES_PER_TOKEN)
+    return ceil(given.n_epochs * training_bytes * _num_answers(spec) / BYTES_PER_TOKEN)
 
 
 def tokens_text(spec: FinetuneSpec, training_bytes: int) -> str:

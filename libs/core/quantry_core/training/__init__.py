@@ -18,9 +18,12 @@ from quantry_core.training.rates import ADAPTER_RATES, FULL_RATES
 from quantry_core.training.rewards import REWARDS, Reward, RewardInfo, reward_info
 from quantry_core.training.serving_names import served_name
 from quantry_core.training.targets import check_rank, targeted_modules
+from quantry_core.training.untouched import CORPUS_WINDOW_TOKENS, CORPUS_WINDOWS
 
 __all__ = [
     "ADAPTER_RATES",
+    "CORPUS_WINDOWS",
+    "CORPUS_WINDOW_TOKENS",
     "FULL_RATES",
     "LOSS_METHODS",
     "REWARDS",

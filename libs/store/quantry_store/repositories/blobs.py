@@ -129,17 +129,12 @@ class BlobRepository:
         return [Blob(*row) for row in rows]
 
     async def forget(self, digests: Sequence[str], age_s: float) -> list[Blob]:
-        """Deletes the rows of those of these blobs that are garbage still, and returns them. What is locked is left for later.
+        """Deletes the rows of those of these blobs that are garbage still, and returns them. What is locked is left for later."""
+        return await self._forget(digests, _is_garbage(age_s))
 
-        Two statements on purpose: once a row is locked nobody can add a reference to it, and the second statement sees every
-        reference that was committed before.
-        """
-        held = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256).with_for_update(skip_locked=True)
-        locked = (await self._session.scalars(held)).all()
-        if not locked:
-            return []
-        gone = delete_from(BlobRow).where(BlobRow.sha256.in_(locked), *_is_garbage(age_s)).returning(BlobRow.sha256, BlobRow.size_bytes)
-        return [Blob(*row) for row in await self._session.execute(gone.execution_options(synchronize_session=False))]
+    async def forget_let_go(self, digests: Sequence[str], age_s: float) -> list[Blob]:
+        """Does what ``forget`` does with those that are checkpoints' alone still: a seal may have noted one since ``let_go``."""
+        return await self._forget(digests, [BlobRow.only_checkpoints.is_(True), *_is_garbage(age_s)])
 
     async def reserve(self, blob: Blob) -> bool:
         """Takes a digest that no row has, and tells whether it could: whoever wants to note it waits until this transaction ends.
@@ -161,6 +156,16 @@ class BlobRepository:
         rows = [{"sha256": sha256, "size_bytes": sizes[sha256], **kept_as} for sha256 in sorted(sizes)]
         statement = insert(BlobRow).values(rows)
         await self._session.execute(statement.on_conflict_do_update(index_elements=[BlobRow.sha256], set_=anew))
+
+    async def _forget(self, digests: Sequence[str], conditions: Sequence[ColumnElement[bool]]) -> list[Blob]:
+        """Two statements on purpose: once a row is locked nobody can add a reference to it, and the second statement sees every
+        reference that was committed before."""
+        held = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256).with_for_update(skip_locked=True)
+        locked = (await self._session.scalars(held)).all()
+        if not locked:
+            return []
+        gone = delete_from(BlobRow).where(BlobRow.sha256.in_(locked), *conditions).returning(BlobRow.sha256, BlobRow.size_bytes)
+        return [Blob(*row) for row in await self._session.execute(gone.execution_options(synchronize_session=False))]
 
 
 def _is_garbage(age_s: float) -> list[ColumnElement[bool]]:

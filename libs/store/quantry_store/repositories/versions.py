@@ -49,8 +49,8 @@ class VersionRepository:
         return to_version(*row)
 
     async def refs(self, project_id: str, version_ids: Collection[str]) -> dict[str, str]:
-        """Returns ``name@number`` of each of these versions that there is, deleted ones that can be restored too."""
-        rows = await self._session.execute(_versions(project_id).where(VersionRow.id.in_(version_ids)))
+        """Returns ``name@number`` of each of these versions that there is and that is not deleted."""
+        rows = await self._session.execute(_living(project_id).where(VersionRow.id.in_(version_ids)))
         return {version.id: version.ref for version in (to_version(*row) for row in rows)}
 
     async def detail(self, project_id: str, version_id: str) -> VersionDetail:

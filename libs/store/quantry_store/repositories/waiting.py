@@ -60,15 +60,20 @@ class WaitingRepository:
     async def has_room(self, project_id: str) -> bool:
         """Tells whether one more job of a project may be queued. Where there is a bound, the project's row stays locked until
         the transaction ends, so that two submissions cannot both take the last place."""
-        statement = select(ProjectRow.max_queued).where(ProjectRow.id == project_id)
-        if (await self._session.scalars(statement)).one() is None:
-            return True
-        # Read again under the lock: the bound may just have been changed.
-        max_queued = (await self._session.scalars(statement.with_for_update(key_share=True))).one()
+        max_queued = await self.lock_room(project_id)
         if max_queued is None:
             return True
         num_queued = (await self._session.scalars(select(func.count()).where(JobRow.project_id == project_id, *_in_queue(JobRow)))).one()
         return num_queued < max_queued
+
+    async def lock_room(self, project_id: str) -> int | None:
+        """Returns how many jobs of a project may be queued, its row locked until the transaction ends; None, locking nothing, where
+        there is no bound."""
+        statement = select(ProjectRow.max_queued).where(ProjectRow.id == project_id)
+        if (await self._session.scalars(statement)).one() is None:
+            return None
+        # Read again under the lock: the bound may just have been changed.
+        return (await self._session.scalars(statement.with_for_update(key_share=True))).one()
 
     async def has_others_in_line(self, project_id: str, priority: int) -> bool:
         """Tells whether jobs of a project already wait for room that a new one of this priority must not take from them."""

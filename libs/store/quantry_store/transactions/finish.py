@@ -44,7 +44,7 @@ async def finish_attempt(uow: UnitOfWork, job_id: str, request: FinishRequest, *
         return await uow.jobs.move(job, ending.status, reason=ending.reason, message=ending.message)
     if ending.status is JobStatus.SUCCEEDED:
         await uow.checkpoints.drop(job.id)
-    await lock_for_quantize(uow, job)
+    await lock_for_quantize(uow, job, request)
     deployment = await lock_deployment(uow, job)
     await lock_for_adapter(uow, job)
     version = None if request.version is None else await record_version(uow, job, request.version)

@@ -14,11 +14,11 @@ from quantry_store.transactions.submit import submit_job
 from quantry_store.unit_of_work import UnitOfWork
 
 
-async def lock_for_quantize(uow: UnitOfWork, job: Job) -> None:
+async def lock_for_quantize(uow: UnitOfWork, job: Job, request: FinishRequest) -> None:
     """Locks the row of a merge's project if it bounds what may be queued: submitting what follows looks there, and it is taken before
-    any model's row."""
-    if isinstance(job.spec, MergeSpec) and isinstance(job.spec.quantize, QuantizationRecipe):
-        await uow.waiting.has_room(job.project_id)
+    any model's row. Nothing where ``quantize_merged`` will submit nothing."""
+    if request.version is not None and _recipe_of(job, request) is not None:
+        await uow.waiting.lock_room(job.project_id)
 
 
 async def quantize_merged(uow: UnitOfWork, job: Job, request: FinishRequest, version: Version) -> dict[str, Any]:
@@ -28,14 +28,21 @@ async def quantize_merged(uow: UnitOfWork, job: Job, request: FinishRequest, ver
     The job goes where the merge was run, with its priority and labels. What it is refused for undoes nothing else. ``lock_for_quantize``
     came first.
     """
-    spec = job.spec
-    if not isinstance(spec, MergeSpec) or not isinstance(spec.quantize, QuantizationRecipe) or request.outcome is not Outcome.SUCCEEDED:
+    given = _recipe_of(job, request)
+    if given is None:
         return {}
     who = Identity(key_id=await uow.jobs.created_by(job.id) or PLATFORM_KEY, project_id=job.project_id, role=Role.OPERATOR)
-    recipe = QuantizeSpec(base=version.id, **dict(spec.quantize))
+    recipe = QuantizeSpec(base=version.id, **dict(given))
     try:
         async with uow.savepoint():
             submission = JobSubmission(spec=recipe, priority=job.priority, queue=job.queue, labels=job.labels)
             return {"quantize_job_id": (await submit_job(uow, who, submission)).id}
     except QuantryError as error:
         return {"quantize_refused": error.detail}
+
+
+def _recipe_of(job: Job, request: FinishRequest) -> QuantizationRecipe | None:
+    """Returns what a merge that succeeded is to be quantized by; None for other jobs and endings, and where nothing is."""
+    if not isinstance(job.spec, MergeSpec) or request.outcome is not Outcome.SUCCEEDED:
+        return None
+    return job.spec.quantize if isinstance(job.spec.quantize, QuantizationRecipe) else None

@@ -92,6 +92,8 @@ class _Findings(NamedTuple):
     """Of what versions are scored on."""
     training_bytes: int | None = None
     """Of what is learned from."""
+    validation_bytes: int | None = None
+    """Of the file that is named for validation."""
 
 
 class _Weighed(NamedTuple):
@@ -179,7 +181,7 @@ class Estimator:
             notes.append(tokens_text(findings.spec, findings.training_bytes))
         main = await self._read(findings.main, notes)
         reference = None if findings.reference is None else await self._read(findings.reference, notes)
-        given = Given(main, reference, findings.text_bytes, findings.training_bytes)
+        given = Given(main, reference, findings.text_bytes, findings.training_bytes, findings.validation_bytes)
         weigh = partial(_figures, findings.spec, given, resource)
         # In a thread: tens of thousands of modules, and patterns that a caller chose, take a while, and others are served meanwhile.
         is_planned = (recipe_of(findings.spec) or _follow_up(findings.spec)) is not None
@@ -212,9 +214,9 @@ class Estimator:
                 findings = _Findings(spec, main, None, ())
             case FinetuneSpec():
                 main = await find_trained(uow, self._library, project_id, spec, outputs=outputs)
-                learned = await text_bytes([spec.training_file])
-                await text_bytes([] if spec.validation_file is None else [spec.validation_file])
-                findings = _Findings(spec, main, None, await text_bytes(spec.corpora), learned[0])
+                [learned] = await text_bytes([spec.training_file])
+                measured = await text_bytes([] if spec.validation_file is None else [spec.validation_file])
+                findings = _Findings(spec, main, None, await text_bytes(spec.corpora), learned, next(iter(measured), None))
             case MergeSpec():
                 main = await find_merge_base(uow, self._library, project_id, spec.adapters[0].adapter, outputs=outputs)
                 await text_bytes([] if spec.validation_file is None else [spec.validation_file])

@@ -65,7 +65,8 @@ async def create_fine_tuning_job(
     """Submits a fine-tune job with an adapter. A deployment as the model has the adapter attached when the job succeeds."""
     async with db.begin() as uow:
         submission = await service.submission_of(uow, caller.project_id, request)
-    job = await jobs.submit(db, state, caller, submission, key)
+    with service.fields_of_the_request():
+        job = await jobs.submit(db, state, caller, submission, key)
     state.announce(job)
     async with db.begin() as uow:
         return await service.show(uow, job)

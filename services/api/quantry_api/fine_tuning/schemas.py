@@ -14,6 +14,8 @@ Auto = Literal["auto"]
 AUTO: Auto = "auto"
 MAX_METADATA_PAIRS = 16
 MAX_PAGE = 100
+MIN_MULTIPLIER = 1e-6
+"""Far below what teaches anything; a rate that is 0 in floating point could be no spec's."""
 MAX_MULTIPLIER = 5000
 """Makes the default learning rate of supervised training the highest that a spec takes, 1."""
 
@@ -30,7 +32,7 @@ class OpenAIHyperparameters(_Closed):
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] = AUTO
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = AUTO
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=MAX_MULTIPLIER)] = Field(
+    learning_rate_multiplier: Auto | Annotated[float, Field(ge=MIN_MULTIPLIER, le=MAX_MULTIPLIER)] = Field(
         default=AUTO, description="Times the method's default learning rate."
     )
 
@@ -134,7 +136,7 @@ class FineTuningJob(BaseModel):
     error: FineTuningError | None
     model: str = Field(description="The deployment, or the version, that the job named.")
     fine_tuned_model: str | None = Field(
-        description="Of a job that succeeded: the adapter's name at the gateway while it is attached, else the version while it is kept."
+        description="Of a job that succeeded: the adapter's name at the gateway while it is attached, else the version until it is deleted."
     )
     organization_id: str = Field(description="The project.")
     training_file: str

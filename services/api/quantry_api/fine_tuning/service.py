@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from quantry_api.fine_tuning.schemas import (
@@ -14,8 +15,8 @@ from quantry_api.fine_tuning.schemas import (
     spec_hyperparameters,
     spec_method,
 )
-from quantry_api.fine_tuning.words import CHECKPOINT_PREFIX, EVENT_PREFIX, TOLD_KINDS, told_checkpoint, told_event, told_job
-from quantry_core.errors import FieldProblem, InvalidInput, InvalidName, UnknownDeployment, UnknownJob
+from quantry_api.fine_tuning.words import CHECKPOINT_PREFIX, EVENT_PREFIX, TOLD_KINDS, request_field, told_checkpoint, told_event, told_job
+from quantry_core.errors import FieldProblem, InvalidInput, InvalidName, QuantryError, UnknownDeployment, UnknownJob
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs import OUTPUT_PREFIX, FinetuneSpec, Job, JobSubmission, JobType, VersionRef
 from quantry_core.pages import Page
@@ -40,6 +41,16 @@ async def submission_of(uow: UnitOfWork, project_id: str, request: FineTuningJob
         **({} if request.seed is None else {"seed": request.seed}),
     )
     return JobSubmission(spec=spec, metadata=dict(request.metadata or {}))
+
+
+@contextmanager
+def fields_of_the_request() -> Iterator[None]:
+    """Has an error that is raised inside name the fields of the request, where it names those of the job's spec."""
+    try:
+        yield
+    except QuantryError as error:
+        error.errors = [FieldProblem(field=request_field(problem.field), message=problem.message) for problem in error.errors]
+        raise
 
 
 async def _deployment(uow: UnitOfWork, project_id: str, name: VersionRef) -> Deployment | None:
@@ -85,7 +96,7 @@ async def show_page(uow: UnitOfWork, project_id: str, *, after: str | None, limi
 
 async def _fine_tuned_models(uow: UnitOfWork, project_id: str, jobs: list[Job]) -> dict[str, str]:
     """Returns what a client may call that these jobs made, by job: the adapter at the gateway while it is attached, else the version
-    while it is kept."""
+    until it is deleted."""
     version_ids = {job.id: job.result.version_id for job in jobs if job.result is not None and job.result.version_id is not None}
     attached = await uow.attached.names_by_job(project_id, version_ids)
     refs = await uow.versions.refs(project_id, version_ids.values())

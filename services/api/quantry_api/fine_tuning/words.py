@@ -96,6 +96,12 @@ def told_metrics(values: dict[str, Any]) -> dict[str, Any]:
     return {METRIC_NAMES.get(name, name): value for name, value in values.items()}
 
 
+def request_field(field: str) -> str:
+    """Returns the field of a request that a field of its job was made from: a deployment is named by ``model``."""
+    name = field.removeprefix("spec.")
+    return "model" if name == "deployment" else name
+
+
 def event_id(seq: int) -> str:
     """Returns the id of an event; it is one of its job."""
     return f"{EVENT_PREFIX}{seq}"

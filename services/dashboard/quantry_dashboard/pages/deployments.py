@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from urllib.parse import quote
 
 from quantry_core.rollouts import Deployment
@@ -17,6 +16,7 @@ from quantry_dashboard.deployments import (
 )
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.panels import TableRow, add_table
 from quantry_dashboard.sessions import Session
 
 PATH = "/deployments"
@@ -97,22 +97,13 @@ class _Panel:
                     with Node("dd"):
                         Node("span", fact.text) if fact.href is None else link(fact.text, fact.href)
             if deployment.replicas:
-                _add_table("Replicas", REPLICA_HEADINGS, (replica_texts(deployment, one) for one in deployment.replicas))
+                add_table("Replicas", REPLICA_HEADINGS, (_row(replica_texts(deployment, one)) for one in deployment.replicas))
             if deployment.adapters:
-                _add_table("Adapters", ADAPTER_HEADINGS, (adapter_texts(deployment, one) for one in deployment.adapters))
+                add_table("Adapters", ADAPTER_HEADINGS, (_row(adapter_texts(deployment, one)) for one in deployment.adapters))
 
 
-def _add_table(title: str, headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    with Node("div", classes="wide", tabindex="0", role="group", aria_label=title), Node("table", classes="plain", aria_label=title):
-        with Node("thead"), Node("tr"):
-            for heading in headings:
-                Node("th", heading, scope="col")
-        with Node("tbody"):
-            for first, *rest in rows:
-                with Node("tr"):
-                    Node("th", first, scope="row")
-                    for text in rest:
-                        Node("td", text)
+def _row(texts: tuple[str, ...]) -> TableRow:
+    return TableRow(texts[0], texts[1:])
 
 
 def _address(after: str) -> str:

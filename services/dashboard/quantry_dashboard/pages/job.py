@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from nicegui import ui
 
-from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.jobs import FINAL_STATUSES, EventKind, FinetuneSpec, Job, JobEvent, JobStatus
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
@@ -36,6 +34,8 @@ class JobPage:
         self._job_id = job_id
         self._feed: EventFeed | None = None
         self._num_refreshes = 0
+        self._ended: Job | None = None
+        """The job as it ended, once all but what it measured is shown."""
         self._is_over = False
         self._is_closed = False
 
@@ -84,6 +84,14 @@ class JobPage:
                 self._log = LogPanel(self._job_id)
 
     async def _refresh(self) -> None:
+        if self._ended is None:
+            await self._refresh_job()
+        if self._ended is not None:
+            await self._show_measured(self._ended)
+            # Nothing about it changes any more.
+            self._timer.deactivate()
+
+    async def _refresh_job(self) -> None:
         try:
             job = await ask(self._session, lambda client: client.jobs.get(self._job_id))
         except NotDone as trouble:
@@ -98,17 +106,15 @@ class JobPage:
                 curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
                 self._curve.show(curve.data)
                 self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
-        measured = await ask(self._session, lambda client: client.jobs.measured(job)) if self._is_over else []
         self._num_refreshes += 1
         self._loading.show_if(False)
         self._all.show_if(True)
-        self._show(job, measured, datetime.now(UTC))
+        self._show(job, datetime.now(UTC))
         self._follow()
         if self._is_over:
-            # Nothing about it changes any more.
-            self._timer.deactivate()
+            self._ended = job
 
-    def _show(self, job: Job, measured: Sequence[EvidenceTable], now: datetime) -> None:
+    def _show(self, job: Job, now: datetime) -> None:
         self._title.say(f"{job.type.capitalize()} {words.about(job)}")
         self._status.say(job.status)
         self._status.mark_as(f"status {job.status}")
@@ -118,12 +124,21 @@ class JobPage:
         self._bar.show(progress)
         self._details.say(words.progress_details(progress) if progress is not None else "")
         self._actions.show(job)
-        self._result.show(facts.result_facts(job, measured))
-        self._measured.show(measured)
+        self._result.show(facts.result_facts(job, ()))
         self._estimate.show(facts.comparisons(job), facts.estimate_notes(job.estimate))
         self._circumstances.show(facts.circumstances(job, now))
         self._spec.show(facts.spec_facts(job))
         self._inputs.show(facts.input_facts(job))
+
+    async def _show_measured(self, job: Job) -> None:
+        """Shows what a job measured, which lies with the registry; raises NotDone where that is away, to be asked again."""
+        try:
+            measured = await ask(self._session, lambda client: client.jobs.measured(job))
+        except NotDone as trouble:
+            self._measured.show_trouble(f"could not be read: {trouble}")
+            raise
+        self._measured.show(measured)
+        self._result.show(facts.result_facts(job, measured))
 
     def _follow(self) -> None:
         """Starts the feed where none runs; it goes on after the last event that is shown."""

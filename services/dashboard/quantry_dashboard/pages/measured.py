@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from quantry_core.evidence_tables import EvidenceTable
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.panels import TableRow, add_table
 
 
 class MeasuredPanel:
@@ -13,32 +14,35 @@ class MeasuredPanel:
 
     def __init__(self) -> None:
         self._shown: list[EvidenceTable] = []
+        self._trouble = ""
         self._root = Node("section", classes="panel", hidden="hidden", aria_label="Measured")
 
     def show(self, tables: Sequence[EvidenceTable]) -> None:
         """Shows what was measured."""
-        if list(tables) == self._shown:
+        if list(tables) == self._shown and not self._trouble:
             return
-        self._shown = list(tables)
+        self._shown, self._trouble = list(tables), ""
         self._root.show_if(bool(tables))
         self._root.clear()
         with self._root:
             Node("h2", "Measured")
             for table in tables:
-                _add_table(table)
+                _add(table)
+
+    def show_trouble(self, sentence: str) -> None:
+        """Shows why there is nothing to show."""
+        if sentence == self._trouble:
+            return
+        self._shown, self._trouble = [], sentence
+        self._root.show_if(True)
+        self._root.clear()
+        with self._root:
+            Node("h2", "Measured")
+            Node("p", sentence, classes="dim")
 
 
-def _add_table(table: EvidenceTable) -> None:
+def _add(table: EvidenceTable) -> None:
     Node("h3", table.title)
-    with Node("div", classes="wide", tabindex="0", role="group", aria_label=table.title), Node("table", classes="plain"):
-        with Node("thead"), Node("tr"):
-            for heading in ("", *table.columns):
-                Node("th", heading, scope="col")
-        with Node("tbody"):
-            for row in table.rows:
-                with Node("tr"):
-                    Node("th", row.name, scope="row", title=row.words or None)
-                    for cell in row.cells:
-                        Node("td", cell)
+    add_table(table.title, ("", *table.columns), (TableRow(row.name, row.cells, row.words) for row in table.rows))
     for problem in table.problems:
         Node("p", problem, classes="dim")

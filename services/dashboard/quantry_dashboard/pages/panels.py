@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from nicegui import ui
 
@@ -14,6 +16,29 @@ from quantry_dashboard.nodes import Node, link
 
 MAX_EVENTS = 200
 LOG_LINES = 400
+
+
+class TableRow(NamedTuple):
+    """A row of a table: what it is about, and its cells."""
+
+    name: str
+    cells: Sequence[str]
+    words: str = ""
+    """What the name means."""
+
+
+def add_table(title: str, headings: Sequence[str], rows: Iterable[TableRow]) -> None:
+    """Adds a table that scrolls on its own where it is wider than the page; ``title`` is what it is called."""
+    with Node("div", classes="wide", tabindex="0", role="group", aria_label=title), Node("table", classes="plain", aria_label=title):
+        with Node("thead"), Node("tr"):
+            for heading in headings:
+                Node("th", heading, scope="col")
+        with Node("tbody"):
+            for row in rows:
+                with Node("tr"):
+                    Node("th", row.name, scope="row", title=row.words or None)
+                    for cell in row.cells:
+                        Node("td", cell)
 
 
 class FactPanel:

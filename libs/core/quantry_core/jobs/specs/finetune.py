@@ -136,7 +136,8 @@ class Hyperparameters(Spec):
         default=None,
         gt=0,
         le=1,
-        description="The highest, after the warm-up. Not given it is 2e-4 of supervised and 1e-5 of the others; a tenth of all weights.",
+        description="The highest, after the warm-up. Not given it is 2e-4 of supervised and 1e-5 of the others; where all weights are "
+        "trained, a tenth of that.",
     )
     schedule: Schedule = Field(default=Schedule.LINEAR, description="How the learning rate goes on after its warm-up.")
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps that the learning rate rises in.")

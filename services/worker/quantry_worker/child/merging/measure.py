@@ -79,6 +79,21 @@ class _Part(NamedTuple):
     """From each reference."""
 
 
+class _Passes:
+    """How far all is: each model goes once over each window and, if it is a way, over each held-out row."""
+
+    def __init__(self, reporter: Reporter, num_passes: int) -> None:
+        self._reporter = reporter
+        self._num_passes = num_passes
+        self._num_done = 0
+
+    def begin(self, detail: str) -> None:
+        self._reporter.progress("measuring", self._num_done / max(1, self._num_passes), detail)
+
+    def end(self, num_passes: int) -> None:
+        self._num_done += num_passes
+
+
 def measure(
     candidates: Sequence[Candidate],
     references: Mapping[str, Load],
@@ -94,19 +109,21 @@ def measure(
     """
     losses: dict[MergeTarget, Losses] = {}
     parts: dict[MergeTarget, dict[str, list[_Part]]] = {one.way: {corpus.ref: [] for corpus in texts.corpora} for one in candidates}
-    num_windows = sum(len(corpus.windows) for corpus in texts.corpora)
+    num_rows = len(texts.held_out.samples)
+    of_references, of_ways = (len(models) * _num_windows(texts.corpora) for models in (references, candidates))
+    passes = _Passes(reporter, of_references + of_ways + len(candidates) * num_rows)
     later, is_first = list(texts.corpora), True
     while is_first or later:
-        begin = 1 - sum(len(corpus.windows) for corpus in later) / max(1, num_windows) if later else 0.0
-        reporter.progress("measuring", begin, "the references")
-        now, later = _keep_references(references, later, folder, kept_bytes)
+        now, later = _keep_references(references, later, folder, kept_bytes, passes)
         for candidate in candidates:
-            reporter.progress("measuring", begin, candidate.way)
+            passes.begin(candidate.way)
             model = candidate.load()
             if is_first:
                 losses[candidate.way] = score_held_out(model, texts.held_out)
+                passes.end(num_rows)
             for place, corpus in enumerate(now):
                 parts[candidate.way][corpus.ref].append(_score(model, corpus, _folders(folder, references, place)))
+            passes.end(_num_windows(now))
             del model
             release_memory()
         is_first = False
@@ -115,12 +132,16 @@ def measure(
     return Measured(losses, evidence)
 
 
+def _num_windows(corpora: Sequence[Corpus]) -> int:
+    return sum(len(corpus.windows) for corpus in corpora)
+
+
 def _folders(folder: Path, references: Mapping[str, Load], place: int) -> dict[str, Path]:
     return {name: folder / name / str(place) for name in references}
 
 
 def _keep_references(
-    references: Mapping[str, Load], corpora: Sequence[Corpus], folder: Path, kept_bytes: int
+    references: Mapping[str, Load], corpora: Sequence[Corpus], folder: Path, kept_bytes: int, passes: _Passes
 ) -> tuple[list[Corpus], list[Corpus]]:
     """Keeps what references make of as much text as may be kept at once; returns that, and what is left."""
     now: list[Corpus] = []
@@ -129,6 +150,7 @@ def _keep_references(
         return now, later
     folder.mkdir(parents=True, exist_ok=True)
     for name, load in references.items():
+        passes.begin("the references")
         model = load()
         if not now:
             token_bytes = len(references) * FLOAT32_BYTES * vocabulary_size(model)
@@ -137,6 +159,7 @@ def _keep_references(
         for place, corpus in enumerate(now):
             for _ in keep(folder / name / str(place), ((one,) for one in log_probs(model, corpus))):
                 pass
+        passes.end(_num_windows(now))
         del model
         release_memory()
     return now, later

@@ -24,8 +24,8 @@ def counted_text(order: TrainingOrder) -> str:
 def _text(ref: str, rows: list[Row], counts: Counts) -> str:
     """Of methods that let the model answer itself nothing but prompts is known yet."""
     held = "" if rows[0].kind is DatasetKind.TEXT else f" {len(rows):,} rows,"
-    learned = f"{counts.num_learned_tokens:,} of them learned" if counts.num_learned_tokens else "of prompts"
+    learned = f", {counts.num_learned_tokens:,} of them learned" if counts.num_learned_tokens else " of prompts"
     return (
-        f"{ref}:{held} {counts.num_samples:,} samples, {counts.num_tokens:,} tokens, {learned}, "
+        f"{ref}:{held} {counts.num_samples:,} samples, {counts.num_tokens:,} tokens{learned}, "
         f"{counts.num_truncated:,} truncated, {counts.num_dropped:,} dropped"
     )

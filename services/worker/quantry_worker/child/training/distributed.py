@@ -29,7 +29,9 @@ from quantry_worker.protocol import ChildResult, ChildTask
 
 HOST = "127.0.0.1"
 JOIN_TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others to have loaded their libraries, and for a step of theirs."""
+"""How long a process waits for the others to have loaded their libraries."""
+STEP_TIMEOUT = timedelta(hours=12)
+"""How long it waits for a step of theirs, or for the first to have written a large model. Who is gone meanwhile is noticed otherwise."""
 
 
 def run(task: ChildTask, reporter: Reporter) -> ChildResult:
@@ -74,7 +76,10 @@ def run_peer(task: ChildTask, rank: int, port: int) -> None:
 
 @contextmanager
 def joined(rank: int, num_processes: int, port: int, listener: socket.socket | None) -> Iterator[None]:
-    """Has this process be one of ``num_processes`` while the block runs; the first brings the socket that the store listens on."""
+    """Has this process be one of ``num_processes`` while the block runs; the first brings the socket that the store listens on.
+
+    Raises torch.distributed.DistError where one of them does not come in time.
+    """
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         torch.cuda.set_device(rank)
@@ -94,14 +99,20 @@ def joined(rank: int, num_processes: int, port: int, listener: socket.socket | N
         # The store closes it.
         master_listen_fd=None if listener is None else listener.detach(),
     )
+    store.set(_joined_key(rank), "")
+    store.wait([_joined_key(one) for one in range(num_processes)], JOIN_TIMEOUT)
     backend = "cuda:nccl,cpu:gloo" if has_gpu else "gloo"
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=num_processes, timeout=JOIN_TIMEOUT)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=num_processes, timeout=STEP_TIMEOUT)
     try:
         yield
         # The store is the first process's: it stays until all have done with it.
         torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _joined_key(rank: int) -> str:
+    return f"joined/{rank}"
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +63,33 @@ def draw(num_rows: int, share: float, seed: int) -> set[int]:
 
 
 def passages(text: str, characters: int) -> list[Numbered]:
-    """Returns text in runs of whole lines of about so many characters each, one after another and all of it, numbered."""
+    """Returns text in runs of whole lines of about so many characters each, one after another and all of it, numbered.
+
+    A line that is longer than that is cut at spaces.
+    """
     size = min(characters, math.ceil(len(text) / MIN_PASSAGES))
     found: list[str] = []
     held: list[str] = []
     length = 0
-    for line in text.splitlines(keepends=True):
-        held.append(line)
-        length += len(line)
+    for piece in (one for line in text.splitlines(keepends=True) for one in _pieces(line, size)):
+        held.append(piece)
+        length += len(piece)
         if length >= size:
             found.append("".join(held))
             held, length = [], 0
     if held:
         found.append("".join(held))
     return [(number, Row(DatasetKind.TEXT, text=passage)) for number, passage in enumerate(found, 1)]
+
+
+def _pieces(line: str, size: int) -> Iterator[str]:
+    """Yields a line in pieces of at most ``size`` characters, white space at its end not counted, each cut after a space if it has one."""
+    begin, end = 0, len(line.rstrip())
+    while end - begin > size:
+        cut = line.rfind(" ", begin, begin + size) + 1 or begin + size
+        yield line[begin:cut]
+        begin = cut
+    yield line[begin:]
 
 
 def joined(rows: Sequence[Numbered]) -> list[Numbered]:

@@ -1,7 +1,8 @@
 """The best weights and the checkpoints of a run. A checkpoint's folder holds
 
 - the trainer's own files: what is trained (an adapter, or all weights, as safetensors), optimizer, scheduler and random number
-  generators (pickles of torch, made and read by jobs alone), and ``trainer_state.json`` with step and curve;
+  generators (pickles of torch, made and read by jobs alone), and ``trainer_state.json`` with step and curve; by fsdp what is trained
+  lies there once more, as ``pytorch_model_fsdp.bin``, a pickle: resuming reads it, and of an adapter both;
 - ``best.safetensors``: what is trained as it was at the best measurement, where there was one;
 - ``run.json``: what this module knows.
 

@@ -5,8 +5,6 @@ Answers are good or bad, each for itself. A pair of preferences is taken as one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from quantry_core.rows import Row
 from quantry_worker.child.training.answers import Encoded, Part, encode, fitting, rows_of
 from quantry_worker.child.training.log_probs import answer_log_probs, reference_log_probs
 from quantry_worker.child.training.order import HeldOutScores, TrainingOrder
+from quantry_worker.child.training.others import others_of_batches
 from quantry_worker.child.training.pairs import win_rate
 from quantry_worker.child.training.references import frozen_reference, without_copied_adapter
 from quantry_worker.child.training.writing import Writer
@@ -132,17 +131,3 @@ def _dataset(compared: list[tuple[Encoded, Encoded]]) -> Dataset:
             for one, other in compared
         ]
     )
-
-
-def others_of_batches(prompts: Sequence[int], batch_size: int) -> list[int]:
-    """Returns for each answer the one before it in its batch, around its edges, whose prompt is another; where the batch has none, of
-    all answers. Where there is but one prompt in all, it is the answer before it."""
-    num_answers, is_one = len(prompts), len(set(prompts)) < 2
-    found = []
-    for index, prompt in enumerate(prompts):
-        begin = index - index % batch_size
-        size = min(batch_size, num_answers - begin)
-        of_batch = (begin + (index - begin - back) % size for back in range(1, size))
-        of_all = ((index - back) % num_answers for back in range(1, num_answers + 1))
-        found.append(next(other for other in chain(of_batch, of_all) if is_one or prompts[other] != prompt))
-    return found

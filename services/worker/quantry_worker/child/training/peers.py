@@ -52,9 +52,9 @@ class Peers:
 
         def watch() -> None:
             while not is_over.wait(poll_s):
-                lost = next((rank for rank, process in enumerate(self._processes, 1) if process.poll()), None)
-                if lost is not None and not is_over.wait(notice_s):
-                    on_lost(self.failure() or RuntimeError(f"process {lost} has gone without a word"))
+                gone = next((rank for rank, process in enumerate(self._processes, 1) if process.poll() is not None), None)
+                if gone is not None and not is_over.wait(notice_s):
+                    on_lost(self.failure() or RuntimeError(f"process {gone} {self._ending(gone)}"))
                     return
 
         thread = threading.Thread(target=watch, name="peers", daemon=True)
@@ -79,6 +79,11 @@ class Peers:
             process.kill()
         for process in self._processes:
             process.wait()
+
+    def _ending(self, rank: int) -> str:
+        # At the end of the block the first meets the others: none of them may be done before.
+        is_done = self._processes[rank - 1].returncode == 0
+        return "has ended before the training has" if is_done else "has gone without a word"
 
     def failure(self) -> Exception | None:
         """Returns why one of them failed, None if none said so: the first process then sees only that it is alone."""

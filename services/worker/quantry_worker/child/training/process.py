@@ -22,7 +22,7 @@ from quantry_core.families import context_tokens
 from quantry_core.jobs import InputRole
 from quantry_core.jobs.specs.finetune import FinetuneSpec
 from quantry_core.methods import Format
-from quantry_core.training import LOSS_METHODS, REWARD_METHODS
+from quantry_core.training import CORPUS_WINDOW_TOKENS, CORPUS_WINDOWS, LOSS_METHODS, REWARD_METHODS
 from quantry_core.training.bases import not_trainable
 from quantry_core.versions import EvidenceDraft, VersionKind
 from quantry_worker.child.evaluation.corpora import Corpus, read_corpora
@@ -51,8 +51,6 @@ from quantry_worker.protocol import ChildInput, ChildResult, ChildTask, ChildVer
 
 LOADING, BEFORE, TRAINING, AFTER = 0.02, 0.05, 0.08, 0.85
 """Share of the work at which each phase begins."""
-CORPUS_WINDOW_TOKENS, CORPUS_WINDOWS = 256, 128
-"""Of each untouched text: enough that a change of a percent is seen, and no more than a minute of a small model."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from peft import PeftModel
 from quantry_worker.child.training.adapters import keep_float32
 
 COPIED_ADAPTER = "ref"
-"""TRL keeps a copy of the adapter as it was under this name, in case that it was trained before."""
+"""TRL keeps a copy of the adapter as it was under this name, in case that it was trained before; of grpo where beta is not 0."""
 
 
 def frozen_reference(model: Any) -> Any:
@@ -27,6 +27,7 @@ def without_copied_adapter(trainer: Any) -> Any:
     TRL casts adapters of packed bases to bfloat16, in which small steps are lost.
     """
     if isinstance(trainer.model, PeftModel):
-        trainer.model.delete_adapter(COPIED_ADAPTER)
+        if COPIED_ADAPTER in trainer.model.peft_config:
+            trainer.model.delete_adapter(COPIED_ADAPTER)
         keep_float32(trainer.model)
     return trainer

@@ -48,13 +48,17 @@ def restore_weights(model: Any, path: Path) -> None:
 def unshard(model: Any, place: torch.device) -> None:
     """Has a model that is only written hold whole parameters in place of shards, gathered one after the other, away from the GPU.
 
-    All processes must call this: the one that writes with the CPU as ``place``, the others with NOWHERE.
+    All processes must call this: the one that writes with the CPU as ``place``, the others with NOWHERE. What is tied stays so.
     """
+    gathered: dict[DTensor, torch.nn.Parameter] = {}
     for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if isinstance(parameter, DTensor):
-                whole = torch.nn.Parameter(parameter.detach().full_tensor().to(place), requires_grad=parameter.requires_grad)
-                module.register_parameter(name, whole)
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            if not isinstance(parameter, DTensor):
+                continue
+            if parameter not in gathered:
+                whole = parameter.detach().full_tensor().to(place)
+                gathered[parameter] = torch.nn.Parameter(whole, requires_grad=parameter.requires_grad)
+            module.register_parameter(name, gathered[parameter])
 
 
 def _whole(parameter: torch.Tensor) -> torch.Tensor:

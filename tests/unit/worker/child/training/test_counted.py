@@ -39,7 +39,7 @@ def test_rows_samples_and_tokens_are_said_for_both_parts() -> None:
     text, prompts = Row(DatasetKind.TEXT, text="Once"), Counts(20, 400, 0, 0, 0)
     assert counted_text(order([text], [ASKED] * 20, LEARNED, prompts)) == (
         "Learns from lessons@1: 1,198 samples, 52,000 tokens, 31,000 of them learned, 4 truncated, 2 dropped. "
-        "Is measured on exam@2: 20 rows, 20 samples, 400 tokens, of prompts, 0 truncated, 0 dropped."
+        "Is measured on exam@2: 20 rows, 20 samples, 400 tokens of prompts, 0 truncated, 0 dropped."
     )
 
 

@@ -11,7 +11,7 @@ from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import InputRole
 from quantry_core.training import TrainingMethod
-from quantry_worker.child.training.held_out import Data, draw, joined, passages, read_data
+from quantry_worker.child.training.held_out import MIN_PASSAGES, Data, draw, joined, passages, read_data
 from quantry_worker.protocol import ChildInput
 
 
@@ -60,6 +60,27 @@ def test_passages_are_all_of_a_text() -> None:
     text = "first\nsecond\nthird without an end"
     assert "".join(row.text for _, row in passages(text, 8)) == text
     assert [row.text for _, row in joined(passages(text, 8))] == [text]
+
+
+@pytest.mark.parametrize("num_lines", [1, 2])
+def test_lines_that_are_long_are_cut_between_words_and_nothing_is_lost(tmp_path: Path, num_lines: int) -> None:
+    lines = [" ".join(f"word-{number}-{line}" for number in range(300)) + "\n" for line in range(num_lines)]
+    text = "".join(lines).rstrip("\n")
+    data = read(given(tmp_path, DatasetKind.TEXT, text))
+    held = [row.text for _, row in data.validation]
+    left = [row.text for _, row in data.train]
+    assert len("".join(held)) == pytest.approx(0.1 * len(text), rel=0.2)
+    assert all(part in text for part in held + left)
+    assert sum(len(part) for part in held + left) == len(text)
+    assert sorted(word for part in held + left for word in part.split()) == sorted(text.split())
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "x" * 1000 + "\n", "a " + "x" * 500 + " b\r\n" + "y" * 300])
+def test_lines_without_spaces_are_cut_where_they_are_too_long(text: str) -> None:
+    found = [row.text for _, row in passages(text, 10_000)]
+    assert "".join(found) == text
+    assert len(found) >= MIN_PASSAGES / 2
+    assert all(part.strip() for part in found)
 
 
 @pytest.mark.parametrize(("num_rows", "share", "num_drawn"), [(2, 0.01, 1), (2, 0.99, 1), (100, 0.05, 5)])

@@ -21,6 +21,7 @@ pathlib.Path(sys.argv[4]).write_text(said)
 sys.exit(1)
 """
 SAYS_NOTHING = "raise SystemExit(3)"
+IS_DONE = ""
 
 
 @pytest.fixture
@@ -43,7 +44,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pe
 
 @pytest.mark.parametrize(
     ("script", "kind", "words"),
-    [(SAYS_WHY, InvalidInput, "the rows are wrong"), (SAYS_NOTHING, RuntimeError, "process 1 has gone without a word")],
+    [
+        (SAYS_WHY, InvalidInput, "the rows are wrong"),
+        (SAYS_NOTHING, RuntimeError, "process 1 has gone without a word"),
+        (IS_DONE, RuntimeError, "process 1 has ended before the training has"),
+    ],
 )
 def test_a_first_process_that_waits_hears_why_another_is_gone(
     start: Callable[[str], Peers], script: str, kind: type[Exception], words: str
@@ -61,11 +66,11 @@ def test_a_first_process_that_waits_hears_why_another_is_gone(
     assert [(type(error), str(error)) for error in heard] == [(kind, words)]
 
 
-@pytest.mark.parametrize(("script", "notice_s"), [("", 0.0), (SAYS_NOTHING, 60.0)])
-def test_a_peer_that_is_done_or_is_noticed_in_time_is_not_told_of(start: Callable[[str], Peers], script: str, notice_s: float) -> None:
+@pytest.mark.parametrize("script", [IS_DONE, SAYS_NOTHING])
+def test_a_peer_that_ends_with_the_block_or_is_noticed_in_time_is_not_told_of(start: Callable[[str], Peers], script: str) -> None:
     found = start(script)
     heard: list[Exception] = []
-    with found.watched(heard.append, poll_s=0.02, notice_s=notice_s):
+    with found.watched(heard.append, poll_s=0.02, notice_s=60.0):
         found.wait()
         threading.Event().wait(0.1)
     assert heard == []
