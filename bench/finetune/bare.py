@@ -13,8 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from datasets import Dataset
 from peft import LoraConfig

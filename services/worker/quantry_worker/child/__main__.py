@@ -6,7 +6,6 @@ secret and talks to nobody. SIGTERM ends it at once: what an attempt has done is
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -16,14 +15,13 @@ from quantry_worker.child.device import peak_vram_bytes
 from quantry_worker.child.failures import failure_of
 from quantry_worker.child.recipes.table import load_recipe
 from quantry_worker.child.reporter import Reporter
+from quantry_worker.child.waiting import wait_politely
 from quantry_worker.protocol import ChildFailure, ChildResult, ChildTask
 
 
 def main(arguments: list[str]) -> int:
     """Runs the task in the file named by the only argument; returns the exit status, 0 also for an expected failure."""
-    # Read when torch loads OpenMP: threads that wait give up their core. Where other processes want it too, spinning made
-    # a forward pass ten times slower; where none does, it gains nothing that could be measured.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_politely()
     # A parent that ignores SIGTERM would pass that on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     (task_path,) = arguments

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
 from pathlib import Path
 
 from quantry_worker.child.failures import failure_of
+from quantry_worker.child.waiting import wait_politely
 from quantry_worker.protocol import ChildTask
 
 
 def main(arguments: list[str]) -> int:
     """Performs its share; returns the exit status, 1 where it failed, with the reason in the file named last."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_politely()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     task_path, port, rank, failure_path = arguments
     try:
