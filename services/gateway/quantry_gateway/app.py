@@ -73,6 +73,7 @@ class Gateway:
                     self._table,
                     caller,
                     max_body_bytes=settings.gateway_max_body_bytes,
+                    ready_wait_s=settings.gateway_ready_wait_s,
                     retry_after_s=settings.gateway_retry_after_s,
                 ),
                 Plane.API: ControlPlane(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from quantry_core.keys import Role, role_covers
-from quantry_core.rollouts import Route
+from quantry_core.rollouts import Route, RoutedReplica
 from quantry_gateway import openai_errors as errors
 from quantry_gateway.exchange import Answer, BodyTooLarge, Request
 from quantry_gateway.headers import bearer_secret, header_value
 from quantry_gateway.openai_errors import OpenAIError
 from quantry_gateway.replicas import ReplicaCaller, ReplicaRequest
-from quantry_gateway.table import RouteTable
+from quantry_gateway.table import CompiledRoutes, RouteTable
 
 GENERATION_PATHS = frozenset({"/v1/completions", "/v1/chat/completions"})
 """Forwarded to a replica under the same path."""
@@ -25,54 +26,74 @@ _MODELS_PATH = "/v1/models"
 class DataPlane:
     """Answers /v1/*. Every refusal has OpenAI's shape."""
 
-    def __init__(self, table: RouteTable, caller: ReplicaCaller, *, max_body_bytes: int, retry_after_s: int) -> None:
+    def __init__(self, table: RouteTable, caller: ReplicaCaller, *, max_body_bytes: int, ready_wait_s: float, retry_after_s: int) -> None:
         self._table = table
         self._caller = caller
         self._max_body_bytes = max_body_bytes
+        self._ready_wait_s = ready_wait_s
         self._retry_after_s = retry_after_s
 
     async def answer(self, request: Request, answer: Answer) -> None:
         """Answers one request."""
         try:
-            routes = self._authorized_routes(request)
+            project_id = self._project_of(request)
             path = unquote(request.raw_path.decode("ascii"))
             if path in GENERATION_PATHS:
                 _require_method(request, "POST")
-                await self._generate(path, routes, request, answer)
+                await self._generate(path, project_id, request, answer)
             elif path == _MODELS_PATH:
                 _require_method(request, "GET")
-                await answer.json({"object": "list", "data": [_model(route) for route in routes.values()]})
+                await answer.json({"object": "list", "data": [_model(route) for route in self._routes(project_id).values()]})
             elif path.startswith(_MODELS_PATH + "/"):
                 _require_method(request, "GET")
-                await answer.json(_model(_route(routes, path.removeprefix(_MODELS_PATH + "/"))))
+                await answer.json(_model(_route(self._routes(project_id), path.removeprefix(_MODELS_PATH + "/"))))
             else:
                 raise errors.unknown_url(request.method, path)
         except OpenAIError as error:
             await error.send(answer)
 
-    def _authorized_routes(self, request: Request) -> Mapping[str, Route]:
+    def _current(self) -> CompiledRoutes:
         routes = self._table.current
         if routes is None:
             raise errors.routes_unknown(self._retry_after_s)
+        return routes
+
+    def _routes(self, project_id: str) -> Mapping[str, Route]:
+        return self._current().of_project(project_id)
+
+    def _project_of(self, request: Request) -> str:
+        """Returns the id of the project that the request's key is for."""
         secret = bearer_secret(request.headers)
-        key = routes.identify(secret) if secret is not None else None
+        key = self._current().identify(secret) if secret is not None else None
         if key is None:
             raise errors.invalid_api_key()
         if not role_covers(key.role, Role.VIEWER):
             raise errors.key_not_allowed(key.role)
-        return routes.of_project(key.project_id)
+        return key.project_id
 
-    async def _generate(self, path: str, routes: Mapping[str, Route], request: Request, answer: Answer) -> None:
+    async def _generate(self, path: str, project_id: str, request: Request, answer: Answer) -> None:
         try:
             body = await request.body(declared_bytes=_declared_bytes(request), max_bytes=self._max_body_bytes)
         except BodyTooLarge:
             raise errors.body_too_large(self._max_body_bytes) from None
-        route = _route(routes, _peek_model(body))
-        if not route.replicas:
-            raise errors.no_replica_ready(route.deployment, self._retry_after_s)
+        model = _peek_model(body)
         content_type = (header_value(request.headers, b"content-type") or b"application/json").decode("latin-1")
         upstream = ReplicaRequest(path=path, content_type=content_type, body=body, request_id=request.id)
-        await request.run_while_connected(self._caller.call(route.replicas, upstream, answer))
+        await request.run_while_connected(self._forward(project_id, model, upstream, answer))
+
+    async def _forward(self, project_id: str, model: str, upstream: ReplicaRequest, answer: Answer) -> None:
+        replicas = await self._ready_replicas(project_id, model)
+        await self._caller.call(replicas, upstream, answer)
+
+    async def _ready_replicas(self, project_id: str, model: str) -> list[RoutedReplica]:
+        """Returns who can answer. Where nobody can, waits a moment: a deploy may have ended before its routes came here."""
+        try:
+            async with asyncio.timeout(self._ready_wait_s):
+                while not (route := _route(self._routes(project_id), model)).replicas:
+                    await self._table.next_swap()
+        except TimeoutError:
+            raise errors.no_replica_ready(model, self._retry_after_s) from None
+        return route.replicas
 
 
 def _require_method(request: Request, method: str) -> None:

@@ -85,7 +85,7 @@ class RouteWatcher:
 
     def _serve(self, snapshot: RouteSnapshot) -> None:
         compiled = compile_routes(snapshot)
-        self._table.current = compiled
+        self._table.swap(compiled)
         self._balancer.keep_only(compiled.replica_ids())
 
     async def _keep(self, snapshot: RouteSnapshot) -> None:

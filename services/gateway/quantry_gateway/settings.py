@@ -35,6 +35,11 @@ class GatewaySettings(BaseSettings):
     gateway_service_connections: int = Field(default=512, ge=1, description="Connections to one service at a time, streams included.")
     gateway_idle_timeout_s: float = Field(default=600.0, gt=0, description="A replica that sends nothing for so long has hung.")
     gateway_set_aside_s: float = Field(default=3.0, ge=0, description="A replica that refused a connection is tried last for so long.")
+    gateway_ready_wait_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="A request for a deployment with no ready replica waits so long for one: a ready one is learnt within a second.",
+    )
     gateway_retry_after_s: int = Field(default=2, ge=1, description="Retry-After of 503 answers.")
     gateway_routes_wait_s: float = Field(default=20.0, ge=0, le=60, description="How long the api may hold one routes request.")
     gateway_trusted_proxies: str = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,4 +43,20 @@ class RouteTable:
     """Holds the current snapshot: one reference, swapped whole. None until the first one is loaded."""
 
     def __init__(self) -> None:
-        self.current: CompiledRoutes | None = None
+        self._current: CompiledRoutes | None = None
+        self._swapped = asyncio.Event()
+
+    @property
+    def current(self) -> CompiledRoutes | None:
+        """The newest snapshot."""
+        return self._current
+
+    def swap(self, routes: CompiledRoutes) -> None:
+        """Makes a snapshot the current one and wakes whoever waits for it."""
+        self._current = routes
+        swapped, self._swapped = self._swapped, asyncio.Event()
+        swapped.set()
+
+    async def next_swap(self) -> None:
+        """Waits for the next snapshot."""
+        await self._swapped.wait()

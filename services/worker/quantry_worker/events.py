@@ -23,7 +23,7 @@ from quantry_worker.protocol import ChildMetrics, ChildProgress
 
 log = structlog.get_logger(__name__)
 
-FLUSH_INTERVAL_S = 0.5
+FLUSH_INTERVAL_S = 1.0
 BATCH_EVENTS = 100
 MAX_LOG_LINES = 5000
 """First log lines of an attempt that are kept. What comes after them is left out, but for its end."""

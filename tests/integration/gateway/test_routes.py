@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from factories.gateway import (
     GATEWAY_TOKEN,
     FakeRoutesApi,
+    StartEngines,
+    answer_normally,
     gateway_settings,
     refusing_url,
     route,
@@ -85,6 +88,43 @@ async def test_without_any_routes_nothing_is_ready(stack: AsyncExitStack, tmp_pa
     async with http.get(f"{url}/v1/models") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "routes_unknown")
         assert answer.headers["retry-after"] == "2"
+
+
+async def test_a_request_waits_a_moment_for_the_replica_that_is_becoming_ready(
+    stack: AsyncExitStack, start_engines: StartEngines, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    [engine] = await start_engines(answer_normally)
+    api = FakeRoutesApi(snapshot(route("bard")))
+    api_url = await stack.enter_async_context(serving(api.handle))
+    url = await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, api_url, gateway_ready_wait_s=20)))
+
+    async def has_it() -> bool:
+        return await names(http, url) == ["bard"]
+
+    await until(has_it)
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(http.post(f"{url}/v1/completions", json={"model": "bard"}))
+        await asyncio.sleep(0.1)
+        # A change elsewhere does not end the wait.
+        api.publish(snapshot(route("bard"), route("other"), revision=2))
+        await asyncio.sleep(0.1)
+        assert not asked.done()
+        api.publish(snapshot(route("bard", engine.url), revision=3))
+    assert asked.result().status == 200
+
+
+async def test_where_no_replica_becomes_ready_the_request_is_refused(
+    stack: AsyncExitStack, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    api_url = await stack.enter_async_context(serving(FakeRoutesApi(snapshot(route("bard"))).handle))
+    url = await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, api_url, gateway_ready_wait_s=0.1)))
+
+    async def is_refused() -> bool:
+        async with http.post(f"{url}/v1/completions", json={"model": "bard"}) as answer:
+            code = (await answer.json())["error"]["code"]
+            return answer.status == 503 and code == "no_replica_ready" and answer.headers["retry-after"] == "2"
+
+    await until(is_refused)
 
 
 async def test_an_unexpected_failure_does_not_end_the_watch(
