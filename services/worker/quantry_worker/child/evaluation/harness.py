@@ -7,7 +7,8 @@ Two tasks come with this package, in ``tasks``; their documents were made from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,7 @@ LoadedTasks = dict[str, Any]
 
 def load_tasks(spec: TasksSpec) -> LoadedTasks:
     """Returns the tasks with their documents; raises InvalidInput naming the one that is not known or not on this machine."""
-    manager = import_module("lm_eval.tasks").TaskManager(include_path=None)
-    return {name: _load(manager, name) for name in spec.names}
+    return {name: _load(name) for name in spec.names}
 
 
 def run_tasks(model: Any, tokenizer: Any, tasks: LoadedTasks, spec: TasksSpec, *, seed: int) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def run_tasks(model: Any, tokenizer: Any, tasks: LoadedTasks, spec: TasksSpec, *
     document: dict[str, Any] = import_module("lm_eval.evaluator").simple_evaluate(
         model=harness,
         tasks=list(tasks.values()),
+        task_manager=_manager(spec.names),
         num_fewshot=spec.num_fewshot,
         limit=spec.limit,
         bootstrap_iters=BOOTSTRAP_RESAMPLES,
@@ -108,10 +109,24 @@ def task_facts(document: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _load(manager: Any, name: str) -> Any:
+@cache
+def _library() -> Any:
+    """Returns the harness's own list of tasks: it reads thousands of files for it, which takes seconds. Once for a process."""
+    return import_module("lm_eval.tasks").TaskManager()
+
+
+def _manager(names: Sequence[str]) -> Any:
+    """Returns who finds these tasks: those of this package need no list."""
+    if set(names) <= set(own_tasks()):
+        return import_module("lm_eval.tasks").TaskManager(include_defaults=False)
+    return _library()
+
+
+def _load(name: str) -> Any:
     own = TASKS_DIR / f"{name}.yaml"
     if own.is_file():
         return _with_own_data(yaml.safe_load(own.read_text(encoding="utf-8")))
+    manager = _library()
     if name not in manager.all_tasks:
         raise InvalidInput(f"lm-evaluation-harness has no task {name!r}; tasks that need no download: {', '.join(own_tasks())}")
     try:
