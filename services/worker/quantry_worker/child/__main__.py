@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quantry_worker.child.device import peak_vram_bytes
 from quantry_worker.child.failures import failure_of
+from quantry_worker.child.libraries import leave_out
 from quantry_worker.child.recipes.table import load_recipe
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.child.waiting import wait_politely
@@ -22,6 +23,7 @@ from quantry_worker.protocol import ChildFailure, ChildResult, ChildTask
 def main(arguments: list[str]) -> int:
     """Runs the task in the file named by the only argument; returns the exit status, 0 also for an expected failure."""
     wait_politely()
+    leave_out()
     # A parent that ignores SIGTERM would pass that on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     (task_path,) = arguments

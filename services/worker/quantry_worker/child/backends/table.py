@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from quantry_core.checkpoints import CheckpointInfo
 from quantry_core.methods import Backend
+from quantry_worker.child.libraries import bring_in, load
 from quantry_worker.child.plan import QuantizationPlan
 from quantry_worker.child.reporter import Units
 
@@ -67,6 +67,12 @@ BACKENDS: dict[Backend, str] = {
 }
 
 
+LEFT_OUT_OTHERWISE = {Backend.HQQ: "hqq"}
+"""Libraries that a child has only where its method is theirs."""
+
+
 def load_backend(backend: Backend) -> Quantizer:
     """Returns the backend's function; raises ImportError naming the library that is missing from this environment."""
-    return cast(Quantizer, import_module(BACKENDS[backend]).quantize)
+    if backend in LEFT_OUT_OTHERWISE:
+        bring_in(LEFT_OUT_OTHERWISE[backend])
+    return cast(Quantizer, load(BACKENDS[backend]).quantize)

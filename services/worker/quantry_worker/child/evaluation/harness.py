@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -18,6 +18,7 @@ import yaml
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import TasksSpec
 from quantry_core.thresholds import CHANGE_SUFFIX, TASK_PREFIX, Part, thresholds_on
+from quantry_worker.child.libraries import bring_in, load
 from quantry_worker.child.numerics.model import vocabulary_size
 from quantry_worker.child.numerics.perplexity import batch_windows
 
@@ -39,10 +40,10 @@ def load_tasks(spec: TasksSpec) -> LoadedTasks:
 
 def run_tasks(model: Any, tokenizer: Any, tasks: LoadedTasks, spec: TasksSpec, *, seed: int) -> dict[str, Any]:
     """Returns the harness's own result document: results, versions, samples and more."""
-    harness = import_module("lm_eval.models.huggingface").HFLM(
+    harness = _lm_eval("models.huggingface").HFLM(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_windows(TYPICAL_TOKENS, vocabulary_size(model))
     )
-    document: dict[str, Any] = import_module("lm_eval.evaluator").simple_evaluate(
+    document: dict[str, Any] = _lm_eval("evaluator").simple_evaluate(
         model=harness,
         tasks=list(tasks.values()),
         task_manager=_manager(spec.names),
@@ -112,13 +113,13 @@ def task_facts(document: dict[str, Any], name: str) -> dict[str, Any]:
 @cache
 def _library() -> Any:
     """Returns the harness's own list of tasks: it reads thousands of files for it, which takes seconds. Once for a process."""
-    return import_module("lm_eval.tasks").TaskManager()
+    return _lm_eval("tasks").TaskManager()
 
 
 def _manager(names: Sequence[str]) -> Any:
     """Returns who finds these tasks: those of this package need no list."""
     if set(names) <= set(own_tasks()):
-        return import_module("lm_eval.tasks").TaskManager(include_defaults=False)
+        return _lm_eval("tasks").TaskManager(include_defaults=False)
     return _library()
 
 
@@ -151,3 +152,9 @@ def _with_own_data(config: dict[str, Any]) -> dict[str, Any]:
     """Returns a task's configuration with the paths of its documents made absolute."""
     files = {split: str(TASKS_DIR / file) for split, file in config["dataset_kwargs"]["data_files"].items()}
     return config | {"dataset_kwargs": {"data_files": files}}
+
+
+def _lm_eval(module: str) -> ModuleType:
+    """Returns a module of the harness, whose metrics are scikit-learn's."""
+    bring_in("sklearn")
+    return load(f"lm_eval.{module}")

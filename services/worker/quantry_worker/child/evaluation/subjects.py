@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from quantry_core.errors import InvalidInput
 from quantry_core.jobs import InputRole
 from quantry_core.versions import VersionKind
 from quantry_worker.child.inputs import inputs_of
+from quantry_worker.child.libraries import load
 from quantry_worker.child.numerics.model import load_model
 from quantry_worker.protocol import ChildInput, ChildTask
 
@@ -57,7 +57,7 @@ class Subject:
         """
         if self.base is None:
             return load_model(self.version.path)
-        load_adapted: Callable[[Path, Path], Any] = import_module(ADAPTED).load_adapted
+        load_adapted: Callable[[Path, Path], Any] = load(ADAPTED).load_adapted
         return load_adapted(self.base.path, self.version.path)
 
 

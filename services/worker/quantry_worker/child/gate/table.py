@@ -9,7 +9,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib import import_module
 from typing import cast
 
 from quantry_core.errors import QuantryError
@@ -17,6 +16,7 @@ from quantry_core.gate import GateCheck, required_checks
 from quantry_core.versions import EvidenceDraft
 from quantry_worker.child.failures import is_of_machine
 from quantry_worker.child.gate.findings import GateInput, evidence
+from quantry_worker.child.libraries import load
 
 MAX_PROBLEM_CHARS = 500
 
@@ -58,7 +58,7 @@ def _run(name: GateCheck, given: GateInput, index: int, num_checks: int) -> Evid
     given.on_progress(index / num_checks, name)
     within = replace(given, on_progress=lambda share, detail: given.on_progress((index + share) / num_checks, detail))
     module, function = CHECKS[name]
-    check = cast(Check, getattr(import_module(module), function))
+    check = cast(Check, getattr(load(module), function))
     try:
         return check(within)
     except QuantryError as error:

@@ -7,10 +7,10 @@ wait for the import of torch that another recipe needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import cast
 
 from quantry_core.jobs import JobType
+from quantry_worker.child.libraries import load
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.protocol import ChildResult, ChildTask
 
@@ -30,4 +30,4 @@ def load_recipe(job_type: JobType) -> Recipe:
     """Returns the recipe of a job type; raises LookupError for one that no worker runs, ImportError if a library is missing."""
     if job_type not in RECIPES:
         raise LookupError(f"no worker runs {job_type} jobs")
-    return cast(Recipe, import_module(RECIPES[job_type]).run)
+    return cast(Recipe, load(RECIPES[job_type]).run)

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from quantry_worker.child.failures import failure_of
+from quantry_worker.child.libraries import leave_out, load
 from quantry_worker.child.waiting import wait_politely
 from quantry_worker.protocol import ChildTask
 
@@ -15,12 +16,12 @@ from quantry_worker.protocol import ChildTask
 def main(arguments: list[str]) -> int:
     """Performs its share; returns the exit status, 1 where it failed, with the reason in the file named last."""
     wait_politely()
+    leave_out()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     task_path, port, rank, failure_path = arguments
     try:
         # Imported when the reason of a failure can be told already: it takes seconds, and may fail.
-        from quantry_worker.child.training.distributed import run_peer  # noqa: PLC0415
-
+        run_peer = load("quantry_worker.child.training.distributed").run_peer
         run_peer(ChildTask.model_validate_json(Path(task_path).read_bytes()), int(rank), int(port))
     except Exception as error:
         traceback.print_exc()

@@ -12,10 +12,10 @@ Names, not modules: each imports a trainer of TRL, which takes seconds.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Protocol, cast
 
 from quantry_core.training import TrainingMethod
+from quantry_worker.child.libraries import load
 from quantry_worker.child.training.order import HeldOutScores, TrainingOrder
 
 SUPERVISED = "quantry_worker.child.training.supervised"
@@ -44,4 +44,4 @@ class Method(Protocol):
 
 def load_method(method: TrainingMethod) -> Method:
     """Returns the module that trains by a method; raises ImportError if a library is missing."""
-    return cast(Method, import_module(TRAINERS[method]))
+    return cast(Method, load(TRAINERS[method]))
