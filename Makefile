@@ -7,7 +7,7 @@ STATE_DIR ?= .quantry
 SHARED = -n 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-all chaos bench bench-methods bench-training check lint format lock
+.PHONY: help demo up down test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,7 +31,7 @@ test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQMod
 	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
 	@$(DEV)/pytest $(SHARED)
 
-chaos: ## Twelve ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
+chaos: ## Sixteen ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@PYTHONPATH=tests:. $(DEV)/python -m chaos $(ARGS)
 
@@ -50,6 +50,17 @@ bench-training: ## What a fine-tune costs, what it learns and forgets, and where
 bench-methods: ## Every method on the example model: bytes, bits, seconds, memory, perplexity, KL, gate; half an hour
 	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
 	@PYTHONPATH=. $(DEV)/python -m bench.methods $(ARGS)
+
+bench-gateway: ## What the gateway adds to a request, beside nginx and the public proxies; ten minutes, on an idle machine
+	@$(ENVIRONMENTS) build dev
+	@PYTHONPATH=. $(DEV)/python -m bench.gateway $(ARGS)
+
+bench-rollouts: ## Canaries, shadows, deploys and rollbacks of real engines, and how sure verdicts are; two hours, on an idle machine
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@PYTHONPATH=. $(DEV)/python -m bench.verdicts
+	@PYTHONPATH=. $(DEV)/python -m bench.deploy
+	@PYTHONPATH=. $(DEV)/python -m bench.shadow
+	@PYTHONPATH=. $(DEV)/python -m bench.canary
 
 check: lint ## ruff, mypy --strict, import-linter and the unit tests
 	@$(DEV)/pytest -q $(SHARED) tests/unit

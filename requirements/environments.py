@@ -71,6 +71,7 @@ ENVIRONMENTS = {
     "ml": Environment("ml", ("libs/core", "libs/blobs", "services/worker"), has_torch=True),
     "gptqmodel": Environment("gptqmodel", ("libs/core", "libs/blobs", "services/worker"), has_torch=True, native="gptqmodel"),
     "engine-cpu": Environment("engine-cpu", (), has_torch=True, overrides="engine-overrides.txt"),
+    "engine-llama-cpp": Environment("engine-llama-cpp", ()),
 }
 
 

@@ -93,12 +93,15 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--max-adapters", type=int, default=0, help="LoRA adapters that can be loaded while it runs; 0: none")
     parser.add_argument("--max-adapter-rank", type=int, choices=ADAPTER_RANKS, default=16, help="the highest rank of such an adapter")
+    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs that the model is spread over")
     parser.add_argument("--threads", type=int, default=default_threads(), help="OpenMP threads of a CPU engine")
     arguments = parser.parse_args(words)
     if not (arguments.model / "config.json").is_file():
         parser.error(f"{arguments.model} is not a checkpoint: it has no config.json")
     if arguments.threads < 1:
         parser.error(f"an engine needs a thread, not {arguments.threads}")
+    if arguments.num_gpus < 1:
+        parser.error(f"--num-gpus is a count from 1, not {arguments.num_gpus}")
     if arguments.max_adapters < 0:
         parser.error(f"--max-adapters is a count, not {arguments.max_adapters}")
     return arguments
@@ -155,6 +158,8 @@ def server_command(arguments: argparse.Namespace, device: str) -> list[str]:
         # All of them can take part in one batch; vLLM keeps no others beside them.
         command += ["--enable-lora", "--max-loras", str(arguments.max_adapters), "--max-cpu-loras", str(arguments.max_adapters)]
         command += ["--max-lora-rank", str(arguments.max_adapter_rank)]
+    if arguments.num_gpus > 1:
+        command += ["--tensor-parallel-size", str(arguments.num_gpus)]
     if device == "cpu":
         # Eager: nothing is compiled, and with an explicit KV size vLLM skips its warm-up. uni: two processes instead of
         # three, each of which would import PyTorch and vLLM again (9 s of CPU time and 0.4 GB).

@@ -36,6 +36,9 @@ class Point(NamedTuple):
     is_main_killed: bool = False
     """Whether the process above dies: a worker's main process, above its pool."""
 
+    within: str = ""
+    """Another point's function that must have been called since this one was last called."""
+
 
 POINTS: dict[str, Point] = {
     "upload: before the first file": Point("worker", "quantry_blobs.vault", "Staging.put", is_after=False),
@@ -56,14 +59,55 @@ POINTS: dict[str, Point] = {
     "finish: committed, not answered": Point("api", "quantry_api.execution.endpoints", "finish_attempt", is_after=True),
     "finish: committed, not heard": Point("worker", "quantry_worker.control", "HttpControl.finish", is_after=True),
 }
-"""The points of product processes; the child's own four are in chaos.stub."""
+"""The points of jobs in product processes; the child's own four are in chaos.stub."""
+
+LEDGER = "quantry_deploy.ledger"
+CONTROLLER_CALLS = (
+    "begin_rollout",
+    "stage_rollout",
+    "pause_rollout",
+    "judge_rollout",
+    "promote_rollout",
+    "fail_rollout",
+    "undo_promotion",
+    "end_watch",
+)
+"""The transactions that the controller's writes about rollouts are."""
+
+CONTROLLER_MOMENTS = ("before", "written, not committed", "committed, not heard")
+
+
+def controller_point(call: str, moment: str) -> str:
+    """Returns the name of a moment of one of the controller's writes."""
+    return f"{call}: {moment}"
+
+
+def _controller_points() -> dict[str, Point]:
+    """Returns the points of the controller: before, within and after each of its writes."""
+    points: dict[str, Point] = {}
+    for call in CONTROLLER_CALLS:
+        method = "Ledger.judge" if call == "judge_rollout" else "Ledger.move"
+        ways = (
+            Point("deploy", LEDGER, call, is_after=False),
+            Point("deploy", LEDGER, call, is_after=True),
+            Point("deploy", LEDGER, method, is_after=True, within=call),
+        )
+        points |= {controller_point(call, moment): way for moment, way in zip(CONTROLLER_MOMENTS, ways, strict=True)}
+    return points
+
+
+CONTROLLER_POINTS = _controller_points()
 
 CHILD_POINTS = ("save: before the first file", "save: within a file", "save: all files", "save: result said")
 
 
+_called: set[str] = set()
+"""Functions of points that this process has called."""
+
+
 def arm(part: str, armed: Path) -> None:
     """Wraps every function of a part that a point names."""
-    for name, point in POINTS.items():
+    for name, point in (POINTS | CONTROLLER_POINTS).items():
         if point.part == part:
             _wrap(name, point, armed)
 
@@ -84,7 +128,7 @@ def _wrap(name: str, point: Point, armed: Path) -> None:
 
 def _dying(function: Callable[..., Any], name: str, point: Point, armed: Path) -> Callable[..., Any]:
     def die() -> None:
-        if _is_mine(name, armed):
+        if (not point.within or point.within in _called) and _is_mine(name, armed):
             os.kill(os.getppid() if point.is_main_killed else os.getpid(), signal.SIGKILL)
 
     if iscoroutinefunction(function):
@@ -93,7 +137,9 @@ def _dying(function: Callable[..., Any], name: str, point: Point, armed: Path) -
         async def waited(*arguments: Any, **options: Any) -> Any:
             if not point.is_after:
                 die()
+            _called.discard(point.within)
             result = await function(*arguments, **options)
+            _called.add(point.function)
             if point.is_after:
                 die()
             return result

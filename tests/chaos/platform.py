@@ -1,8 +1,9 @@
-"""The embedded stack with stub recipes and short leases, and what a scenario needs to hurt it and to look into it."""
+"""The embedded stack with stub recipes, quick engines and short leases, and what a scenario needs to hurt it and to look into it."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ SWEEP_S = 1.0
 NUM_SLOTS = 4
 MODEL, TEXT = "chaos", "chaos.text"
 SETUP_TIMEOUT_S = 60.0
+FAKE_ENGINE = Path(__file__).with_name("fake_server.py")
 POLL_S = 0.1
 
 
@@ -147,6 +149,8 @@ def chaos_stack(say: Callable[[str], None] = lambda _line: None) -> Iterator[Cha
         "QUANTRY_SWEEP_INTERVAL_S": str(SWEEP_S),
         "QUANTRY_WORKER_SLOTS": str(NUM_SLOTS),
         "QUANTRY_ML_PYTHON": str(stub.python),
+        "QUANTRY_ENGINE_PYTHON": sys.executable,
+        "QUANTRY_ENGINE_SCRIPT": str(FAKE_ENGINE),
     }
     stack = Stack(Options(scratch / "stack", gateway_port=free_port(), import_roots=[scratch], settings=settings), say)
     try:

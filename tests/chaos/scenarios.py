@@ -1,4 +1,4 @@
-"""The twelve scenarios, by number."""
+"""The sixteen scenarios, by number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from chaos import (
     bad_jobs,
+    control_away,
+    killed_controller,
     killed_processes,
+    killed_replicas,
     killed_schedulers,
     killed_stages,
     killed_training,
@@ -18,6 +21,7 @@ from chaos import (
     postgres_away,
     redis_away,
     repeated_wakes,
+    rolled_back,
     same_request,
     wrong_clocks,
 )
@@ -57,6 +61,10 @@ SCENARIOS: dict[int, Scenario] = {
     10: _scenario(same_request.NAME, same_request.run, full=same_request.FULL, short=same_request.SHORT),
     11: _scenario(killed_stages.NAME, killed_stages.run, full=killed_stages.FULL, short=killed_stages.SHORT),
     12: _scenario(killed_training.NAME, killed_training.run, full=killed_training.FULL, short=killed_training.SHORT),
+    13: _scenario(rolled_back.NAME, rolled_back.run, full=rolled_back.FULL, short=rolled_back.SHORT),
+    14: _scenario(killed_replicas.NAME, killed_replicas.run, full=killed_replicas.FULL, short=killed_replicas.SHORT),
+    15: _scenario(killed_controller.NAME, killed_controller.run, full=killed_controller.FULL, short=killed_controller.SHORT),
+    16: _scenario(control_away.NAME, control_away.run, full=control_away.FULL, short=control_away.SHORT),
 }
 
 

@@ -8,30 +8,34 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 
 from factories.adapter_files import write_adapter
 from factories.store import Platform, import_spec, master_draft
+from factories.traffic import histogram
 from factories.trained import trained
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.vault import Vault
 from quantry_core.jobs import EngineConfig, Job, JobEvent
-from quantry_core.rollouts import AttachedAdapter, Replica, Rollout, Route
+from quantry_core.rollouts import AttachedAdapter, Replica, Rollout, RolloutRequest
+from quantry_core.routes import Route
+from quantry_core.traffic import Demand, PairTally, Tally, TrafficReport, TrafficWindow
 from quantry_core.training import AdapterKind
 from quantry_core.versions import ManifestFile, Version, blob_key
 from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.controller import Controller
 from quantry_deploy.drivers.probes import EngineProbe
 from quantry_deploy.drivers.process import ProcessDriver
+from quantry_deploy.judging import Judging
 from quantry_deploy.ledger import Ledger
 from quantry_deploy.policy import Policy
 from quantry_deploy.reconcile import Reconciler
 from quantry_deploy.settings import DeploySettings
 from quantry_store.database import Database
-from quantry_store.transactions import attach_adapter
+from quantry_store.transactions import ask_of_rollout, attach_adapter, cancel_job, record_traffic
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 PATIENCE_S = 20.0
@@ -50,6 +54,7 @@ class Pool:
     controller: Controller
     driver: ProcessDriver
     retired: list[ProcessDriver] = field(default_factory=list)
+    num_reports: int = 0
 
     def replace_controller(self) -> None:
         """Puts a new controller in the old one's place, as after a crash: the engines run on, what it remembered is gone."""
@@ -98,9 +103,14 @@ class Pool:
         """Returns the rollout's job once it ended."""
 
         async def is_over() -> bool:
-            return (await self.platform.job(rollout.job_id)).finished_at is not None
+            return (await self.job(rollout)).finished_at is not None
 
         await self.until(is_over)
+        return await self.job(rollout)
+
+    async def job(self, rollout: Rollout) -> Job:
+        """Returns the deploy job of a rollout."""
+        assert rollout.job_id is not None
         return await self.platform.job(rollout.job_id)
 
     async def adapter(
@@ -130,10 +140,63 @@ class Pool:
 
     async def serving(self, version: Version, name: str = "chat", replicas: int = 1, engine: EngineConfig | None = None) -> Rollout:
         """Returns the rollout that brought a version up."""
-        rollout = await self.platform.rollout(version, name, replicas=replicas, engine=engine or EngineConfig())
+        rollout = await self.platform.rollout(version, name, replicas=replicas, engine=engine or EngineConfig(), watch_s=0)
         job = await self.until_finished(rollout)
         assert job.status == "succeeded", job.message
         return rollout
+
+    async def told(self, release_id: str, *, answered: int = 0, failed: int = 0, pairs: PairTally | None = None) -> None:
+        """Has a gateway tell of requests to a release that ended just now."""
+        self.num_reports += 1
+        now = datetime.now(UTC)
+        tally = Tally(num_answered=answered, num_failed=failed, e2e_s=histogram([0.1] * answered), pairs=pairs or PairTally())
+        window = TrafficWindow(release_id=release_id, began_at=now, ended_at=now + timedelta(seconds=1), tally=tally)
+        report = TrafficReport(gateway_id="gateway", sequence=self.num_reports, windows=[window])
+        async with self.database.begin() as uow:
+            await record_traffic(uow, report)
+
+    async def demanded(self, name: str = "chat") -> None:
+        """Has a gateway tell of a request that waits for a replica."""
+        self.num_reports += 1
+        demand = Demand(deployment_id=(await self.platform.deployment(name)).id, num_waiting=1)
+        async with self.database.begin() as uow:
+            await record_traffic(uow, TrafficReport(gateway_id="gateway", sequence=self.num_reports, demands=[demand]))
+
+    async def ask(self, rollout: Rollout, request: RolloutRequest) -> Rollout:
+        """Returns the rollout after a person's request."""
+        async with self.database.begin() as uow:
+            return await ask_of_rollout(uow, self.platform.admin, rollout.id, request, None)
+
+    async def cancel(self, rollout: Rollout) -> None:
+        """Asks for the end of a rollout's deploy job."""
+        job = await self.job(rollout)
+        async with self.database.begin() as uow:
+            await cancel_job(uow, self.platform.admin, job.id)
+
+    async def rollout(self, rollout: Rollout) -> Rollout:
+        """Returns a rollout as it is now."""
+        async with self.database.begin() as uow:
+            return await uow.rollouts.get(self.platform.project_id, rollout.id)
+
+    async def until_rollout(self, rollout: Rollout, **expected: object) -> Rollout:
+        """Returns the rollout once it is as expected."""
+
+        async def is_so() -> bool:
+            now = await self.rollout(rollout)
+            return all(getattr(now, name) == value for name, value in expected.items())
+
+        await self.until(is_so)
+        return await self.rollout(rollout)
+
+    async def look(self, num: int = 3) -> None:
+        """Has the controller make a few passes."""
+        for _ in range(num):
+            await self.controller.look()
+            await self.controller.settle(within_s=PATIENCE_S)
+
+    async def shares(self, name: str = "chat") -> dict[str, int]:
+        """Returns the share of each release that requests go to."""
+        return {variant.release_id: variant.percent for variant in (await self.route(name)).variants if variant.percent}
 
     async def replicas(self, name: str = "chat") -> list[Replica]:
         return (await self.platform.deployment(name)).replicas
@@ -144,7 +207,7 @@ class Pool:
         return next(route for route in snapshot.routes if route.deployment == name)
 
     async def progress(self, rollout: Rollout) -> list[JobEvent]:
-        job = await self.platform.job(rollout.job_id)
+        job = await self.job(rollout)
         return [event for event in await self.platform.events(job) if event.kind == "progress"]
 
 
@@ -174,7 +237,8 @@ def make_controller(settings: DeploySettings, database: Database, vault: Vault) 
         unhealthy_after_s=0.5,
         restart_after_s=60.0,
         max_backoff_s=0.05,
+        lost_after_s=1.0,
     )
     ledger = Ledger(database)
-    reconciler = Reconciler(ledger, driver, policy, lambda: datetime.now(UTC))
+    reconciler = Reconciler(ledger, driver, policy, Judging(ledger))
     return Controller(ledger, driver, reconciler, interval_s=0.05), driver

@@ -28,6 +28,9 @@ from typing import Any
 
 REFUSED_ALPHA = 13.0
 
+METRICS = Path(os.environ.get("QUANTRY_STATE_DIR", "/nonexistent")) / "engine-metrics"
+"""What GET /metrics answers, where this file is there."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--max-adapters", type=int, default=0)
     parser.add_argument("--max-adapter-rank", type=int, default=16)
+    parser.add_argument("--num-gpus", type=int, default=1)
     arguments = parser.parse_args()
     behaviour = json.loads((arguments.model / "config.json").read_text()).get("behaviour", "serve")
     print(f"fake engine: {behaviour}", flush=True)
@@ -69,6 +73,8 @@ def make_handler(names: list[str], model: Path, behaviour: str, *, max_adapters:
                 bases = [{"id": name, "root": str(model), "parent": None} for name in names]
                 loaded = [{"id": name, "root": root, "parent": names[0]} for name, root in adapters.items()]
                 self.answer(200, {"object": "list", "data": [*bases, *loaded]})
+            elif self.path == "/metrics" and METRICS.is_file():
+                self.send(200, METRICS.read_bytes())
             else:
                 self.answer(404, {})
 
@@ -103,7 +109,9 @@ def make_handler(names: list[str], model: Path, behaviour: str, *, max_adapters:
             self.answer(200 if refusal is None else 500, {"error": {"message": refusal}})
 
         def answer(self, status: int, document: dict[str, Any]) -> None:
-            body = json.dumps(document).encode()
+            self.send(status, json.dumps(document).encode())
+
+        def send(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

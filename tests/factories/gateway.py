@@ -15,9 +15,12 @@ import uvicorn
 from aiohttp import web
 from pydantic import SecretStr
 
+from quantry_core.captures import CaptureReport
 from quantry_core.keys import Role, hash_key
-from quantry_core.rollouts import Route, RoutedKey, RoutedReplica, RouteSnapshot
+from quantry_core.routes import Route, RoutedKey, RoutedReplica, RouteSnapshot, Variant, VariantRole
+from quantry_core.traffic import TrafficReport
 from quantry_gateway.__main__ import server_config
+from quantry_gateway.outcomes import Outcome, OutcomeKind
 from quantry_gateway.settings import GatewaySettings
 
 KEY = "qtr_viewer-key-of-the-first-project"
@@ -39,10 +42,35 @@ def keys() -> list[RoutedKey]:
     ]
 
 
-def route(deployment: str, *urls: str, project_id: str = "prj_1", parent: str | None = None) -> Route:
-    """Returns a route to replicas at these URLs."""
-    replicas = [RoutedReplica(id=f"rep_{deployment}_{n}", release_id="rel_1", url=url) for n, url in enumerate(urls)]
-    return Route(deployment=deployment, parent=parent, project_id=project_id, created_at=CREATED_AT, replicas=replicas)
+def replicas(name: str, *urls: str, release_id: str = "rel_1", max_requests: int = 64) -> list[RoutedReplica]:
+    """Returns replicas of a release at these URLs."""
+    return [RoutedReplica(id=f"rep_{name}_{n}", release_id=release_id, url=url, max_requests=max_requests) for n, url in enumerate(urls)]
+
+
+def variant(role: VariantRole, number: int, percent: int, *urls: str, max_requests: int = 64) -> Variant:
+    """Returns release ``number`` as one variant of a route, with replicas at these URLs."""
+    release_id = f"rel_{number}"
+    found = replicas(f"{number}", *urls, release_id=release_id, max_requests=max_requests)
+    return Variant(role=role, release_id=release_id, release_number=number, percent=percent, replicas=found)
+
+
+def route(deployment: str, *urls: str, project_id: str = "prj_1", parent: str | None = None, **more: Any) -> Route:
+    """Returns a route to replicas of one release at these URLs."""
+    stable = Variant(role=VariantRole.STABLE, release_id="rel_1", release_number=1, percent=100, replicas=replicas(deployment, *urls))
+    return routed(deployment, stable, project_id=project_id, parent=parent, **more)
+
+
+def routed(deployment: str, *variants: Variant, project_id: str = "prj_1", parent: str | None = None, **more: Any) -> Route:
+    """Returns a route to these variants."""
+    return Route(
+        deployment=deployment,
+        deployment_id=f"dep_{parent or deployment}",
+        parent=parent,
+        project_id=project_id,
+        created_at=CREATED_AT,
+        variants=list(variants),
+        **more,
+    )
 
 
 def snapshot(*routes: Route, revision: int = 1) -> RouteSnapshot:
@@ -149,12 +177,14 @@ StartGateway = Callable[..., Awaitable[str]]
 
 
 class FakeRoutesApi:
-    """The api's /internal/v1/routes: answers when the revision differs, 204 when it waited in vain."""
+    """What the api has for gateways. Routes: answers when the revision differs, 204 when it waited in vain. Reports are kept."""
 
     def __init__(self, first: RouteSnapshot) -> None:
         self._snapshot = first
         self._changed = asyncio.Event()
         self.tokens: list[str] = []
+        self.reports: list[TrafficReport] = []
+        self.captures: list[CaptureReport] = []
 
     def publish(self, changed: RouteSnapshot) -> None:
         """Sets new routes and wakes whoever waits."""
@@ -162,7 +192,14 @@ class FakeRoutesApi:
         self._changed.set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers one poll."""
+        """Answers one poll, or takes one report."""
+        match request.path:
+            case "/internal/v1/traffic":
+                self.reports.append(TrafficReport.model_validate_json(await request.read()))
+                return web.Response(status=204)
+            case "/internal/v1/captures":
+                self.captures.append(CaptureReport.model_validate_json(await request.read()))
+                return web.Response(status=204)
         assert request.path == "/internal/v1/routes"
         self.tokens.append(request.headers["authorization"])
         after = request.query.get("after")
@@ -175,6 +212,29 @@ class FakeRoutesApi:
         return web.Response(body=self._snapshot.model_dump_json().encode(), content_type="application/json")
 
 
+@dataclass
+class RoutedGateway:
+    """A gateway, the api that it learns routes from, and what its sinks were told."""
+
+    url: str
+    api: FakeRoutesApi
+    outcomes: list[Outcome]
+    revision: int = 1
+
+    def publish(self, *routes: Route) -> None:
+        """Has the api tell of other routes."""
+        self.revision += 1
+        self.api.publish(snapshot(*routes, revision=self.revision))
+
+    def told(self) -> list[tuple[str, OutcomeKind]]:
+        """Returns release and kind of every outcome, in order."""
+        return [(outcome.release_id, outcome.kind) for outcome in self.outcomes]
+
+
+StartRouted = Callable[..., Awaitable[RoutedGateway]]
+"""Starts a gateway with these routes."""
+
+
 def gateway_settings(state_dir: Path, api_url: str, **changes: object) -> GatewaySettings:
     """Returns settings for a gateway under test: short waits, any free port."""
     values: dict[str, object] = {
@@ -185,6 +245,7 @@ def gateway_settings(state_dir: Path, api_url: str, **changes: object) -> Gatewa
         "gateway_state_dir": state_dir,
         "gateway_routes_wait_s": 1.0,
         "gateway_idle_timeout_s": 20.0,
+        "gateway_ready_wait_s": 0.3,
     }
     return GatewaySettings.model_validate(values | changes)
 

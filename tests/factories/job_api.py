@@ -1,5 +1,5 @@
-"""A public API of jobs, and of what they made, in memory, over HTTP, for the dashboard's tests: they set what it says and see what it
-was asked.
+"""A public API of jobs, what they made and what is served, in memory, over HTTP, for the dashboard's tests: they set what it says
+and see what it was asked.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from factories.serving_api import ServingApi
 from factories.threaded_server import serving_threads
 from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob, UnknownVersion
 from quantry_core.ids import IdPrefix, new_id
@@ -87,7 +88,7 @@ class JobApi:
         self.points: dict[str, list[CurvePoint]] = {}
         self.checkpoints: dict[str, list[JobCheckpoint]] = {}
         self.versions: dict[str, VersionDetail] = {}
-        self.deployments: list[Deployment] = []
+        self.serving = ServingApi()
         self.roles: dict[str, Role] = {}
         self.refusal: QuantryError | None = None
         """Answered to everything while it is set."""
@@ -105,9 +106,14 @@ class JobApi:
             for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.versions, self._retries):
                 kept.clear()
             self.requests.clear()
-            self.deployments.clear()
+            self.serving.forget()
             self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
             self.refusal = self.registry_refusal = None
+
+    @property
+    def deployments(self) -> list[Deployment]:
+        """What is served."""
+        return self.serving.deployments
 
     def add(self, job: Job) -> Job:
         """Keeps a job and returns it."""
@@ -128,7 +134,9 @@ class JobApi:
             events.append(JobEvent(seq=len(events) + 1, job_id=job.id, attempt=1, kind=kind, data=data, created_at=now))
             self.lock.notify_all()
 
-    def answer(self, method: str, path: str, query: dict[str, str], key: str, idempotency_key: str = "") -> tuple[int, str, str]:
+    def answer(
+        self, method: str, path: str, query: dict[str, str], key: str, *, idempotency_key: str = "", body: bytes = b""
+    ) -> tuple[int, str, str]:
         """Returns status, content type and body; raises QuantryError."""
         with self.lock:
             self.requests.append(f"{method} {path}")
@@ -141,8 +149,9 @@ class JobApi:
                 return 200, "application/json", Identity(key_id="key", project_id=PROJECT, role=role).model_dump_json()
             if path == "/api/v1/jobs":
                 return 200, "application/json", self._page(query).model_dump_json()
-            if path == "/api/v1/deployments":
-                return 200, "application/json", self._deployments(query).model_dump_json()
+            if path.startswith(("/api/v1/deployments", "/api/v1/rollouts")):
+                said = self.serving.answer(method, path.removeprefix("/api/v1"), query, role, body)
+                return 200, "application/json", said.model_dump_json()
             if path.startswith("/api/v1/versions/"):
                 return 200, "application/json", self._version(path.removeprefix("/api/v1/versions/")).model_dump_json()
             job_id, _, action = path.removeprefix("/api/v1/jobs/").partition("/")
@@ -187,13 +196,6 @@ class JobApi:
         if version_id not in self.versions:
             raise UnknownVersion(f"there is no version {version_id!r}")
         return self.versions[version_id]
-
-    def _deployments(self, query: dict[str, str]) -> Page[Deployment]:
-        after = query.get("after")
-        begin = 0 if after is None else 1 + [one.id for one in self.deployments].index(after)
-        shown = self.deployments[begin : begin + DEFAULT_LIMIT]
-        has_more = len(self.deployments) > begin + len(shown)
-        return Page(data=shown, has_more=has_more, first_id=shown[0].id if shown else None, last_id=shown[-1].id if shown else None)
 
     def _page(self, query: dict[str, str]) -> Page[Job]:
         wanted = {name: query[name] for name in ("status", "type", "queue", "pipeline_id", "schedule_id") if name in query}
@@ -249,7 +251,7 @@ def serving(api: JobApi) -> Iterator[str]:
             """Says nothing: the tests' output is for the tests."""
 
         def _answer(self, method: str) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             parts = urlsplit(self.path)
             asked = parse_qs(parts.query)
             query = {name: values[0] for name, values in asked.items()}
@@ -258,7 +260,9 @@ def serving(api: JobApi) -> Iterator[str]:
                 if parts.path.endswith("/events") and key in api.roles and api.refusal is None:
                     self._stream(parts.path.split("/")[-2], int(query.get("after", 0)), asked.get("kind", []))
                     return
-                status, content_type, text = api.answer(method, parts.path, query, key, self.headers.get("Idempotency-Key", ""))
+                status, content_type, text = api.answer(
+                    method, parts.path, query, key, idempotency_key=self.headers.get("Idempotency-Key", ""), body=body
+                )
             except QuantryError as error:
                 status, content_type, text = error.status, "application/problem+json", error.problem().model_dump_json()
             content = text.encode()

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from factories.client import version
-from quantry_core.jobs import EngineConfig
+from quantry_core.jobs import EngineConfig, Scaling
 from quantry_core.rollouts import Deployment, Release, Replica, ReplicaState, Rollout, RolloutState
+from quantry_core.rules import RuleName
+from quantry_core.verdicts import Finding, Judgement, Verdict
 from quantry_core.versions import VersionDetail, manifest_digest
 from quantry_store.transactions.rollouts import DeploymentRecord
 
@@ -24,7 +26,7 @@ def true_version(contents: dict[str, bytes]) -> VersionDetail:
     return claimed.model_copy(update={"manifest_digest": manifest_digest(claimed.files)})
 
 
-def release(id_: str = "rel_new", *, num_replicas: int = 1) -> Release:
+def release(id_: str = "rel_new", *, num_replicas: int = 1, scaling: Scaling | None = None) -> Release:
     return Release(
         id=id_,
         deployment_id="dep_1",
@@ -33,6 +35,7 @@ def release(id_: str = "rel_new", *, num_replicas: int = 1) -> Release:
         version_ref=f"bard@{id_}",
         num_replicas=num_replicas,
         engine=EngineConfig(),
+        scaling=scaling,
         created_at=ago(1000),
     )
 
@@ -62,19 +65,30 @@ def record(
     current: Release | None = None,
     target: Release | None = None,
     active: Rollout | None = None,
+    watched: Rollout | None = None,
     cancel_requested: bool = False,
-    is_stopped: bool = False,
+    **changes: Any,
 ) -> DeploymentRecord:
-    """Returns the record of a deployment that serves ``current`` and, with a rollout, moves to ``target``."""
-    deployment = Deployment(
-        id="dep_1",
-        project_id="prj_1",
-        name="chat",
-        current_release=current,
-        active_rollout=active,
-        replicas=list(replicas),
-        is_stopped=is_stopped,
-        created_at=ago(2000),
-    )
+    """Returns the record of a deployment that serves ``current`` and, with a rollout, moves to ``target``.
+
+    With a watched rollout ``target`` is the release before.
+    """
+    values: dict[str, Any] = {
+        "id": "dep_1",
+        "project_id": "prj_1",
+        "name": "chat",
+        "current_release": current,
+        "active_rollout": active,
+        "watched_rollout": watched,
+        "replicas": list(replicas),
+        "is_stopped": False,
+        "created_at": ago(2000),
+    }
+    deployment = Deployment.model_validate({**values, **changes})
     releases = {item.id: item for item in (current, target) if item is not None}
     return DeploymentRecord(deployment=deployment, releases=releases, cancel_requested=cancel_requested)
+
+
+def judged(verdict: Verdict, message: str = "38 of 74 requests") -> Judgement:
+    """Returns a judgement by one rule."""
+    return Judgement(verdict=verdict, findings=[Finding(rule=RuleName.ERROR_RATE_COMPARED, verdict=verdict, message=message)], made_at=NOW)

@@ -297,8 +297,8 @@ class Platform:
         assert rollout is not None
         return rollout
 
-    async def promoted(self, version: Version, name: str = "chat") -> Rollout:
-        rollout = await self.rollout(version, name)
+    async def promoted(self, version: Version, name: str = "chat", **changes: Any) -> Rollout:
+        rollout = await self.rollout(version, name, **changes)
         async with self.database.begin() as uow:
             await begin_rollout(uow, rollout.id)
         async with self.database.begin() as uow:

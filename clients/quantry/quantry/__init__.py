@@ -15,6 +15,7 @@ from quantry.errors import (
     WaitTimedOut,
 )
 from quantry.schedule_files import read_job, read_schedule
+from quantry.strategy_files import read_strategy
 from quantry.submissions import JobKeywords, job_submission
 from quantry.yaml_files import read_pipeline
 
@@ -36,4 +37,5 @@ __all__ = [
     "read_job",
     "read_pipeline",
     "read_schedule",
+    "read_strategy",
 ]

@@ -17,6 +17,7 @@ from quantry.resources.methods import Methods
 from quantry.resources.models import Models
 from quantry.resources.pipelines import Pipelines
 from quantry.resources.project import Project
+from quantry.resources.rollouts import Rollouts
 from quantry.resources.schedules import Schedules
 from quantry.resources.uploads import Uploads
 from quantry.resources.vault import Vault
@@ -59,6 +60,7 @@ class Client:
         self.uploads = Uploads(self._transport)
         self.datasets = Datasets(self._transport)
         self.deployments = Deployments(self._transport)
+        self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
         self.methods = Methods(self._transport)
 

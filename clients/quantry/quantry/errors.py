@@ -9,6 +9,7 @@ from typing import NamedTuple
 from quantry_core.errors import PROBLEM_TYPE_PREFIX, FieldProblem, Problem
 from quantry_core.jobs import Job
 from quantry_core.pipelines import PipelineDetail
+from quantry_core.rollouts import Rollout
 
 
 class ClientError(Exception):
@@ -74,10 +75,11 @@ class ApiError(ClientError):
 
 
 class WaitTimedOut(ClientError):
-    """A job or pipeline did not end in time. It goes on; ``last_seen`` is how it was then."""
+    """A job, pipeline or rollout did not end in time. It goes on; ``last_seen`` is how it was then."""
 
-    def __init__(self, last_seen: Job | PipelineDetail, timeout_s: float) -> None:
-        super().__init__(f"{last_seen.object} {last_seen.id} is still {last_seen.status} after {timeout_s:g} s; it goes on")
+    def __init__(self, last_seen: Job | PipelineDetail | Rollout, timeout_s: float) -> None:
+        noun, where = ("rollout", last_seen.state) if isinstance(last_seen, Rollout) else (last_seen.object, last_seen.status)
+        super().__init__(f"{noun} {last_seen.id} is still {where} after {timeout_s:g} s; it goes on")
         self.last_seen = last_seen
 
 

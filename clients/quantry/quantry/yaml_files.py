@@ -26,12 +26,32 @@ from quantry_core.jobs import (
     JobType,
     KtoMethod,
     RewardSpec,
+    Scaling,
     SupervisedMethod,
     ValidationSpec,
 )
 from quantry_core.jobs.specs import SPECS
 from quantry_core.pipelines import PipelineStep, PipelineSubmission, step_order
+from quantry_core.rules import (
+    AnalysisSpec,
+    ErrorRateCompared,
+    ErrorRateLimit,
+    FeedbackCompared,
+    LatencyCompared,
+    LatencyLimit,
+    PrometheusLimit,
+    RuleName,
+)
 from quantry_core.sources import is_local
+from quantry_core.strategies import (
+    AbStrategy,
+    BlueGreenStrategy,
+    CanaryStep,
+    CanaryStrategy,
+    ImmediateStrategy,
+    ShadowStrategy,
+    StrategyName,
+)
 from quantry_core.training import TrainingMethod
 
 MAX_FILE_BYTES = 1024**2
@@ -52,16 +72,24 @@ _TRAINING = (
     KtoMethod,
     GrpoMethod,
 )
+_RULES = (ErrorRateLimit, LatencyLimit, ErrorRateCompared, LatencyCompared, FeedbackCompared, PrometheusLimit)
+_ROLLOUTS = (ImmediateStrategy, BlueGreenStrategy, CanaryStrategy, CanaryStep, AbStrategy, ShadowStrategy, AnalysisSpec, *_RULES, Scaling)
 _KNOWN_FIELDS = sorted(
     {
         name
-        for model in (PipelineSubmission, PipelineStep, JobLimits, CalibrationSpec, EngineConfig, *_TRAINING, *SPECS.values())
+        for model in (PipelineSubmission, PipelineStep, JobLimits, CalibrationSpec, EngineConfig, *_TRAINING, *_ROLLOUTS, *SPECS.values())
         for name in model.model_fields
     }
 )
 _METHOD = "method"
 """The field of a fine-tune job whose own ``type`` says how it learns."""
-_TAGS: dict[str, tuple[str, ...]] = {"type": tuple(JobType), "kind": ("job", "pipeline"), _METHOD: tuple(TrainingMethod)}
+_TAGS: dict[str, tuple[str, ...]] = {
+    "type": tuple(JobType),
+    "kind": ("job", "pipeline"),
+    _METHOD: tuple(TrainingMethod),
+    "name": tuple(StrategyName),
+    "rule": tuple(rule for rule in RuleName if rule is not RuleName.SHADOW),
+}
 """What may stand in the fields that tell members of a union apart. Pydantic puts it into locations; the file does not have it there."""
 
 

@@ -33,6 +33,8 @@ class DatasetOrigin(StrEnum):
     UPLOADED = "uploaded"
     BUILT_IN = "built-in"
     DERIVED = "derived"
+    CAPTURED = "captured"
+    """Made of prompts that a deployment was asked, scrubbed."""
 
 
 class FilePurpose(StrEnum):
@@ -69,6 +71,20 @@ class UntrainableRow(BaseModel):
     reason: str
 
 
+class CapturedFrom(BaseModel):
+    """What a dataset of captured prompts was made of, and what was taken out of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    deployment: Name
+    num_prompts: int = Field(description="That it is made of.")
+    num_left_out: int = Field(description="Of another kind than most, or of no form that a row can have.")
+    num_unreadable: int = Field(default=0, description="Encrypted by a key that is not here any more.")
+    oldest_at: datetime
+    newest_at: datetime
+    num_scrubbed: dict[str, int] = Field(description="Finds that were replaced by a tag, by their kind: email, phone, card, ip, secret.")
+
+
 class DatasetStatistics(BaseModel):
     """What was counted while a dataset was taken in. Characters, not tokens: those depend on a model.
 
@@ -98,6 +114,7 @@ class DatasetStatistics(BaseModel):
     untrainable_rows: list[UntrainableRow] = Field(
         default_factory=list, description="The first 100 of them; left out of lists of datasets."
     )
+    captured: CapturedFrom | None = Field(default=None, description="Of captured prompts: where they come from.")
 
 
 class Dataset(BaseModel):

@@ -150,6 +150,16 @@ class UnknownDeployment(NotFound):
     title = "There is no such deployment"
 
 
+class UnknownRelease(NotFound):
+    slug = "unknown-release"
+    title = "There is no such release"
+
+
+class UnknownRollout(NotFound):
+    slug = "unknown-rollout"
+    title = "There is no such rollout"
+
+
 class Unauthorized(QuantryError):
     status = 401
     slug = "unauthorized"
@@ -224,6 +234,20 @@ class SealRefused(Conflict):
 class RolloutInProgress(Conflict):
     slug = "rollout-in-progress"
     title = "Another rollout of this deployment is in progress"
+
+
+class StaleRollout(Conflict):
+    """A rollout is not any more what was decided by: nothing was written. Whoever asked looks again."""
+
+    slug = "stale-rollout"
+    title = "The rollout has moved on meanwhile"
+
+
+class RolloutOver(Conflict):
+    """A request about a rollout that has ended another way; the detail names its state."""
+
+    slug = "rollout-over"
+    title = "This rollout is over"
 
 
 class TooLarge(QuantryError):

@@ -36,6 +36,7 @@ class IdPrefix(StrEnum):
     RELEASE = "rel"
     ROLLOUT = "rol"
     REPLICA = "rep"
+    PERIOD = "per"
     ADAPTER = "ada"
     AUDIT = "aud"
 

@@ -44,6 +44,15 @@ def hash_key(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+class KeyLimits(BaseModel):
+    """What a key may ask of the data plane. None: no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Prompt and completion, as answers say.")
+
+
 class Identity(BaseModel):
     """Who makes a request."""
 
@@ -64,6 +73,7 @@ class ApiKey(BaseModel):
     name: str
     role: Role
     prefix: str = Field(description="The first 8 characters of the secret, to recognise it by.")
+    limits: KeyLimits = Field(default=KeyLimits(), description="What gateways let through for it; each gateway counts on its own.")
     created_at: datetime
     revoked_at: datetime | None = None
 
@@ -75,6 +85,7 @@ class KeyRequest(BaseModel):
 
     name: Name = Field(description="What it is for; for people.")
     role: Role
+    limits: KeyLimits = KeyLimits()
 
 
 class NewKey(BaseModel):

@@ -1,4 +1,4 @@
-"""Deployments, releases, rollouts and replicas: states, transition tables, and the routes a gateway learns."""
+"""Deployments, releases, rollouts and replicas: states, transition tables, what people ask of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantry_core.captures import CaptureSettings
 from quantry_core.errors import IllegalTransition
-from quantry_core.jobs import EngineConfig, VersionRef
-from quantry_core.keys import Role
+from quantry_core.jobs import EngineConfig, Scaling, VersionRef
 from quantry_core.names import Name
+from quantry_core.strategies import ImmediateStrategy, Strategy
+from quantry_core.verdicts import Judgement
 
 
 class RolloutState(StrEnum):
@@ -64,7 +66,7 @@ class Replica(BaseModel):
     release_id: str
     ordinal: int
     state: ReplicaState
-    url: str | None = Field(default=None, description="http://127.0.0.1:<port>")
+    url: str | None = Field(default=None, description="Where it answers, such as http://127.0.0.1:<port>.")
     pid: int | None = None
     pid_started_at: float | None = Field(default=None, description="Unix time in seconds, to tell a reused pid.")
     num_restarts: int = 0
@@ -86,7 +88,46 @@ class Release(BaseModel):
     version_ref: str
     num_replicas: int
     engine: EngineConfig
+    scaling: Scaling | None = Field(default=None, description="None: always num_replicas.")
+    servers: list[str] = Field(default=[], description="URLs of servers that someone else runs, one a replica; empty: they are started.")
     created_at: datetime
+
+
+class RolloutReason(StrEnum):
+    """Why a rollout ended, or why it is paused."""
+
+    COMPLETED = "completed"
+    REQUESTED = "requested"
+    VERDICT_FAILED = "verdict_failed"
+    INCONCLUSIVE = "inconclusive"
+    CRASH_LOOP = "crash_loop"
+    NOT_READY = "not_ready"
+    NOT_SERVABLE = "not_servable"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    STEP = "step"
+    """Paused because the strategy says so."""
+
+
+class RolloutCause(StrEnum):
+    """Where a rollout comes from."""
+
+    DEPLOY = "deploy"
+    """A deploy job."""
+    ROLLBACK = "rollback"
+    """A person's rollback to an earlier release."""
+    WATCH = "watch"
+    """The controller's own rollback, in the time after a promotion."""
+
+
+class RolloutRequest(StrEnum):
+    """What a person may ask of a rollout. Each is idempotent."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+    ROLL_BACK = "rollback"
 
 
 class Rollout(BaseModel):
@@ -98,12 +139,90 @@ class Rollout(BaseModel):
     deployment_id: str
     from_release_id: str | None
     to_release_id: str
-    job_id: str
+    job_id: str | None = Field(description="The deploy job that ends with it; a rollback has none.")
+    cause: RolloutCause = RolloutCause.DEPLOY
     state: RolloutState
+    strategy: Strategy = ImmediateStrategy()
+    reason: RolloutReason | None = None
     message: str | None = None
+    note: str | None = Field(default=None, description="Why, in the words of who began it.")
+    key_id: str | None = Field(default=None, description="Who began it; None: the platform.")
+    stage: int = Field(default=0, ge=0, description="Position in the strategy's stages, from 0.")
+    percent: int = Field(default=0, ge=0, le=100, description="The candidate's share of requests now.")
+    mirror_percent: int = Field(default=0, ge=0, le=100, description="Share of requests that a shadow compares now.")
+    staged_at: datetime | None = Field(
+        default=None, description="When its stage began to be judged: all replicas were ready and had the share."
+    )
+    exposed_at: datetime | None = Field(default=None, description="When the candidate first got traffic: its evidence begins there.")
+    is_resumed: bool = Field(default=False, description="A person has let this stage go on.")
+    promote_requested: bool = Field(default=False, description="A person wants what is left of the strategy skipped.")
+    judgement: Judgement | None = Field(default=None, description="The last analysis.")
     ready_deadline_at: datetime
+    watch_s: float = Field(
+        default=0.0, description="Seconds after promotion in which the release before stays warm and a failure rolls back."
+    )
+    watch_until: datetime | None = Field(default=None, description="Of a promoted one: the end of its watch.")
     created_at: datetime
     finished_at: datetime | None = None
+
+
+class RolloutAction(BaseModel):
+    """What is said with a request about a rollout."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    note: str | None = Field(default=None, max_length=500, description="Why; kept in the history.")
+
+
+class RollbackOrder(BaseModel):
+    """A deployment is to serve an earlier release again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: int | None = Field(default=None, ge=1, description="The release's number; None: the one that served before the current one.")
+    note: str | None = Field(default=None, max_length=500, description="Why; kept in the history.")
+
+
+class Share(BaseModel):
+    """A release's part of a deployment's traffic."""
+
+    model_config = ConfigDict(frozen=True)
+
+    release_id: str
+    release_number: int
+    version_id: str
+    version_ref: str
+    percent: int
+
+
+class PeriodCause(StrEnum):
+    """What changed what is served."""
+
+    STAGE = "stage"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+    STOPPED = "stopped"
+    STARTED = "started"
+
+
+class ServingPeriod(BaseModel):
+    """What served under a deployment's name from one moment to the next change."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["deployment.period"] = "deployment.period"
+    id: str
+    deployment_id: str
+    began_at: datetime
+    ended_at: datetime | None = Field(default=None, description="None: it goes on.")
+    shares: list[Share] = Field(description="Empty: nothing was served.")
+    cause: PeriodCause
+    reason: RolloutReason | None = None
+    message: str | None = None
+    rollout_id: str | None = None
+    key_id: str | None = Field(default=None, description="Who; None: the platform.")
+    note: str | None = None
 
 
 class AttachedAdapter(BaseModel):
@@ -143,7 +262,14 @@ class Deployment(BaseModel):
     active_rollout: Rollout | None
     replicas: list[Replica]
     adapters: list[AttachedAdapter] = Field(default_factory=list)
+    watched_rollout: Rollout | None = Field(default=None, description="The last promoted one while its watch lasts.")
     is_stopped: bool = Field(description="Asked to serve nothing.")
+    num_wanted: int | None = Field(
+        default=None, description="Replicas of the current release as scaling wants them; None: its num_replicas."
+    )
+    demanded_at: datetime | None = Field(default=None, description="When requests last waited for a replica.")
+    requested_at: datetime | None = Field(default=None, description="When a request was last answered, as far as gateways have told.")
+    capture: CaptureSettings | None = Field(default=None, description="None: no prompt is kept.")
     created_at: datetime
 
     def num_loaded(self, adapter: AttachedAdapter) -> int:
@@ -154,47 +280,3 @@ class Deployment(BaseModel):
     def num_ready(self) -> int:
         """Replicas of any release that answer now."""
         return sum(replica.state is ReplicaState.READY for replica in self.replicas)
-
-
-class RoutedReplica(BaseModel):
-    """A replica that may get traffic."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    release_id: str
-    url: str
-
-
-class Route(BaseModel):
-    """Where requests for one name go: a deployment's, or an attached adapter's. No replicas: it exists, but nothing is ready."""
-
-    model_config = ConfigDict(frozen=True)
-
-    deployment: str = Field(description="The name that requests carry as their model.")
-    parent: str | None = Field(default=None, description="Of an adapter: the deployment that serves it.")
-    project_id: str
-    created_at: datetime
-    replicas: list[RoutedReplica]
-
-
-class RoutedKey(BaseModel):
-    """A key as the gateway knows it: its hash."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key_id: str
-    key_hash: str
-    project_id: str
-    role: Role
-
-
-class RouteSnapshot(BaseModel):
-    """Everything a gateway needs to serve, at one revision. Swapped whole, kept on disk."""
-
-    model_config = ConfigDict(frozen=True)
-
-    object: Literal["routes"] = "routes"
-    revision: int
-    routes: list[Route]
-    keys: list[RoutedKey]

@@ -19,6 +19,8 @@ class EngineName(StrEnum):
     VLLM = "vllm"
     TRANSFORMERS = "transformers"
     LLAMA_CPP = "llama.cpp"
+    SGLANG = "sglang"
+    LMDEPLOY = "lmdeploy"
 
 
 class EngineSupport(BaseModel):
@@ -34,7 +36,13 @@ class EngineSupport(BaseModel):
     note: str = ""
 
 
-VERSIONS: dict[EngineName, str] = {EngineName.VLLM: "0.32", EngineName.TRANSFORMERS: "5.17", EngineName.LLAMA_CPP: "2026.10"}
+VERSIONS: dict[EngineName, str] = {
+    EngineName.VLLM: "0.32",
+    EngineName.TRANSFORMERS: "5.17",
+    EngineName.LLAMA_CPP: "2026.10",
+    EngineName.SGLANG: "0.5",
+    EngineName.LMDEPLOY: "0.10",
+}
 """Of the engines that the table is about."""
 
 _SIXTEEN_BIT: frozenset[Scheme | None] = frozenset({None})
@@ -92,6 +100,17 @@ SUPPORT: tuple[EngineSupport, ...] = (
     _row(EngineName.TRANSFORMERS, DeviceKind.CUDA, Format.EETQ, frozenset({Scheme.W8A16}), "With the EETQ library."),
     _row(EngineName.LLAMA_CPP, DeviceKind.CPU, Format.GGUF, _GGUF),
     _row(EngineName.LLAMA_CPP, DeviceKind.CUDA, Format.GGUF, _GGUF),
+    _row(EngineName.SGLANG, DeviceKind.CUDA, Format.SAFETENSORS, _SIXTEEN_BIT, "Told from its documentation."),
+    _row(
+        EngineName.SGLANG,
+        DeviceKind.CUDA,
+        Format.COMPRESSED_TENSORS,
+        frozenset({Scheme.W4A16, Scheme.W8A16, Scheme.W8A8, Scheme.FP8, Scheme.FP8_DYNAMIC}),
+        "Told from its documentation.",
+    ),
+    _row(EngineName.SGLANG, DeviceKind.CUDA, Format.GPTQ, frozenset({Scheme.W4A16, Scheme.W8A16}), "Told from its documentation."),
+    _row(EngineName.LMDEPLOY, DeviceKind.CUDA, Format.SAFETENSORS, _SIXTEEN_BIT, "Told from its documentation."),
+    _row(EngineName.LMDEPLOY, DeviceKind.CUDA, Format.GPTQ, frozenset({Scheme.W4A16}), "Told from its documentation."),
 )
 
 
@@ -126,10 +145,8 @@ def not_served(format_: Format, schemes: Iterable[Scheme | None], engine: Engine
         others = sorted({f"{row.engine} on {row.device}" for row in loaders(format_, scheme)})
         where = "" if device is None else f" on {device}"
         elsewhere = f"; {', '.join(others)} can" if others else ""
-        return (
-            f"{engine} {VERSIONS[engine]}{where} cannot load {scheme or '16-bit weights'} in format {format_}{elsewhere}. "
-            f"Quantize the master with a scheme that it serves: {', '.join(served) or 'none'}"
-        )
+        advice = f"Quantize the master with a scheme that it serves: {', '.join(served)}" if served else "Take another engine"
+        return f"{engine} {VERSIONS[engine]}{where} cannot load {scheme or '16-bit weights'} in format {format_}{elsewhere}. {advice}"
     return None
 
 

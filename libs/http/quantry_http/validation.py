@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from quantry_core.names import BadName
 
 _MAX_QUOTED_CHARS = 80
 _MAX_FIELDS = 50
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 def explain_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> InvalidInput:
@@ -19,9 +21,9 @@ def explain_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> Invali
     ``body`` is the parsed body: with it the tags that pydantic adds to a path for a union's member are left out, so a
     field's path is the one that the client wrote (spec.scheme, not spec.quantize.scheme).
     """
-    fields = [FieldProblem(field=_field_path(error["loc"], body), message=_message(error)) for error in errors[:_MAX_FIELDS]]
+    fields = [FieldProblem(field=_field_path(error, body), message=_message(error)) for error in errors[:_MAX_FIELDS]]
     for error in errors:
-        if error["type"] == "union_tag_invalid":
+        if error["type"] == "union_tag_invalid" and _is_of_job_types(error):
             return UnknownJobType(_unknown_type_words(error), errors=fields)
     detail = "; ".join(f"{field.field}: {field.message}" if field.field else field.message for field in fields)
     if errors and all(isinstance(error.get("ctx", {}).get("error"), BadName) for error in errors):
@@ -29,9 +31,36 @@ def explain_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> Invali
     return InvalidInput(detail, errors=fields)
 
 
+def _tags(error: Mapping[str, Any]) -> list[str]:
+    """Returns what may stand in the field that tells the members of a union apart; pydantic lists them in quotes, enums as such."""
+    return _QUOTED.findall(str(error.get("ctx", {}).get("expected_tags", "")))
+
+
+def _is_of_job_types(error: Mapping[str, Any]) -> bool:
+    return set(_tags(error)) <= set(JobType)
+
+
 def _unknown_type_words(error: Mapping[str, Any]) -> str:
     tag = str(error.get("ctx", {}).get("tag", ""))[:_MAX_QUOTED_CHARS]
-    return f"there is no job type {tag!r}; known: {', '.join(JobType)}"
+    noun = "job type" if _is_of_job_types(error) else _noun(error)
+    return f"there is no {noun} {tag!r}; known: {', '.join(_tags(error))}"
+
+
+def _needed_type_words(error: Mapping[str, Any]) -> str:
+    noun = _noun(error)
+    if noun in {"spec", "body"}:
+        return f"a type is needed: one of {', '.join(JobType)}"
+    return f"{_discriminator(error)} is needed: it says which {noun} is meant"
+
+
+def _noun(error: Mapping[str, Any]) -> str:
+    """Returns the name of the field that a union stands in; in a list, of what tells its entries apart."""
+    last = error["loc"][-1] if error["loc"] else ""
+    return last if isinstance(last, str) else _discriminator(error)
+
+
+def _discriminator(error: Mapping[str, Any]) -> str:
+    return str(error.get("ctx", {}).get("discriminator", "type")).strip("'")
 
 
 def _message(error: Mapping[str, Any]) -> str:
@@ -43,20 +72,20 @@ def _message(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {cause}"
     if error["type"] == "union_tag_not_found":
-        return f"a type is needed: one of {', '.join(JobType)}"
+        return _needed_type_words(error)
     if error["type"] == "union_tag_invalid":
         return _unknown_type_words(error)
     return str(cause) if isinstance(cause, ValueError) else str(error["msg"])
 
 
-def _field_path(location: Sequence[str | int], body: Any) -> str:
-    parts = list(location)
+def _field_path(error: Mapping[str, Any], body: Any) -> str:
+    parts = list(error["loc"])
     if parts and parts[0] != "body":
         return ".".join(str(part) for part in parts[1:])
     path: list[str] = []
     value = body
     for index, part in enumerate(parts[1:], start=2):
-        is_union_tag = isinstance(value, dict) and part not in value and index < len(parts)
+        is_union_tag = isinstance(value, dict) and part not in value and (index < len(parts) or error["type"] == "value_error")
         if is_union_tag:
             continue
         path.append(str(part))

@@ -23,7 +23,8 @@ class Installation:
     engine_python: Path
     engine_script: Path
     gptqmodel_python: Path | None = None
-    """An environment that need not be built; None where it is not."""
+    llama_cpp_python: Path | None = None
+    """Of environments that need not be built; None where one is not."""
 
     @property
     def examples(self) -> Path:
@@ -45,6 +46,7 @@ def find_installation(environ: Mapping[str, str] = os.environ) -> Installation:
     """Returns this checkout's paths; the variables QUANTRY_ML_PYTHON and so on override them."""
     environments = CHECKOUT / ".venvs"
     gptqmodel_python = Path(environ.get("QUANTRY_GPTQMODEL_PYTHON") or environments / "gptqmodel" / "bin" / "python")
+    llama_cpp_python = Path(environ.get("QUANTRY_LLAMA_CPP_PYTHON") or environments / "engine-llama-cpp" / "bin" / "python")
     return Installation(
         root=CHECKOUT,
         light_python=Path(sys.executable),
@@ -52,4 +54,5 @@ def find_installation(environ: Mapping[str, str] = os.environ) -> Installation:
         engine_python=Path(environ.get("QUANTRY_ENGINE_PYTHON") or environments / "engine-cpu" / "bin" / "python"),
         engine_script=Path(environ.get("QUANTRY_ENGINE_SCRIPT") or CHECKOUT / "services" / "engine" / "serve.py"),
         gptqmodel_python=gptqmodel_python if os.access(gptqmodel_python, os.X_OK) else None,
+        llama_cpp_python=llama_cpp_python if os.access(llama_cpp_python, os.X_OK) else None,
     )

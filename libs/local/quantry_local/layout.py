@@ -96,12 +96,19 @@ class Layout:
 
     def services(self) -> list[Part]:
         """Registry, api, gateway, worker, deploy, dashboard. Worker and dashboard come after the gateway: they speak through it."""
-        registry = {**self._database(), **self._blobs(), "QUANTRY_REGISTRY_HOST": HOST, "QUANTRY_REGISTRY_PORT": str(self.ports.registry)}
+        registry = {
+            **self._database(),
+            **self._blobs(),
+            **self._captures(),
+            "QUANTRY_REGISTRY_HOST": HOST,
+            "QUANTRY_REGISTRY_PORT": str(self.ports.registry),
+        }
         api = {
             **self._database(),
             **self._blobs(),
             **self._broker(),
             **self._imports(),
+            **self._captures(),
             "QUANTRY_API_HOST": HOST,
             "QUANTRY_API_PORT": str(self.ports.api),
             "QUANTRY_ENGINE_DEVICE": ENGINE_DEVICE,
@@ -124,6 +131,8 @@ class Layout:
             **self._engine(),
             "QUANTRY_EXIT_GRACE_S": str(EXIT_GRACE_S),
         }
+        if self.installation.llama_cpp_python is not None:
+            deploy["QUANTRY_LLAMA_CPP_PYTHON"] = str(self.installation.llama_cpp_python)
         dashboard = {
             "QUANTRY_DASHBOARD_HOST": HOST,
             "QUANTRY_DASHBOARD_PORT": str(self.ports.dashboard),
@@ -238,6 +247,9 @@ class Layout:
         """The caller's keys for other places, and its documents of tasks; of all services the worker alone gets them."""
         wanted = {HUB_TOKEN, DATASETS_CACHE}
         return {name: value for name, value in self.inherited.items() if name in wanted or name.startswith(IMPORT_S3_PREFIX)}
+
+    def _captures(self) -> dict[str, str]:
+        return {"QUANTRY_CAPTURE_KEYS": self.secrets.capture_key}
 
     def _blobs(self) -> dict[str, str]:
         return {

@@ -15,6 +15,7 @@ from quantry_store.repositories.artifacts import ArtifactRepository
 from quantry_store.repositories.attached_adapters import AttachedAdapterRepository
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.blobs import BlobRepository
+from quantry_store.repositories.captures import CaptureRepository
 from quantry_store.repositories.checkpoints import CheckpointRepository
 from quantry_store.repositories.claims import ClaimRepository
 from quantry_store.repositories.counts import CountRepository
@@ -31,14 +32,17 @@ from quantry_store.repositories.leased_inputs import LeasedInputRepository
 from quantry_store.repositories.leases import LeaseRepository
 from quantry_store.repositories.models import ModelRepository
 from quantry_store.repositories.needs import NeedRepository
+from quantry_store.repositories.periods import PeriodRepository
 from quantry_store.repositories.pipelines import PipelineRepository
 from quantry_store.repositories.projects import ProjectRepository
+from quantry_store.repositories.releases import ReleaseRepository
 from quantry_store.repositories.replicas import ReplicaRepository
 from quantry_store.repositories.revision import RouteRevision
 from quantry_store.repositories.rollouts import RolloutRepository
 from quantry_store.repositories.routes import RouteRepository
 from quantry_store.repositories.schedules import ScheduleRepository
 from quantry_store.repositories.seals import SealRepository
+from quantry_store.repositories.traffic import TrafficRepository
 from quantry_store.repositories.uploads import UploadRepository
 from quantry_store.repositories.vault_runs import VaultRunRepository
 from quantry_store.repositories.version_deletion import VersionDeletionRepository
@@ -53,9 +57,10 @@ class UnitOfWork:
     """The repositories of one transaction. Made by ``Database.begin``; neither it nor its repositories ever commit.
 
     Locks are taken in one order, so that no two transactions wait for each other: schedule, pipeline, job, upload, project,
-    rollout, the name of an adapter or a new deployment, deployment, model, version, dataset, blob, and the route revision last
-    of all. Whoever looks for work skips what is locked; whoever needs several rows of a kind takes them by id. A version or dataset is
-    kept from deletion (key share) at any time: whoever locks one to delete or restore it locks nothing before it in this order afterwards.
+    rollout, the name of an adapter or a new deployment, deployment, model, version, dataset, blob, the writing of traffic windows, and
+    the route revision last of all. Whoever looks for work skips what is locked; whoever needs several rows of a kind takes them by id.
+    A version or dataset is kept from deletion (key share) at any time: whoever locks one to delete or restore it locks nothing before
+    it in this order afterwards.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -94,8 +99,12 @@ class UnitOfWork:
         self.uploads = UploadRepository(session, blobs=self.blobs)
         self.aliases = AliasRepository(session, models=self.models, audit=self.audit)
         self.attached = AttachedAdapterRepository(session, revision=self._revision)
-        self.deployments = DeploymentRepository(session, adapters=self.attached)
+        self.releases = ReleaseRepository(session)
+        self.deployments = DeploymentRepository(session, adapters=self.attached, releases=self.releases)
         self.rollouts = RolloutRepository(session)
+        self.periods = PeriodRepository(session)
+        self.traffic = TrafficRepository(session)
+        self.captures = CaptureRepository(session)
         self.replicas = ReplicaRepository(session, revision=self._revision)
 
     async def read_one_moment(self) -> None:

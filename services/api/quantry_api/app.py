@@ -15,6 +15,7 @@ from quantry_api.estimates.endpoints import router as estimates
 from quantry_api.estimates.estimator import Estimator
 from quantry_api.execution.endpoints import router as execution
 from quantry_api.fine_tuning.endpoints import router as fine_tuning
+from quantry_api.gateways.endpoints import router as gateways
 from quantry_api.jobs.endpoints import router as jobs
 from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
@@ -22,6 +23,7 @@ from quantry_api.metrics import ApiMetrics, count_stale_writes
 from quantry_api.metrics import router as metrics_router
 from quantry_api.pipelines.endpoints import router as pipelines
 from quantry_api.projects.endpoints import router as projects
+from quantry_api.rollouts.endpoints import router as rollouts
 from quantry_api.routes.endpoints import router as routes
 from quantry_api.schedules.endpoints import router as schedules
 from quantry_api.schedules.loop import Scheduler
@@ -35,6 +37,7 @@ from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
 from quantry_http.app import create_app
+from quantry_store.capture_cipher import CaptureCipher
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
 
@@ -49,10 +52,12 @@ ROUTERS = (
     workers,
     projects,
     deployments,
+    rollouts,
     keys,
     audit,
     methods,
     routes,
+    gateways,
     metrics_router,
 )
 
@@ -85,6 +90,7 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         log_retention_s=settings.log_retention_s,
         key_retention_s=settings.key_retention_s,
         checkpoint_retention_s=settings.checkpoint_keep_days * SECONDS_PER_DAY,
+        traffic_retention_s=settings.traffic_keep_days * SECONDS_PER_DAY,
     )
     scheduler = Scheduler(
         database,
@@ -107,13 +113,14 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
 
     app = create_app(
         "Quantry control plane",
-        description="Jobs, pipelines, schedules, deployments, keys, audit, and the execution API of workers.",
+        description="Jobs, pipelines, schedules, deployments, rollouts, keys, audit, and the execution API of workers.",
         database=database,
         # Health asks the database alone, not the broker: that only wakes workers, and while it is away jobs are still taken in.
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
     )
-    app.state.api = ApiState(settings=settings, waker=waker, estimator=estimator, nudge=sweeper.nudge)
+    cipher = None if settings.capture_keys is None else CaptureCipher.of(settings.capture_keys)
+    app.state.api = ApiState(settings=settings, waker=waker, estimator=estimator, nudge=sweeper.nudge, capture_cipher=cipher)
     app.state.metrics = metrics
     app.state.sweeper = sweeper
     count_stale_writes(app, metrics)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from quantry_api.jobs.sources import ImportPlaces
 from quantry_core.jobs import DEFAULT_QUEUES, QueueClass, Resource, parse_queues
 from quantry_core.methods import DeviceKind
+from quantry_store.capture_cipher import CaptureCipher
 
 MIN_HEARTBEATS_PER_LEASE = 2
 SECONDS_PER_DAY = 24 * 3600.0
@@ -45,6 +46,14 @@ class ApiSettings(BaseSettings):
     checkpoint_keep_days: float = Field(
         default=7.0, gt=0, description="Days that checkpoints of a training job are kept which failed or was cancelled."
     )
+    traffic_keep_days: float = Field(
+        default=30.0, gt=0, description="Days that what gateways measured is kept; that of a rollout which is not over in any case."
+    )
+    capture_keys: SecretStr | None = Field(
+        default=None,
+        description="Fernet keys, comma-separated, of captured prompts; the first encrypts. The same as the registry's. None: no prompt "
+        "is kept.",
+    )
     queues: Annotated[list[QueueClass], NoDecode] = Field(
         default=list(DEFAULT_QUEUES),
         description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB; "
@@ -65,6 +74,13 @@ class ApiSettings(BaseSettings):
     import_buckets: Annotated[list[str], NoDecode] = Field(
         default=[], description="Buckets that an import may read, comma-separated; the same as the workers'."
     )
+
+    @field_validator("capture_keys")
+    @classmethod
+    def _check_capture_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            CaptureCipher.of(keys)
+        return keys
 
     @field_validator("queues", mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from quantry_api.estimates.estimator import Estimator
 from quantry_api.settings import ApiSettings
 from quantry_api.wake import Waker
 from quantry_core.jobs import Job, JobStatus
+from quantry_store.capture_cipher import CaptureCipher
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class ApiState:
     estimator: Estimator
     nudge: Callable[[], None]
     """Makes this process look at once for waiting jobs that may go on; call it after what may have set some free. Never blocks."""
+    capture_cipher: CaptureCipher | None = None
+    """Encrypts captured prompts; None: none is kept."""
 
     def announce(self, *jobs: Job) -> None:
         """Tells workers of jobs that are queued, one slot for each, and this process to look whether others can go on.

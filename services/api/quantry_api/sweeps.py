@@ -41,6 +41,7 @@ class Sweeper:
         log_retention_s: float = 30 * 24 * 3600.0,
         key_retention_s: float = 24 * 3600.0,
         checkpoint_retention_s: float = 7 * 24 * 3600.0,
+        traffic_retention_s: float = 30 * 24 * 3600.0,
     ) -> None:
         self._database = database
         self._wake = wake
@@ -49,6 +50,7 @@ class Sweeper:
         self._log_retention_s = log_retention_s
         self._key_retention_s = key_retention_s
         self._checkpoint_retention_s = checkpoint_retention_s
+        self._traffic_retention_s = traffic_retention_s
         self._clean_up_at = float("-inf")
         self._nudged = asyncio.Event()
 
@@ -174,6 +176,7 @@ class Sweeper:
                     log_retention_s=self._log_retention_s,
                     key_retention_s=self._key_retention_s,
                     checkpoint_retention_s=self._checkpoint_retention_s,
+                    traffic_retention_s=self._traffic_retention_s,
                 )
             if num_deleted == 0:
                 return

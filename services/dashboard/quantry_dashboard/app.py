@@ -19,10 +19,12 @@ from quantry_dashboard.filters import parse
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.deployment import DeploymentPage
 from quantry_dashboard.pages.deployments import PATH as DEPLOYMENTS_PATH
 from quantry_dashboard.pages.deployments import DeploymentsPage
 from quantry_dashboard.pages.job import JobPage
 from quantry_dashboard.pages.job_list import JobListPage
+from quantry_dashboard.pages.rollout import RolloutPage
 from quantry_dashboard.settings import DashboardSettings
 
 STATIC = Path(__file__).parent / "static"
@@ -136,4 +138,20 @@ def _add_pages(door: sign_in.Door) -> None:
         if session is None:
             return sign_in.to_sign_in(request)
         DeploymentsPage(session, after.strip() or None).build()
+        return None
+
+    @ui.page(f"{DEPLOYMENTS_PATH}/{{name}}")
+    def deployment(request: Request, name: str) -> Response | None:
+        session = door.session_of(request)
+        if session is None:
+            return sign_in.to_sign_in(request)
+        DeploymentPage(session, name).build()
+        return None
+
+    @ui.page(f"{DEPLOYMENTS_PATH}/{{name}}/rollouts/{{rollout_id}}")
+    def rollout(request: Request, name: str, rollout_id: str) -> Response | None:
+        session = door.session_of(request)
+        if session is None:
+            return sign_in.to_sign_in(request)
+        RolloutPage(session, name, rollout_id).build()
         return None

@@ -7,15 +7,7 @@ from typing import Any
 
 from quantry_core.jobs import EVAL_LOSS, LEARNING_RATE, LOSS, TOKENS_PER_S, CurvePoint, JobCheckpoint
 from quantry_dashboard import words
-
-# Read on a light ground and on a dark one: the chart knows nothing of the theme.
-_LOSS_COLOUR, _EVAL_COLOUR, _RATE_COLOUR, _DIM_COLOUR, _LINE_COLOUR = (
-    "#4a7ae8",
-    "#c98a00",
-    "#8d97a5",
-    "#7f8a99",
-    "rgba(127, 138, 153, 0.25)",
-)
+from quantry_dashboard.chart_parts import AMBER, BLUE, GREY, TEXT_STYLE, axis
 
 _NAMES = {LOSS: "loss", EVAL_LOSS: "eval loss", LEARNING_RATE: "learning rate", TOKENS_PER_S: "tokens/s"}
 
@@ -25,16 +17,14 @@ def chart_options(points: Sequence[CurvePoint]) -> dict[str, Any]:
     return {
         "animation": False,
         "grid": {"left": 52, "right": 64, "top": 34, "bottom": 40},
-        "legend": {"top": 0, "textStyle": {"color": _DIM_COLOUR}},
+        "legend": {"top": 0, "textStyle": TEXT_STYLE},
         "tooltip": {"trigger": "axis", "renderMode": "richText"},
-        "xAxis": {"type": "value", "name": "step", "nameLocation": "middle", "nameGap": 24, "min": "dataMin", "max": "dataMax", **_axis()},
-        "yAxis": [{"type": "value", "scale": True, **_axis()}, {"type": "value", "splitLine": {"show": False}, **_axis(drawn=False)}],
+        "xAxis": {"type": "value", "name": "step", "nameLocation": "middle", "nameGap": 24, "min": "dataMin", "max": "dataMax", **axis()},
+        "yAxis": [{"type": "value", "scale": True, **axis()}, {"type": "value", "splitLine": {"show": False}, **axis(drawn=False)}],
         "series": [
-            _series(points, LOSS, _LOSS_COLOUR, {"showSymbol": False}),
-            _series(points, EVAL_LOSS, _EVAL_COLOUR, {"symbolSize": 6}),
-            _series(
-                points, LEARNING_RATE, _RATE_COLOUR, {"showSymbol": False, "yAxisIndex": 1, "lineStyle": {"type": "dashed", "width": 1}}
-            ),
+            _series(points, LOSS, BLUE, {"showSymbol": False}),
+            _series(points, EVAL_LOSS, AMBER, {"symbolSize": 6}),
+            _series(points, LEARNING_RATE, GREY, {"showSymbol": False, "yAxisIndex": 1, "lineStyle": {"type": "dashed", "width": 1}}),
         ],
     }
 
@@ -75,12 +65,3 @@ CHECKPOINT_HEADINGS = ("step", "attempt", "size", "files", "loss", "stored")
 def _series(points: Sequence[CurvePoint], name: str, colour: str, more: dict[str, Any]) -> dict[str, Any]:
     data = [[point.step, point.values[name]] for point in points if name in point.values]
     return {"name": _NAMES[name], "type": "line", "symbol": "circle", "data": data, "color": colour, **more}
-
-
-def _axis(*, drawn: bool = True) -> dict[str, Any]:
-    common = {
-        "axisLabel": {"color": _DIM_COLOUR},
-        "nameTextStyle": {"color": _DIM_COLOUR},
-        "axisLine": {"lineStyle": {"color": _DIM_COLOUR}},
-    }
-    return common | ({"splitLine": {"lineStyle": {"color": _LINE_COLOUR}}} if drawn else {})

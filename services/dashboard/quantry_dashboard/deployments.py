@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica
+from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState, Rollout
 from quantry_dashboard import words
 from quantry_dashboard.facts import Fact
 
@@ -20,21 +20,30 @@ def state_text(deployment: Deployment) -> str:
 
 
 def deployment_facts(deployment: Deployment) -> list[Fact]:
-    """Returns what a deployment serves by which release, and what is being rolled out."""
-    release, rollout = deployment.current_release, deployment.active_rollout
+    """Returns what a deployment serves by which release."""
+    release = deployment.current_release
     facts = [Fact("created", words.moment_text(deployment.created_at))]
     if release is not None:
         facts += [
             Fact("release", f"{release.number}, since {words.moment_text(release.created_at)}"),
             Fact("version", release.version_ref),
-            Fact("replicas", f"{deployment.num_ready} ready of {release.num_replicas}"),
+            Fact("replicas", _replicas_text(deployment, release)),
             Fact("engine", _engine_text(release)),
             Fact("adapters", _room_text(release, len(deployment.adapters))),
         ]
-    if rollout is not None:
-        message = f": {rollout.message}" if rollout.message else ""
-        facts.append(Fact("rollout", f"{rollout.state}{message}", f"/jobs/{rollout.job_id}"))
+    if deployment.capture is not None:
+        facts.append(Fact("capture", f"{deployment.capture.percent:g}% of prompts are kept, for {deployment.capture.retention_days} days"))
     return facts
+
+
+def deployment_address(name: str) -> str:
+    """Returns where a deployment's page is."""
+    return f"/deployments/{name}"
+
+
+def rollout_address(name: str, rollout: Rollout) -> str:
+    """Returns where a rollout's page is."""
+    return f"{deployment_address(name)}/rollouts/{rollout.id}"
 
 
 def replica_texts(deployment: Deployment, replica: Replica) -> tuple[str, ...]:
@@ -59,6 +68,13 @@ def adapter_texts(deployment: Deployment, adapter: AttachedAdapter) -> tuple[str
         words.moment_text(adapter.created_at),
         adapter.message or "",
     )
+
+
+def _replicas_text(deployment: Deployment, release: Release) -> str:
+    wanted = release.num_replicas if deployment.num_wanted is None else deployment.num_wanted
+    scaled = "" if release.scaling is None else f", scaled between {release.scaling.min_replicas} and {release.scaling.max_replicas}"
+    num_ready = sum(replica.release_id == release.id and replica.state is ReplicaState.READY for replica in deployment.replicas)
+    return f"{num_ready} ready of {wanted}{scaled}"
 
 
 def _engine_text(release: Release) -> str:

@@ -71,6 +71,8 @@ def flattened(document: dict[str, Any], prefix: str = "") -> list[Fact]:
     for name, value in document.items():
         if isinstance(value, dict):
             facts.extend(flattened(value, f"{prefix}{name}."))
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            facts.extend(flattened({f"{name}.{number}": item for number, item in enumerate(value, start=1)}, prefix))
         elif value not in (None, [], ""):
             facts.append(Fact(prefix + name, _value_text(value)))
     return facts

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +36,10 @@ HEADERS = {
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SOCKET_PATH = "/_nicegui_ws/"
 
+_NO_ANSWER = "No response returned."
+"""What Starlette's BaseHTTPMiddleware, which NiceGUI's middlewares are, raises where the application within ends without an answer. The
+long poll of a page's socket does so when its browser has gone."""
+
 
 class Guard:
     """ASGI middleware: refuses what another site's page sends, and puts the security headers on every answer."""
@@ -60,7 +67,35 @@ class Guard:
                     headers[name] = value
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        browser = _Browser(receive)
+        try:
+            await self._app(scope, browser.receive, send_with_headers)
+        except RuntimeError as error:
+            # Nobody waits for the answer that there is none of.
+            if str(error) != _NO_ANSWER or not await browser.has_gone():
+                raise
+
+
+class _Browser:
+    """The receiving side of one request; knows whether who sent it has gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_gone = False
+
+    async def receive(self) -> Message:
+        """Returns the next message."""
+        message = await self._receive()
+        self._has_gone = self._has_gone or message["type"] == "http.disconnect"
+        return message
+
+    async def has_gone(self) -> bool:
+        """Tells whether the connection is closed; looks at what has arrived, without a wait."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                while not self._has_gone:
+                    await self.receive()
+        return self._has_gone
 
 
 def may_act(scope: Scope) -> bool:

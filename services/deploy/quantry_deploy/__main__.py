@@ -14,11 +14,12 @@ from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
 from quantry_core.errors import QuantryError
+from quantry_deploy.analysis.prometheus import Prometheus
 from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.controller import Controller
 from quantry_deploy.directory import hold_directory
-from quantry_deploy.drivers.probes import EngineProbe
-from quantry_deploy.drivers.process import ProcessDriver
+from quantry_deploy.drivers.table import make_driver
+from quantry_deploy.judging import Judging
 from quantry_deploy.ledger import Ledger
 from quantry_deploy.policy import Policy
 from quantry_deploy.reconcile import Reconciler
@@ -47,14 +48,15 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
     """Returns the health app, whose life is the controller's life."""
     database = Database(store.database_url)
     objects = MinioStore(blobs)
-    cache = ArtifactCache(Vault(objects, blobs.vault_bucket), settings.deploy_dir / "cache")
+    cache = ArtifactCache(Vault(objects, blobs.vault_bucket), settings.deploy_dir / "cache", max_bytes=settings.deploy_cache_bytes)
     ledger = Ledger(database)
     controllers: list[Controller] = []
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        driver = ProcessDriver(settings, cache, EngineProbe())
-        reconciler = Reconciler(ledger, driver, make_policy(settings), lambda: datetime.now(UTC))
+        driver = make_driver(settings, cache)
+        prometheus = None if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
+        reconciler = Reconciler(ledger, driver, make_policy(settings), Judging(ledger, prometheus))
         controller = Controller(ledger, driver, reconciler, interval_s=settings.reconcile_interval_s)
         controllers.append(controller)
         loop = asyncio.create_task(controller.run())
@@ -62,6 +64,9 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
             yield
         finally:
             await end(controller, loop, settings)
+            await reconciler.close()
+            if prometheus is not None:
+                await prometheus.close()
             await driver.close()
             await database.close()
             await asyncio.to_thread(objects.close)
@@ -78,12 +83,13 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
 
 
 def make_policy(settings: DeploySettings) -> Policy:
-    """Returns the policy of a controller that starts now."""
+    """Returns the policy of a controller that starts now; it begins to count once it has seen the records."""
     return Policy(
         resumed_at=datetime.now(UTC),
         drain_s=settings.drain_s,
         stop_grace_s=settings.stop_grace_s,
         start_timeout_s=settings.start_timeout_s,
+        lost_after_s=settings.lost_after_s,
     )
 
 
@@ -93,7 +99,7 @@ async def end(controller: Controller, loop: asyncio.Task[None], settings: Deploy
     with suppress(asyncio.CancelledError):
         await loop
     await controller.settle(within_s=SETTLE_S)
-    if not settings.stop_replicas_on_exit:
+    if not settings.stops_replicas:
         return
     try:
         await controller.stop_replicas(within_s=settings.exit_grace_s)

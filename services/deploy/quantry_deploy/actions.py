@@ -5,34 +5,80 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantry_core.jobs import JobReason
-from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, RolloutState
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, Rollout, RolloutReason, RolloutState
 
 
 @dataclass(frozen=True)
 class BeginRollout:
     """pending -> progressing; its job runs."""
 
-    rollout_id: str
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
+class StageRollout:
+    """A progressing rollout comes to a stage, or its share changes: gateways learn of it."""
+
+    rollout: Rollout
+    """As it was seen: what has moved meanwhile is not staged."""
+    stage: int
+    percent: int
+    mirror_percent: int
+
+
+@dataclass(frozen=True)
+class PauseRollout:
+    """progressing -> paused; the share stays as it is."""
+
+    rollout: Rollout
+    reason: RolloutReason
+    message: str
 
 
 @dataclass(frozen=True)
 class PromoteRollout:
     """The new release becomes the one that is served; its job succeeded."""
 
-    rollout_id: str
+    rollout: Rollout
 
 
 @dataclass(frozen=True)
 class EndRollout:
     """The rollout ends without a promotion, and its job with it."""
 
-    rollout_id: str
+    rollout: Rollout
     state: RolloutState
     """rolled_back or aborted."""
-    reason: JobReason
+    reason: RolloutReason
+    job_reason: JobReason
     message: str
     witness: Replica | None = None
     """The replica whose last log lines say why."""
+
+
+@dataclass(frozen=True)
+class UndoPromotion:
+    """What a promoted rollout brought failed in its watch: the release before serves again."""
+
+    rollout: Rollout
+    reason: RolloutReason
+    message: str
+    witness: Replica | None = None
+
+
+@dataclass(frozen=True)
+class EndWatch:
+    """The release before is not kept warm any longer."""
+
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
+class SetWanted:
+    """Another number of replicas of the current release; None: what the release says."""
+
+    deployment_id: str
+    num_wanted: int | None
 
 
 @dataclass(frozen=True)
@@ -140,10 +186,12 @@ class SetAdapterMessage:
 
 AdapterAction = PullAdapter | LoadAdapter | UnloadAdapter | SetAdapters | SetAdapterMessage
 
+RolloutMove = BeginRollout | StageRollout | PauseRollout | PromoteRollout | EndRollout | UndoPromotion | EndWatch
+"""What happens to a rollout. Each comes alone: the next pass sees the world after it."""
+
 Action = (
-    BeginRollout
-    | PromoteRollout
-    | EndRollout
+    RolloutMove
+    | SetWanted
     | PullFiles
     | AddReplica
     | StartReplica

@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 
 import structlog
 
 from quantry_core.errors import QuantryError, Unavailable
 from quantry_core.rollouts import Replica, ReplicaState
-from quantry_deploy.decide import kept_releases
 from quantry_deploy.drivers.protocol import PoolDriver
+from quantry_deploy.evidence import case_of
 from quantry_deploy.ledger import Ledger
 from quantry_deploy.reconcile import Reconciler
+from quantry_deploy.wanted import kept_releases
 from quantry_store.transactions.rollouts import DeploymentRecord
 
 TIDY_INTERVAL_S = 60.0
 """Between two looks for engines that no record knows, and for files that nobody serves."""
+
+JUDGED_INTERVAL_S = 0.25
+"""While a candidate has traffic the controller looks at least this often: how long a bad one goes on is part of what it costs."""
+
+BREATH_S = 0.02
+"""Between a pass after which there is something to do at once, and the next look."""
 
 STALLED_AFTER_S = 30.0
 """Without a completed look at the records for this long, the controller is not well."""
@@ -36,25 +45,38 @@ class Controller:
         self._passes: dict[str, asyncio.Task[None]] = {}
         self._looked_at_s = time.monotonic()
         self._next_tidy_s = 0.0
+        self._rest_s = interval_s
+        self._has_begun = False
+        self._is_due = asyncio.Event()
 
     async def run(self) -> None:
-        """Reconciles every ``interval_s`` seconds. An error costs one look, never the loop."""
+        """Reconciles every ``interval_s`` seconds, and sooner where there is something to do. An error costs one look, never the loop."""
         while True:
+            self._is_due.clear()
             try:
                 await self.look()
             except QuantryError as error:
                 _log.warning("look failed", error=error.detail)
             except Exception:  # a defect must not leave every deployment unattended
                 _log.exception("look failed")
-            await asyncio.sleep(self._interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._rest_s):
+                    await self._is_due.wait()
+                    await asyncio.sleep(BREATH_S)
 
     async def look(self) -> None:
         """Loads the records, begins a pass for each deployment that is not in one, and tidies up when that is due."""
         self._passes = {id_: task for id_, task in self._passes.items() if not task.done()}
-        records = await self._ledger.load()
+        looked = await self._ledger.load()
+        records, now = looked.records, looked.now
+        if not self._has_begun:
+            self._reconciler.resume(now)
+            self._has_begun = True
         for record in records:
             if record.deployment.id not in self._passes:
-                self._passes[record.deployment.id] = asyncio.create_task(self._pass(record))
+                self._passes[record.deployment.id] = asyncio.create_task(self._pass(record, now))
+        is_judged = any(case_of(record) is not None for record in records)
+        self._rest_s = min(self._interval_s, JUDGED_INTERVAL_S) if is_judged else self._interval_s
         self._looked_at_s = time.monotonic()
         if self._looked_at_s >= self._next_tidy_s:
             await self._end_strays()
@@ -80,13 +102,14 @@ class Controller:
     async def stop_replicas(self, *, within_s: float) -> None:
         """Ends every engine and records each replica as stopped; the next controller starts the wanted ones again."""
         await self._driver.stop_all(within_s=within_s)
-        for record in await self._ledger.load():
+        for record in (await self._ledger.load()).records:
             for replica in record.deployment.replicas:
                 await self._ledger.write(_stopped(replica))
 
-    async def _pass(self, record: DeploymentRecord) -> None:
+    async def _pass(self, record: DeploymentRecord, now: datetime) -> None:
         try:
-            await self._reconciler.reconcile(record)
+            if await self._reconciler.reconcile(record, now):
+                self._is_due.set()
         except QuantryError as error:
             _log.warning("pass failed", deployment=record.deployment.name, error=error.detail)
         except Exception:  # one deployment's failure never stops the others
@@ -95,12 +118,12 @@ class Controller:
     async def _end_strays(self) -> None:
         # Processes first, records second: an engine is always recorded before it is started.
         running = await self._driver.running()
-        replicas = [replica for record in await self._ledger.load() for replica in record.deployment.replicas]
+        replicas = [replica for record in (await self._ledger.load()).records for replica in record.deployment.replicas]
         known = {replica.id: replica.pid for replica in replicas}
         for replica_id, pids in running.items():
             if is_stray(replica_id, set(pids), known):
                 _log.warning("ending an engine that no record knows", replica=replica_id, pids=sorted(pids))
-                await self._driver.kill_strays(pids)
+                await self._driver.kill_strays(replica_id, pids)
 
     async def _prune(self, records: list[DeploymentRecord]) -> None:
         """Forgets the files of versions that nobody serves or is about to."""

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from quantry_core.execution import EventDraft
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import EventKind, JobReason, Progress
-from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, Rollout, RolloutState
+from quantry_core.jobs import EventKind, Progress
+from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState, Rollout
+from quantry_core.traffic import TrafficWindow
+from quantry_core.verdicts import Judgement
 from quantry_core.versions import VersionDetail
+from quantry_deploy.actions import (
+    BeginRollout,
+    EndRollout,
+    EndWatch,
+    PauseRollout,
+    PromoteRollout,
+    RolloutMove,
+    SetWanted,
+    StageRollout,
+    UndoPromotion,
+)
 from quantry_store.database import Database
+from quantry_store.transactions.rollout_stages import (
+    end_watch,
+    judge_rollout,
+    load_windows,
+    pause_rollout,
+    set_wanted,
+    stage_rollout,
+    undo_promotion,
+)
 from quantry_store.transactions.rollouts import (
     DeploymentRecord,
     begin_rollout,
@@ -23,39 +46,74 @@ from quantry_store.transactions.rollouts import (
 MAX_MESSAGE_CHARS = 4000
 
 
+@dataclass(frozen=True)
+class Looked:
+    """All there is to reconcile, as it was at one moment."""
+
+    records: list[DeploymentRecord]
+    now: datetime
+    """That moment, by the database's clock: every time in a record is of that clock."""
+
+
 class Ledger:
     """What the controller reads and writes. Every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self) -> list[DeploymentRecord]:
+    async def load(self) -> Looked:
         """Returns what there is to reconcile; raises Unavailable when the database is away."""
         async with self._database.begin() as uow:
-            return await load_deployments(uow)
+            return Looked(await load_deployments(uow), await uow.now())
 
     async def version(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a release's version with its files."""
         async with self._database.begin() as uow:
             return await uow.versions.detail(project_id, version_id)
 
-    async def begin(self, rollout_id: str) -> None:
-        """pending -> progressing. Raises IllegalTransition if it moved meanwhile."""
+    async def move(self, move: RolloutMove) -> None:
+        """Moves a rollout. Raises StaleRollout or IllegalTransition if it moved meanwhile: nothing was written, the next pass sees it."""
         async with self._database.begin() as uow:
-            await begin_rollout(uow, rollout_id)
+            match move:
+                case BeginRollout(rollout):
+                    await begin_rollout(uow, rollout.id)
+                case StageRollout(rollout):
+                    await stage_rollout(
+                        uow, rollout.id, seen=rollout, stage=move.stage, percent=move.percent, mirror_percent=move.mirror_percent
+                    )
+                case PauseRollout(rollout):
+                    await pause_rollout(uow, rollout.id, seen=rollout, reason=move.reason, message=move.message[:MAX_MESSAGE_CHARS])
+                case PromoteRollout(rollout):
+                    await promote_rollout(uow, rollout.id)
+                case EndRollout(rollout):
+                    message = move.message[:MAX_MESSAGE_CHARS]
+                    await fail_rollout(uow, rollout.id, move.state, move.reason, move.job_reason, message)
+                case UndoPromotion(rollout):
+                    await undo_promotion(uow, rollout.id, move.reason, move.message[:MAX_MESSAGE_CHARS])
+                case EndWatch(rollout):
+                    await end_watch(uow, rollout.id)
 
-    async def promote(self, rollout_id: str) -> None:
-        """progressing -> promoted. Raises IllegalTransition if it moved meanwhile."""
+    async def set_wanted(self, action: SetWanted) -> None:
+        """Keeps how many replicas scaling wants."""
         async with self._database.begin() as uow:
-            await promote_rollout(uow, rollout_id)
+            await set_wanted(uow, action.deployment_id, action.num_wanted)
 
-    async def end(self, rollout_id: str, state: RolloutState, reason: JobReason, message: str) -> None:
-        """Ends a rollout without a promotion. Raises IllegalTransition if it moved meanwhile."""
+    async def windows(self, release_id: str, since: datetime, after_id: int, limit: int) -> tuple[list[TrafficWindow], int]:
+        """Returns a release's first windows that began since then and were stored after that id, and the id of the last; raises
+        Unavailable."""
         async with self._database.begin() as uow:
-            await fail_rollout(uow, rollout_id, state, reason, message[:MAX_MESSAGE_CHARS])
+            windows, last_id = await load_windows(uow, [release_id], since=since, after_id=after_id, limit=limit)
+        return [window for _, window in windows], last_id
+
+    async def judge(self, rollout_id: str, judgement: Judgement) -> None:
+        """Keeps the last judgement on the rollout."""
+        async with self._database.begin() as uow:
+            await judge_rollout(uow, rollout_id, judgement)
 
     async def progress(self, project_id: str, rollout: Rollout, progress: Progress) -> None:
-        """Makes this the deploy job's progress, and an event of its stream."""
+        """Makes this the deploy job's progress, and an event of its stream; a rollout without a job has none."""
+        if rollout.job_id is None:
+            return
         async with self._database.begin() as uow:
             job = await uow.jobs.lock(project_id, rollout.job_id)
             if job.progress == progress:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from quantry_core.jobs import JobReason
+from quantry_core.verdicts import Judgement
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class ReplicaObservation:
     """Seconds since it last answered, or since it was first looked at."""
     doubt: str = ""
     """Why it is not proven although it answers."""
+    num_running: float | None = None
+    """Requests that the engine works on now, as its /metrics say; None where they do not."""
+    num_waiting: float | None = None
+    """Requests that wait in the engine for a place in a batch; None where it does not say."""
+    kv_use: float | None = None
+    """Share of the KV cache that is in use, 0 to 1; None where it does not say."""
 
 
 class PullState(StrEnum):
@@ -77,8 +84,22 @@ class AttachedFiles:
         return self.pulls.get(release_id, ABSENT)
 
 
+@dataclass(frozen=True)
+class Readiness:
+    """How long replicas of a release have been missing, as this controller saw it. It remembers that, no record does: a controller
+    that begins anew counts anew."""
+
+    none_s: float = 0.0
+    """Seconds without one that is ready; 0 while there is one."""
+    some_missing_s: float = 0.0
+    """Seconds in which not all of them were ready."""
+    was_ready: bool = False
+    """This controller has seen one that was."""
+
+
 ABSENT = PullStatus(PullState.ABSENT)
 UNSEEN = ReplicaObservation(is_running=False)
+NOT_LOOKED = Readiness()
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,12 @@ class Observations:
     """By replica id; nothing of those whose engine did not say."""
     adapters: Mapping[str, AttachedFiles] = field(default_factory=dict)
     """By the id of the attached adapter."""
+    readiness: Mapping[str, Readiness] = field(default_factory=dict)
+    """By release id."""
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    """By rollout id: what the evidence of its stage, or of its watch, says now."""
+    num_wanted: int | None = None
+    """Replicas of the current release as scaling wants them now; None: nobody has looked."""
 
     def replica(self, replica_id: str) -> ReplicaObservation:
         """Returns what was seen of a replica; one nobody looked at has no process."""
@@ -101,3 +128,7 @@ class Observations:
     def pull(self, release_id: str) -> PullStatus:
         """Returns how far a release's files are; absent where nobody asked."""
         return self.pulls.get(release_id, ABSENT)
+
+    def ready(self, release_id: str) -> Readiness:
+        """Returns how long replicas of a release have been missing."""
+        return self.readiness.get(release_id, NOT_LOOKED)

@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import get_args
 
 import structlog
 
 from quantry_core.errors import Unavailable
 from quantry_core.jobs import Progress
-from quantry_core.rollouts import AttachedAdapter, Release, Replica, ReplicaState
-from quantry_core.versions import EdgeRole, VersionDetail
+from quantry_core.rollouts import Replica, ReplicaState
+from quantry_core.versions import VersionDetail
 from quantry_deploy.actions import (
     Action,
     AdapterAction,
     AddReplica,
     BeginRollout,
     EndRollout,
+    EndWatch,
     FailReplica,
     KillReplica,
     LoadAdapter,
+    PauseRollout,
     PromoteRollout,
     PullAdapter,
     PullFiles,
     RemoveReplica,
+    RolloutMove,
     SetAdapterMessage,
     SetAdapters,
     SetReplica,
+    SetWanted,
+    StageRollout,
     StartReplica,
     TerminateReplica,
+    UndoPromotion,
     UnloadAdapter,
 )
-from quantry_deploy.decide import decide, needs_files, wanted_releases
+from quantry_deploy.decide import decide
+from quantry_deploy.decide_rollout import urgent_move
 from quantry_deploy.drivers.protocol import PoolDriver, StartOrder
+from quantry_deploy.judging import Judging
 from quantry_deploy.ledger import Ledger
-from quantry_deploy.observations import AttachedFiles, LoadedAdapters, Observations, PullStatus
+from quantry_deploy.observations import Observations
+from quantry_deploy.observing import Observer
 from quantry_deploy.policy import Policy
 from quantry_deploy.progress import rollout_progress
 from quantry_store.transactions.rollouts import DeploymentRecord
+
+TOLD_EVERY_S = 5.0
+"""Progress of which only the words have changed is told this often: each time is an event."""
+
+LOG_PATIENCE_S = 2.0
+"""An end waits so long for the last lines of a replica."""
+
+WORTH_A_LOOK = (*get_args(RolloutMove), SetWanted, AddReplica, SetReplica)
+"""After one of these there is something to do next: the controller looks again at once. None of them is returned twice for nothing."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,91 +67,78 @@ _log = structlog.get_logger(__name__)
 class Reconciler:
     """Moves deployments towards what their records ask for."""
 
-    def __init__(self, ledger: Ledger, driver: PoolDriver, policy: Policy, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, driver: PoolDriver, policy: Policy, judging: Judging) -> None:
         self._ledger = ledger
         self._driver = driver
         self._policy = policy
-        self._clock = clock
-        self._versions: dict[str, VersionDetail] = {}
-        self._told: dict[str, tuple[str, Progress]] = {}
+        self._judging = judging
+        self._observer = Observer(ledger, driver)
+        self._told: dict[str, tuple[str, Progress, datetime]] = {}
 
-    async def reconcile(self, record: DeploymentRecord) -> None:
-        """Does what is due for one deployment; what fails is due again in the next pass."""
-        seen = await self._observe(record)
-        actions = decide(record, seen, self._clock(), self._policy)
-        await self._tell(record, seen)
+    def resume(self, now: datetime) -> None:
+        """Says when the controller first saw the records: what began before has its whole time again."""
+        self._policy = replace(self._policy, resumed_at=now)
+
+    async def reconcile(self, record: DeploymentRecord, now: datetime) -> bool:
+        """Does what is due for one deployment, as its record was ``now``; what fails is due again in the next pass.
+
+        Returns whether another pass is worth while at once.
+        """
+        judgements = await self._judging.look(record, now)
+        urgent = urgent_move(record, Observations(judgements=judgements))
+        if urgent is not None:
+            await self._carry_out(record, urgent, now)
+            return True
+        seen = await self._observer.observe(record, judgements, now)
+        actions = decide(record, seen, now, self._policy)
+        await self._tell(record, seen, now)
         for action in actions:
-            await self._carry_out(record, action)
+            await self._carry_out(record, action, now)
+        return any(isinstance(action, WORTH_A_LOOK) for action in actions)
 
     async def version(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a version; it is immutable, so it is asked for once."""
-        version = self._versions.get(version_id)
-        if version is None:
-            version = self._versions[version_id] = await self._ledger.version(project_id, version_id)
-        return version
+        return await self._observer.version(project_id, version_id)
 
     def keep_only(self, records: Collection[DeploymentRecord]) -> None:
-        """Forgets the versions and rollouts that none of these deployments has to do with any more."""
-        versions = {release.version_id for record in records for release in record.releases.values()}
-        versions |= {adapter.version_id for record in records for adapter in record.deployment.adapters}
+        """Forgets what none of these deployments has to do with any more."""
         rollouts = {record.deployment.active_rollout.id for record in records if record.deployment.active_rollout is not None}
-        self._versions = {id_: version for id_, version in self._versions.items() if id_ in versions}
         self._told = {id_: told for id_, told in self._told.items() if told[0] in rollouts}
+        self._judging.keep_only({record.deployment.id for record in records})
+        self._observer.keep_only(records)
 
-    async def _observe(self, record: DeploymentRecord) -> Observations:
-        deployment = record.deployment
-        looks = await asyncio.gather(*(self._driver.probe(replica, deployment.name) for replica in deployment.replicas))
-        pulls = {release.id: await self._pull_status(record, release) for release in _needing_files(record)}
-        return Observations(
-            replicas=dict(zip((replica.id for replica in deployment.replicas), looks, strict=True)),
-            pulls=pulls,
-            loaded=await self._loaded(record),
-            adapters={adapter.id: await self._attached_files(record, adapter) for adapter in deployment.adapters},
-        )
+    async def close(self) -> None:
+        """Gives up what goes on in the background."""
+        await self._judging.close()
+        await self._observer.close()
 
-    async def _loaded(self, record: DeploymentRecord) -> dict[str, LoadedAdapters]:
-        """Returns what the engines list that may have adapters, as far as they answer."""
-        asked = [
-            replica
-            for replica in record.deployment.replicas
-            if replica.state is ReplicaState.READY and record.releases[replica.release_id].engine.max_adapters
-        ]
-        looks = await asyncio.gather(*(self._driver.loaded_adapters(replica) for replica in asked))
-        return {replica.id: look for replica, look in zip(asked, looks, strict=True) if look is not None}
-
-    async def _attached_files(self, record: DeploymentRecord, adapter: AttachedAdapter) -> AttachedFiles:
-        version = await self.version(adapter.project_id, adapter.version_id)
-        base_id = next((edge.parent_version_id for edge in version.edges if edge.role is EdgeRole.BASE), None)
-        releases = [release for release in wanted_releases(record) if release.version_id == base_id]
-        pulls = {release.id: self._driver.pull_status(version, release.engine) for release in releases}
-        return AttachedFiles(base_version_id=base_id, manifest_digest=version.manifest_digest, pulls=pulls)
-
-    async def _pull_status(self, record: DeploymentRecord, release: Release) -> PullStatus:
-        version = await self.version(record.deployment.project_id, release.version_id)
-        return self._driver.pull_status(version, release.engine)
-
-    async def _tell(self, record: DeploymentRecord, seen: Observations) -> None:
+    async def _tell(self, record: DeploymentRecord, seen: Observations, now: datetime) -> None:
         """Shows where a rollout is as its job's progress, when that changed."""
         rollout = record.deployment.active_rollout
         progress = None if rollout is None else rollout_progress(record, rollout, seen)
-        if rollout is None or progress is None or self._told.get(rollout.deployment_id) == (rollout.id, progress):
+        if rollout is None or progress is None:
             return
+        told = self._told.get(rollout.deployment_id)
+        if told is not None and told[0] == rollout.id:
+            is_same = (told[1].phase, told[1].fraction) == (progress.phase, progress.fraction)
+            if told[1] == progress or (is_same and now - told[2] < timedelta(seconds=TOLD_EVERY_S)):
+                return
         await self._ledger.progress(record.deployment.project_id, rollout, progress)
-        self._told[rollout.deployment_id] = (rollout.id, progress)
+        self._told[rollout.deployment_id] = (rollout.id, progress, now)
 
-    async def _carry_out(self, record: DeploymentRecord, action: Action) -> None:
+    async def _carry_out(self, record: DeploymentRecord, action: Action, now: datetime) -> None:
         _log.info("action", deployment=record.deployment.name, action=type(action).__name__, **_subject(action))
         match action:
-            case BeginRollout():
-                await self._ledger.begin(action.rollout_id)
-            case PromoteRollout():
-                await self._ledger.promote(action.rollout_id)
-            case EndRollout():
-                await self._ledger.end(action.rollout_id, action.state, action.reason, await self._with_log(action.message, action.witness))
+            case EndRollout() | UndoPromotion():
+                await self._ledger.move(replace(action, message=await self._with_log(action.message, action.witness)))
+            case BeginRollout() | StageRollout() | PauseRollout() | PromoteRollout() | EndWatch():
+                await self._ledger.move(action)
+            case SetWanted():
+                await self._ledger.set_wanted(action)
             case PullFiles():
-                self._driver.pull(await self.version(record.deployment.project_id, action.release.version_id), action.release.engine)
+                self._driver.pull(await self.version(record.deployment.project_id, action.release.version_id), action.release)
             case AddReplica():
-                await self._ledger.add_replica(action.release, action.ordinal, self._clock())
+                await self._ledger.add_replica(action.release, action.ordinal, now)
             case StartReplica():
                 await self._start(record, action)
             case SetReplica():
@@ -151,7 +159,7 @@ class Reconciler:
         match action:
             case PullAdapter():
                 version = await self.version(action.adapter.project_id, action.adapter.version_id)
-                self._driver.pull(version, action.release.engine)
+                self._driver.pull(version, action.release)
             case LoadAdapter():
                 version = await self.version(action.adapter.project_id, action.adapter.version_id)
                 try:
@@ -168,16 +176,18 @@ class Reconciler:
     async def _start(self, record: DeploymentRecord, action: StartReplica) -> None:
         """Starts the engine, then records it. If the second fails, the next pass finds the engine running and records that."""
         version = await self.version(record.deployment.project_id, action.release.version_id)
-        order = StartOrder(action.replica.id, record.deployment.name, version, action.release.engine)
+        order = StartOrder(action.replica, action.release, record.deployment.name, version)
         try:
             started = await self._driver.start(order)
         except Unavailable as error:
             _log.warning("not started", replica=action.replica.id, error=error.detail)
+            if action.replica.state is not ReplicaState.FAILED and action.replica.message != error.detail:
+                await self._ledger.write(action.replica.model_copy(update={"message": error.detail}))
             return
         except OSError as error:
             await self._fail(FailReplica(action.replica, f"the engine cannot be started: {error}", action.num_restarts))
             return
-        changes = {
+        changes: dict[str, object] = {
             "state": ReplicaState.STARTING,
             "url": started.url,
             "pid": started.pid,
@@ -205,21 +215,26 @@ class Reconciler:
         await self._ledger.write(action.replica.model_copy(update=changes))
 
     async def _with_log(self, message: str, witness: Replica | None) -> str:
-        tail = "" if witness is None else await self._driver.log_tail(witness)
+        tail = ""
+        if witness is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOG_PATIENCE_S):
+                    tail = await self._driver.log_tail(witness)
         return f"{message}. Its last log lines:\n{tail}" if tail else message
-
-
-def _needing_files(record: DeploymentRecord) -> list[Release]:
-    return [release for release in wanted_releases(record) if needs_files(record, release)]
 
 
 def _subject(action: Action) -> dict[str, str]:  # noqa: PLR0911  one row for each kind
     """Returns what an action is about, for the log line."""
     match action:
-        case BeginRollout() | PromoteRollout():
-            return {"rollout": action.rollout_id}
-        case EndRollout():
-            return {"rollout": action.rollout_id, "reason": action.reason, "message": action.message}
+        case BeginRollout() | PromoteRollout() | EndWatch():
+            return {"rollout": action.rollout.id}
+        case StageRollout():
+            share = {"percent": str(action.percent), "mirror_percent": str(action.mirror_percent)}
+            return {"rollout": action.rollout.id, "stage": str(action.stage), **share}
+        case PauseRollout() | EndRollout() | UndoPromotion():
+            return {"rollout": action.rollout.id, "reason": action.reason, "message": action.message}
+        case SetWanted():
+            return {"num_wanted": str(action.num_wanted)}
         case PullFiles() | AddReplica():
             return {"release": action.release.id}
         case SetReplica():

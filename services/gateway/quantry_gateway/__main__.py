@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from contextlib import suppress
 
@@ -34,6 +35,13 @@ def server_config(settings: GatewaySettings) -> uvicorn.Config:
     )
 
 
+def allow_connections() -> None:
+    """Takes as many open files as the system lets this process have: each stream needs two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
     """Returns the exit status: 0 after a stop that was asked for, 2 where the settings are wrong, 1 otherwise."""
     configure_logs()
@@ -43,6 +51,7 @@ def main() -> int:
         problems = "; ".join(f"QUANTRY_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         sys.stderr.write(f"quantry-gateway: the settings are not valid: {problems}\n")
         return 2
+    allow_connections()
     server = uvicorn.Server(server_config(settings))
     with suppress(KeyboardInterrupt):
         server.run()

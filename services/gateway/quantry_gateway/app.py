@@ -16,14 +16,22 @@ from quantry_core.errors import NotFound, QuantryError, Unavailable
 from quantry_gateway.balancer import Balancer
 from quantry_gateway.control_plane import ControlPlane
 from quantry_gateway.data_plane import DataPlane
+from quantry_gateway.demands import WaitingRoom
+from quantry_gateway.dispatch import Dispatcher, Patience
+from quantry_gateway.ejection import Ejection
 from quantry_gateway.exchange import Answer, ClientGone, Request
+from quantry_gateway.hooks import Surroundings
 from quantry_gateway.kept_routes import KeptRoutes
+from quantry_gateway.listeners import build_hooks
+from quantry_gateway.openai_errors import shutting_down
 from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
+from quantry_gateway.queues import Queues
+from quantry_gateway.records import Announcer
 from quantry_gateway.refusals import refuse
 from quantry_gateway.replicas import ReplicaCaller
 from quantry_gateway.routes import RouteWatcher
 from quantry_gateway.settings import GatewaySettings
-from quantry_gateway.table import RouteTable
+from quantry_gateway.table import CompiledRoutes, RouteTable
 
 _KEPT_CONNECTION_S = 3.0
 """Shorter than the 5 s after which uvicorn, in front of every engine and every service, closes an idle connection."""
@@ -34,7 +42,13 @@ _log = structlog.get_logger(__name__)
 def build_app(settings: GatewaySettings) -> ASGIApp:
     """Returns the gateway. It loads kept routes and begins to poll for fresh ones when its lifespan starts."""
     gateway = Gateway(settings)
-    return Router(default=gateway, lifespan=gateway.lifespan, redirect_slashes=False)
+    router = Router(lifespan=gateway.lifespan)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Requests need no router: the gateway reads the path itself.
+        await (router if scope["type"] == "lifespan" else gateway)(scope, receive, send)
+
+    return app
 
 
 class Gateway:
@@ -48,7 +62,7 @@ class Gateway:
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
-        """Opens the sessions and follows the routes while the server runs."""
+        """Opens the sessions, follows the routes and runs what listens to requests while the server runs."""
         settings = self._settings
         # The routes come over a session of their own: however many streams there are, its connection is free.
         async with (
@@ -56,47 +70,69 @@ class Gateway:
             _service_session(settings) as services,
             _service_session(settings) as routes,
         ):
-            balancer = Balancer(set_aside_s=settings.gateway_set_aside_s, clock_s=time.monotonic)
+            balancer = _balancer(settings)
+            queues = Queues(balancer, max_waiting=settings.gateway_queue_length, wait_s=settings.gateway_queue_wait_s)
+            waiting = WaitingRoom(settings.gateway_queue_length)
+            hooks = build_hooks(Surroundings(settings, self._table, balancer, queues, waiting, engines, services))
             watcher = RouteWatcher(
                 routes,
                 self._table,
-                balancer,
-                KeptRoutes(settings.gateway_state_dir),
+                on_swap=lambda compiled: _follow(balancer, queues, compiled),
+                kept=KeptRoutes(settings.gateway_state_dir),
                 api_url=settings.api_url,
                 token=settings.gateway_token,
                 wait_s=settings.gateway_routes_wait_s,
             )
             watcher.load_kept()
-            caller = ReplicaCaller(engines, balancer, idle_timeout_s=settings.gateway_idle_timeout_s)
+            caller = ReplicaCaller(
+                engines,
+                balancer,
+                first_event_timeout_s=settings.gateway_first_event_timeout_s,
+                idle_timeout_s=settings.gateway_idle_timeout_s,
+                retry_after_s=settings.gateway_retry_after_s,
+            )
+            announcer = Announcer(hooks.sinks, hooks.limits)
+            dispatcher = Dispatcher(
+                self._table, balancer, queues, caller, waiting=waiting, announcer=announcer, patience=_patience(settings)
+            )
             self._planes = {
                 Plane.DATA: DataPlane(
                     self._table,
-                    caller,
+                    dispatcher,
+                    hooks,
                     max_body_bytes=settings.gateway_max_body_bytes,
-                    ready_wait_s=settings.gateway_ready_wait_s,
+                    request_timeout_s=settings.gateway_request_timeout_s,
                     retry_after_s=settings.gateway_retry_after_s,
                 ),
-                Plane.API: ControlPlane(
-                    services,
-                    service="api",
-                    url=settings.api_url,
-                    head_timeout_s=lambda _request: settings.gateway_head_timeout_s,
-                    retry_after_s=settings.gateway_retry_after_s,
-                ),
-                Plane.REGISTRY: ControlPlane(
-                    services,
-                    service="registry",
-                    url=settings.registry_url,
-                    head_timeout_s=self._registry_head_timeout_s,
-                    retry_after_s=settings.gateway_retry_after_s,
-                ),
+                **self._control_planes(services),
             }
             self._watching = asyncio.create_task(watcher.run())
+            running = [self._watching, *(asyncio.create_task(work()) for work in hooks.background)]
             try:
                 yield
             finally:
-                self._watching.cancel()
-                await asyncio.gather(self._watching, return_exceptions=True)
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    def _control_planes(self, services: aiohttp.ClientSession) -> dict[Plane, ControlPlane]:
+        settings = self._settings
+        return {
+            Plane.API: ControlPlane(
+                services,
+                service="api",
+                url=settings.api_url,
+                head_timeout_s=lambda _request: settings.gateway_head_timeout_s,
+                retry_after_s=settings.gateway_retry_after_s,
+            ),
+            Plane.REGISTRY: ControlPlane(
+                services,
+                service="registry",
+                url=settings.registry_url,
+                head_timeout_s=self._registry_head_timeout_s,
+                retry_after_s=settings.gateway_retry_after_s,
+            ),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. An unexpected failure is logged and answered in the shape of its plane."""
@@ -109,9 +145,11 @@ class Gateway:
         except PathRefused as error:
             await self._refuse(request, answer, error)
         except asyncio.CancelledError:
-            # The server stops, and its patience with this request has ended. A stream under way has been told already.
+            # The server stops, and its patience with this request has ended. A stream of events ends with one that says so.
             # Not raised again: the request's task ends here, and uvicorn would log the cancellation as a failure.
-            if not answer.started:
+            if answer.is_open_stream:
+                await answer.end(shutting_down().event())
+            elif not answer.started:
                 await self._refuse(request, answer, Unavailable("The gateway is shutting down; send the request again."))
         except Exception:
             _log.exception("request.failed", path=request.path, request_id=request.id.decode())
@@ -142,6 +180,30 @@ class Gateway:
 
     async def _refuse(self, request: Request, answer: Answer, error: QuantryError) -> None:
         await refuse(request, answer, error, retry_after_s=self._settings.gateway_retry_after_s)
+
+
+def _balancer(settings: GatewaySettings) -> Balancer:
+    ejection = Ejection(
+        after=settings.gateway_eject_after,
+        first_s=settings.gateway_eject_s,
+        longest_s=settings.gateway_eject_max_s,
+        clock_s=time.monotonic,
+    )
+    return Balancer(ejection)
+
+
+def _patience(settings: GatewaySettings) -> Patience:
+    return Patience(
+        ready_wait_s=settings.gateway_ready_wait_s,
+        wake_wait_s=settings.gateway_wake_wait_s,
+        queue_wait_s=settings.gateway_queue_wait_s,
+        retry_after_s=settings.gateway_retry_after_s,
+    )
+
+
+def _follow(balancer: Balancer, queues: Queues, compiled: CompiledRoutes) -> None:
+    balancer.keep_only(compiled.replica_ids())
+    queues.refresh()
 
 
 def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:

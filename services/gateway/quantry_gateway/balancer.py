@@ -3,53 +3,76 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from dataclasses import dataclass
 
-from quantry_core.rollouts import RoutedReplica
+from quantry_core.routes import RoutedReplica
+from quantry_gateway.ejection import Ejection
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One request's place at a replica, counted until it is given back."""
+
+    replica: RoutedReplica
+    on_trial: bool
+    """The replica was ejected: this request tells whether it may be asked again."""
 
 
 class Balancer:
-    """Counts outstanding requests by replica id and remembers who refused a connection lately."""
+    """Counts outstanding requests by replica id. Replicas that are ejected, or have all they may have, are passed over."""
 
-    def __init__(self, *, set_aside_s: float, clock_s: Callable[[], float]) -> None:
-        self._set_aside_s = set_aside_s
-        self._clock_s = clock_s
+    def __init__(self, ejection: Ejection) -> None:
+        self._ejection = ejection
         self._turns = itertools.count(1)
         self._outstanding: dict[str, int] = {}
         self._last_turn: dict[str, int] = {}
-        self._aside_until_s: dict[str, float] = {}
 
-    def order(self, replicas: Sequence[RoutedReplica]) -> list[RoutedReplica]:
-        """Returns the replicas, the one to try first in front. Those set aside come last: they are better than none."""
-        now_s = self._clock_s()
+    def take(self, replicas: Sequence[RoutedReplica], besides: Collection[str] = ()) -> Turn | None:
+        """Returns a turn at the replica to ask; None where none has room but those whose ids are in ``besides``."""
+        best = None
+        best_rank = (0, 0)
+        for replica in replicas:
+            num_outstanding = self._outstanding.get(replica.id, 0)
+            if num_outstanding >= replica.max_requests or replica.id in besides or self._ejection.is_out(replica.id):
+                continue
+            rank = (num_outstanding, self._last_turn.get(replica.id, 0))
+            if best is None or rank < best_rank:
+                best, best_rank = replica, rank
+        if best is None:
+            return None
+        self._last_turn[best.id] = next(self._turns)
+        self._outstanding[best.id] = best_rank[0] + 1
+        return Turn(best, self._ejection.begun(best.id))
 
-        def rank(replica: RoutedReplica) -> tuple[bool, int, int]:
-            is_aside = self._aside_until_s.get(replica.id, 0.0) > now_s
-            return is_aside, self._outstanding.get(replica.id, 0), self._last_turn.get(replica.id, 0)
+    def give_back(self, turn: Turn) -> None:
+        """Counts one request less."""
+        replica_id = turn.replica.id
+        self._ejection.ended(replica_id, on_trial=turn.on_trial)
+        left = self._outstanding[replica_id] - 1
+        if left:
+            self._outstanding[replica_id] = left
+        else:
+            del self._outstanding[replica_id]
 
-        return sorted(replicas, key=rank)
+    def succeeded(self, turn: Turn) -> None:
+        """The replica has begun an answer."""
+        self._ejection.succeeded(turn.replica.id, on_trial=turn.on_trial)
 
-    @contextmanager
-    def serving(self, replica_id: str) -> Iterator[None]:
-        """Counts one request of a replica as outstanding while the block runs."""
-        self._last_turn[replica_id] = next(self._turns)
-        self._outstanding[replica_id] = self._outstanding.get(replica_id, 0) + 1
-        try:
-            yield
-        finally:
-            left = self._outstanding[replica_id] - 1
-            if left:
-                self._outstanding[replica_id] = left
-            else:
-                del self._outstanding[replica_id]
+    def failed(self, turn: Turn, *, at_once: bool = False) -> bool:
+        """The replica refused, dropped or failed the request. Returns whether that ejected it; ``at_once``: whatever went before."""
+        return self._ejection.failed(turn.replica.id, on_trial=turn.on_trial, at_once=at_once)
 
-    def set_aside(self, replica_id: str) -> None:
-        """Puts a replica that refused a connection behind the others for a few seconds."""
-        self._aside_until_s[replica_id] = self._clock_s() + self._set_aside_s
+    def num_outstanding(self, replica_id: str) -> int:
+        """Returns how many requests a replica has under way."""
+        return self._outstanding.get(replica_id, 0)
+
+    def is_usable(self, replicas: Sequence[RoutedReplica], besides: Collection[str] = ()) -> bool:
+        """Tells whether any replica is in, those in ``besides`` left out: it has room now, or will have."""
+        return any(replica.id not in besides and not self._ejection.is_out(replica.id) for replica in replicas)
 
     def keep_only(self, replica_ids: AbstractSet[str]) -> None:
-        """Forgets the turns and refusals of replicas that are no more. Requests they still serve stay counted."""
+        """Forgets the turns and failures of replicas that are no more. Requests they still serve stay counted."""
         self._last_turn = {replica_id: turn for replica_id, turn in self._last_turn.items() if replica_id in replica_ids}
-        self._aside_until_s = {replica_id: until for replica_id, until in self._aside_until_s.items() if replica_id in replica_ids}
+        self._ejection.keep_only(replica_ids)

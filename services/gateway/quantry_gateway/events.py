@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _BOUNDARIES = (b"\n\n", b"\r\n\r\n")
 _DONE = b"data: [DONE]"
+_DONE_BYTES = len(_DONE) + 4
 
 
 class EventBoundary:
@@ -19,11 +20,17 @@ class EventBoundary:
     def feed(self, chunk: bytes) -> bytes:
         """Returns what may be passed on now: whole events."""
         data = self._tail + chunk if self._tail else chunk
-        end = _end_of_last_event(data)
-        self._tail = data[end:]
-        passed = data[:end]
-        if passed:
-            self._last_bytes = (self._last_bytes + passed)[-len(_DONE) - 4 :]
+        if data.endswith(_BOUNDARIES):
+            self._tail = b""
+            passed = data
+        else:
+            end = _end_of_last_event(data)
+            self._tail = data[end:]
+            passed = data[:end]
+        if len(passed) >= _DONE_BYTES:
+            self._last_bytes = passed
+        elif passed:
+            self._last_bytes = self._last_bytes[-_DONE_BYTES:] + passed
         return passed
 
     @property
@@ -33,7 +40,5 @@ class EventBoundary:
 
 
 def _end_of_last_event(data: bytes) -> int:
-    if data.endswith(_BOUNDARIES):
-        return len(data)
     ends = [data.rfind(boundary) + len(boundary) for boundary in _BOUNDARIES if boundary in data]
     return max(ends, default=0)

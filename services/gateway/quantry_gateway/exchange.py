@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Receive, Scope, Send
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, QuantryError
 from quantry_gateway.headers import RawHeaders, request_id
+
+RELEASE_FIELD = b"x-quantry-release"
+"""Of an answer: the number of the release that gave it."""
+
+_WATCH_AFTER_S = 0.02
+"""A client that leaves earlier is noticed then."""
 
 
 class ClientGone(Exception):
@@ -83,22 +89,53 @@ class Request:
 
         ``work`` (or the caller before it) must read the body: a client's leaving is seen only after that.
         """
-        work_task = asyncio.create_task(work)
-        gone_task = asyncio.create_task(self._gone())
+        watch = _Watch(self._gone)
         try:
-            await asyncio.wait((work_task, gone_task), return_when=asyncio.FIRST_COMPLETED)
+            await work
+        except asyncio.CancelledError:
+            if not watch.takes_back():
+                raise
         finally:
-            gone_task.cancel()
-            if not work_task.done():
-                work_task.cancel()
-                await asyncio.wait((work_task,))
-        if not work_task.cancelled():
-            work_task.result()
+            watch.stop()
 
     async def _gone(self) -> None:
         await self._body_ended.wait()
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+class _Watch:
+    """Cancels the task that makes it once ``gone`` ends. Nearly every answer but a stream is over before it costs a task."""
+
+    def __init__(self, gone: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # Only in a task is there something to cancel; a server runs each request in one.
+        self._working = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._num_before = self._working.cancelling()
+        self._gone = gone
+        self._has_cancelled = False
+        self._is_over = False
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+
+    def takes_back(self) -> bool:
+        """Tells whether the cancellation came from here alone, and takes it back."""
+        return self._has_cancelled and self._working.uncancel() <= self._num_before
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._is_over = True
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _begin(self) -> None:
+        self._watching = asyncio.create_task(self._gone())
+        self._watching.add_done_callback(self._end)
+
+    def _end(self, watching: asyncio.Task[None]) -> None:
+        if not (self._is_over or watching.cancelled()):
+            self._has_cancelled = True
+            self._working.cancel()
 
 
 class Answer:
@@ -108,11 +145,25 @@ class Answer:
         self._send = send
         self._request_id = request_id
         self.started = False
+        self.is_open_stream = False
+        """Events have been or may be passed on, and more may follow."""
+        self.release_number: int | None = None
+        """Of the release that answers, once that is known; then the head carries it too."""
+        self.limit_fields: RawHeaders = []
+        """What the key has left, where it has limits: the head carries them."""
 
     async def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends status and fields; the body follows by ``piece`` and ``end``."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, (b"x-request-id", self._request_id)]})
+        fields = [*headers, *self.limit_fields, (b"x-request-id", self._request_id)]
+        if self.release_number is not None:
+            fields.append((RELEASE_FIELD, b"%d" % self.release_number))
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+
+    async def stream(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Sends status and fields of a body of events: until its end, an error can be one more of them."""
+        await self.head(status, headers)
+        self.is_open_stream = True
 
     async def piece(self, data: bytes) -> None:
         """Sends some bytes of a body that goes on."""
@@ -120,6 +171,7 @@ class Answer:
 
     async def end(self, data: bytes = b"") -> None:
         """Sends the last bytes of a body and ends it."""
+        self.is_open_stream = False
         await self._send({"type": "http.response.body", "body": data})
 
     async def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from quantry_core.rollouts import RouteSnapshot
+from quantry_core.routes import RouteSnapshot
 
 _FILE_NAME = "routes.json"
 

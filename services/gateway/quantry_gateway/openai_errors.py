@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantry_gateway.exchange import Answer
 from quantry_gateway.headers import RawHeaders
+
+VARIANT_FIELD = "x-quantry-variant"
+TIMEOUT_FIELD = "x-request-timeout-s"
 
 
 @dataclass(eq=False)
@@ -88,6 +92,60 @@ def no_replica_ready(name: str, retry_after_s: int) -> OpenAIError:
     """The deployment exists, but nothing serves it now."""
     message = f"No replica of {name!r} is ready; try again shortly."
     return OpenAIError(503, "no_replica_ready", message, type="server_error", param="model", retry_after_s=retry_after_s)
+
+
+def unknown_variant(wanted: str, known: Sequence[str]) -> OpenAIError:
+    """The request asks for a variant that the deployment has not."""
+    names = ", ".join(known) or "none"
+    message = f"There is no variant {wanted[:80]!r} of this deployment now; x-quantry-variant may name one of these: {names}."
+    return OpenAIError(400, "unknown_variant", message, param=VARIANT_FIELD)
+
+
+def variant_not_ready(wanted: str, retry_after_s: int) -> OpenAIError:
+    """The variant that the request asks for has no replica that answers."""
+    message = f"No replica of the variant {wanted[:80]!r} is ready; try again shortly, or leave x-quantry-variant out."
+    return OpenAIError(503, "variant_not_ready", message, type="server_error", param=VARIANT_FIELD, retry_after_s=retry_after_s)
+
+
+def nothing_answers(name: str, retry_after_s: int) -> OpenAIError:
+    """Every replica failed lately: none is asked until one has had time to recover."""
+    message = f"Every replica of {name!r} failed lately; try again shortly."
+    return OpenAIError(503, "no_replica_answers", message, type="server_error", param="model", retry_after_s=retry_after_s)
+
+
+def queue_full(name: str, retry_after_s: int) -> OpenAIError:
+    """Replicas have all they may have at once, and as many requests wait as may."""
+    message = f"{name!r} has all the requests it can take, and as many wait for it as may; try again shortly."
+    return OpenAIError(429, "queue_full", message, type="rate_limit_error", retry_after_s=retry_after_s)
+
+
+def waited_too_long(name: str, wait_s: float, retry_after_s: int) -> OpenAIError:
+    """No replica had room in time."""
+    message = f"No replica of {name!r} had room for this request within {wait_s:g} seconds; try again shortly."
+    return OpenAIError(503, "queue_timeout", message, type="server_error", retry_after_s=retry_after_s)
+
+
+def no_sockets(retry_after_s: int) -> OpenAIError:
+    """The gateway's own process has no room for another connection."""
+    message = "The gateway has as many connections as it may have; try again shortly."
+    return OpenAIError(503, "gateway_full", message, type="server_error", retry_after_s=retry_after_s)
+
+
+def rate_limited(retry_after_s: int) -> OpenAIError:
+    """The key has had the requests or tokens of its minute."""
+    message = f"This key has reached its limit of requests or tokens per minute; try again in {retry_after_s} seconds."
+    return OpenAIError(429, "rate_limit_exceeded", message, type="rate_limit_error", retry_after_s=retry_after_s)
+
+
+def bad_timeout(given: str) -> OpenAIError:
+    """The deadline is no number of seconds."""
+    message = f"{TIMEOUT_FIELD} must be a number of seconds above 0, not {given[:40]!r}."
+    return OpenAIError(400, "invalid_timeout", message, param=TIMEOUT_FIELD)
+
+
+def deadline_exceeded(timeout_s: float) -> OpenAIError:
+    """The whole answer was not there in the time that the request or the gateway allows."""
+    return OpenAIError(504, "deadline_exceeded", f"The answer was not complete within {timeout_s:g} seconds.", type="server_error")
 
 
 def upstream_failed(what: str) -> OpenAIError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -42,6 +43,7 @@ class PathRefused(QuantryError):
     title: ClassVar[str] = "This path is not written plainly"
 
 
+@lru_cache(maxsize=512)
 def plane_of(raw_path: bytes) -> Plane:
     """Returns who answers a raw (still percent-encoded) path; raises PathRefused if it is not plain."""
     segments = _plain_segments(raw_path)
@@ -50,9 +52,13 @@ def plane_of(raw_path: bytes) -> Plane:
             return Plane.ROOT
         case [b"healthz"]:
             return Plane.HEALTH
-        case [b"v1", noun, *_]:
+        case [b"v1", noun, *_] | [(b"tokenize" | b"detokenize") as noun]:
             return _OPENAI_NOUNS.get(noun, Plane.DATA)
-        case [b"api", b"v1", b"jobs", _, b"artifacts", *_] | [b"api", b"v1", b"jobs", _, b"checkpoints", _, *_]:
+        case (
+            [b"api", b"v1", b"jobs", _, b"artifacts", *_]
+            | [b"api", b"v1", b"jobs", _, b"checkpoints", _, *_]
+            | [b"api", b"v1", b"deployments", _, b"capture", b"dataset"]
+        ):
             return Plane.REGISTRY
         case [b"api", b"v1", noun, *_]:
             return Plane.REGISTRY if noun in REGISTRY_NOUNS else Plane.API
@@ -68,7 +74,7 @@ def takes_long(method: str, raw_path: bytes) -> bool:
     match method, _plain_segments(raw_path):
         case "POST", [b"api", b"v1", b"seals", *_]:
             return True
-        case "POST", [b"api", b"v1", b"datasets", _, b"derive"]:
+        case "POST", [b"api", b"v1", b"datasets", _, b"derive"] | [b"api", b"v1", b"deployments", _, b"capture", b"dataset"]:
             return True
         case "PUT", [b"api", b"v1", b"datasets", _]:
             return True

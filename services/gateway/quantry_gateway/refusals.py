@@ -9,12 +9,15 @@ from quantry_core.openai_errors import OPENAI_PREFIX, openai_error, openai_statu
 from quantry_gateway.exchange import Answer, Request
 from quantry_gateway.openai_errors import OpenAIError
 
+_TOKENIZER_PATHS = frozenset({b"/tokenize", b"/detokenize"})
+"""vLLM's, of the data plane though not under /v1."""
+
 
 async def refuse(request: Request, answer: Answer, error: QuantryError, *, retry_after_s: int) -> None:
     """Answers a request with an error; a 503 asks to come again after ``retry_after_s`` seconds."""
     retry_s = retry_after_s if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     # The path as it was sent: a spelling that decodes to /v1/ is refused with a problem document.
-    if request.raw_path.startswith(OPENAI_PREFIX.encode()):
+    if request.raw_path.startswith(OPENAI_PREFIX.encode()) or request.raw_path in _TOKENIZER_PATHS:
         said = openai_error(error.problem()).error
         status = openai_status(error.status)
         await OpenAIError(status, said.code, said.message, type=said.type, param=said.param, retry_after_s=retry_s).send(answer)

@@ -1,27 +1,33 @@
-"""One request to a replica: tried on the next one until the first byte, then streamed as it comes."""
+"""One request to one replica: its answer is passed on, or said to have failed before a byte of it was."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+import errno
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import aiohttp
 import structlog
 from yarl import URL
 
-from quantry_core.rollouts import RoutedReplica
-from quantry_gateway.balancer import Balancer
+from quantry_core.routes import RoutedReplica
+from quantry_gateway.answers import holds_error
+from quantry_gateway.balancer import Balancer, Turn
 from quantry_gateway.events import EventBoundary
 from quantry_gateway.exchange import Answer
-from quantry_gateway.headers import forwarded_response_headers
-from quantry_gateway.openai_errors import OpenAIError, shutting_down, upstream_failed, upstream_timeout
+from quantry_gateway.headers import RawHeaders, forwarded_response_headers
+from quantry_gateway.openai_errors import OpenAIError, no_sockets, upstream_failed, upstream_timeout
+from quantry_gateway.outcomes import OutcomeKind
+from quantry_gateway.records import Record
 
-MAX_DROPPED = 2
-"""Replicas that may break off over one request before the request itself is the suspect."""
+FAULTY_STATUSES = frozenset({500, 502, 503, 504})
+"""What another replica may answer better."""
 
-_AWAY_STATUSES = frozenset({502, 503, 504})
+_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""Connections fail so where this machine has no more of them to give: no fault of the replica."""
+
 _PIECE_BYTES = 256 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -35,116 +41,209 @@ class ReplicaRequest:
     content_type: str
     body: bytes
     request_id: bytes
+    is_streaming: Callable[[], bool]
 
 
-class _Dropped(Exception):
-    """The replica took the request and broke off before a byte of its answer was passed on."""
+class NotAnswered(Exception):
+    """No byte was passed on: the request may be asked of another replica."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def error(self) -> OpenAIError:
+        """Returns what the client is told where no other replica answers either."""
+        return upstream_failed(self.why)
+
+    async def send(self, answer: Answer) -> None:
+        """Answers the client with it."""
+        await self.error().send(answer)
+
+
+class Refused(NotAnswered):
+    """The replica took no connection."""
+
+
+class Dropped(NotAnswered):
+    """The replica took the request and broke off."""
+
+
+class TimedOut(NotAnswered):
+    """The replica took the request and said nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"it sent nothing for {seconds:g} seconds")
+        self._seconds = seconds
+
+    def error(self) -> OpenAIError:
+        return upstream_timeout(self._seconds)
+
+
+class Faulty(NotAnswered):
+    """The replica answered with a status of FAULTY_STATUSES, which is kept: it is passed on where there is nothing better."""
+
+    def __init__(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        super().__init__(f"it answered with status {status}")
+        self.status = status
+        self._headers = headers
+        self._body = body
+
+    async def send(self, answer: Answer) -> None:
+        await answer.whole(self.status, self._headers, self._body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer of which enough is here to know that it is one: the whole body, or the first events of a stream."""
+
+    response: aiohttp.ClientResponse
+    headers: RawHeaders
+    data: bytes
+    events: EventBoundary | None
+    """Of a stream."""
 
 
 class ReplicaCaller:
-    """Sends requests to replicas over one session's kept connections."""
+    """Sends requests to replicas over one session's kept connections, and tells the balancer how they do."""
 
-    def __init__(self, session: aiohttp.ClientSession, balancer: Balancer, *, idle_timeout_s: float) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        balancer: Balancer,
+        *,
+        first_event_timeout_s: float,
+        idle_timeout_s: float,
+        retry_after_s: int,
+    ) -> None:
         self._session = session
         self._balancer = balancer
+        self._first_event_timeout_s = min(first_event_timeout_s, idle_timeout_s)
         self._idle_timeout_s = idle_timeout_s
+        self._retry_after_s = retry_after_s
 
-    async def call(self, replicas: list[RoutedReplica], request: ReplicaRequest, answer: Answer) -> None:
-        """Answers the client from the best replica that can; raises OpenAIError if none could.
+    async def ask(self, turn: Turn, request: ReplicaRequest, answer: Answer, record: Record) -> None:
+        """Passes a replica's answer on, to its end, and notes how that went.
 
-        The next replica is tried where one takes no connection, breaks off before its answer, or says that it is away.
-        Once a byte of an answer has been passed on, its failure is an error event, never another replica.
+        Raises NotAnswered where it failed before a byte was passed on, OpenAIError where no other could do better. A later failure
+        is an error event at the end of the stream.
         """
-        waiting = deque(self._balancer.order(replicas))
-        num_dropped = 0
-        failure = "there was no replica to try"
-        while waiting:
-            replica = waiting.popleft()
-            try:
-                with self._balancer.serving(replica.id):
-                    if await self._try(replica, request, answer, is_last=not waiting):
-                        return
-                failure = "it is not ready"
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                self._balancer.set_aside(replica.id)
-                failure = "it takes no connections"
-                _log.warning("replica.refused", replica=replica.id, url=replica.url, error=str(error))
-            except _Dropped as error:
-                failure = "it broke off before it answered"
-                _log.warning("replica.dropped", replica=replica.id, url=replica.url, error=str(error.__cause__))
-                num_dropped += 1
-                if num_dropped == MAX_DROPPED:
-                    break
-                # A kept connection may have been closed just as it was used: a lone replica gets a second chance.
-                waiting = waiting or deque([replica])
-        raise upstream_failed(failure)
-
-    async def _try(self, replica: RoutedReplica, request: ReplicaRequest, answer: Answer, *, is_last: bool) -> bool:
-        """Returns True once the client has its answer, False if another replica should be asked."""
-        response = await self._open(replica, request)
+        record.num_tries += 1
         try:
-            if response.status in _AWAY_STATUSES and not is_last:
-                return False
-            if response.content_type == "text/event-stream":
-                await self._stream(response, request, answer)
+            begun = await self._begin(turn.replica, request)
+        except NotAnswered as failure:
+            self._failed(turn, request, f"{failure.why}: {failure.__cause__}", at_once=isinstance(failure, Refused))
+            raise
+        self._balancer.succeeded(turn)
+        try:
+            if begun.events is None:
+                record.whole(begun.response.status, begun.data)
+                await answer.whole(begun.response.status, begun.headers, begun.data)
             else:
-                await self._pass_whole(response, answer)
-            return True
+                broken = await self._stream(begun, begun.events, answer, record)
+                if broken is not None:
+                    self._failed(turn, request, broken.message)
         finally:
             # A fully read connection went back to be kept; any other is cut, which is how an engine learns to stop.
-            response.close()
+            begun.response.close()
 
-    async def _open(self, replica: RoutedReplica, request: ReplicaRequest) -> aiohttp.ClientResponse:
+    def _failed(self, turn: Turn, request: ReplicaRequest, why: str, *, at_once: bool = False) -> None:
+        is_ejected = self._balancer.failed(turn, at_once=at_once)
+        _log.warning(
+            "replica.ejected" if is_ejected else "replica.failed",
+            replica=turn.replica.id,
+            url=turn.replica.url,
+            why=why,
+            request_id=request.request_id.decode(),
+        )
+
+    async def _begin(self, replica: RoutedReplica, request: ReplicaRequest) -> _Begun:
+        try:
+            # The session's own time-out is that between two pieces; a stream's first event may have less.
+            async with asyncio.timeout(None) as patience:
+                timer = asyncio.get_running_loop().call_later(self._first_event_timeout_s, _end_of_stream, request, patience)
+                try:
+                    response = await self._post(replica, request)
+                    return await _read_beginning(response)
+                finally:
+                    timer.cancel()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and error.errno in _OWN_LIMITS:
+                raise no_sockets(self._retry_after_s) from error
+            raise Refused("it takes no connections") from error
+        except TimeoutError as error:
+            raise TimedOut(self._first_event_timeout_s if patience.expired() else self._idle_timeout_s) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Dropped("it broke off before it answered") from error
+
+    async def _post(self, replica: RoutedReplica, request: ReplicaRequest) -> aiohttp.ClientResponse:
         headers = {"content-type": request.content_type, "content-length": str(len(request.body))}
         body = request.body if len(request.body) < _PIECE_BYTES else _pieces(request.body)
-        try:
-            # A redirect would lead the gateway wherever an engine says.
-            return await self._session.post(
-                URL(replica.url + request.path, encoded=True), data=body, headers=headers, allow_redirects=False
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise
-        except TimeoutError as error:
-            raise upstream_timeout(self._idle_timeout_s) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _Dropped from error
+        # A redirect would lead the gateway wherever an engine says.
+        return await self._session.post(_target(replica.url, request.path), data=body, headers=headers, allow_redirects=False)
 
-    async def _pass_whole(self, response: aiohttp.ClientResponse, answer: Answer) -> None:
+    async def _stream(self, begun: _Begun, events: EventBoundary, answer: Answer, record: Record) -> OpenAIError | None:
+        """Passes a stream on and ends it; returns the error that is its last event where the replica did not finish it."""
+        record.began_stream(begun.data)
+        # The field tells a proxy in front of this one not to collect events.
+        await answer.stream(begun.response.status, [*begun.headers, (b"x-accel-buffering", b"no")])
+        failure: OpenAIError | None = None
         try:
-            body = await response.read()
-        except TimeoutError as error:
-            raise upstream_timeout(self._idle_timeout_s) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _Dropped from error
-        headers = forwarded_response_headers(response.raw_headers)
-        await answer.whole(response.status, [field for field in headers if field[0] != b"content-length"], body)
-
-    async def _stream(self, response: aiohttp.ClientResponse, request: ReplicaRequest, answer: Answer) -> None:
-        headers = forwarded_response_headers(response.raw_headers)
-        # Tells a proxy in front of this one not to collect events.
-        await answer.head(response.status, [*headers, (b"x-accel-buffering", b"no")])
-        events = EventBoundary()
-        try:
-            async for chunk in response.content.iter_any():
+            record.passed(begun.data)
+            await answer.piece(begun.data)
+            async for chunk in begun.response.content.iter_any():
                 if whole := events.feed(chunk):
+                    record.passed(whole)
                     await answer.piece(whole)
-        except asyncio.CancelledError:
-            # The client has gone (then this is sent to nobody) or the gateway stops.
-            await answer.end(shutting_down().event())
-            raise
         except TimeoutError:
-            await self._end_broken(answer, request, upstream_timeout(self._idle_timeout_s))
+            failure = upstream_timeout(self._idle_timeout_s)
         except (aiohttp.ClientError, OSError):
-            await self._end_broken(answer, request, upstream_failed("it broke off in the middle of its answer"))
+            failure = upstream_failed("it broke off in the middle of its answer")
         else:
-            if events.saw_done:
-                await answer.end()
-            else:
-                await self._end_broken(answer, request, upstream_failed("it ended its answer without finishing it"))
+            if not events.saw_done:
+                failure = upstream_failed("it ended its answer without finishing it")
+        if failure is None:
+            record.ended_stream()
+        else:
+            record.kind = OutcomeKind.FAILED
+        await answer.end(failure.event() if failure is not None else b"")
+        return failure
 
-    async def _end_broken(self, answer: Answer, request: ReplicaRequest, error: OpenAIError) -> None:
-        _log.warning("stream.broken", code=error.code, error=error.message, request_id=request.request_id.decode())
-        await answer.end(error.event())
+
+def _end_of_stream(request: ReplicaRequest, patience: asyncio.Timeout) -> None:
+    """Ends the patience with a stream that has not begun. Whether it is one is looked at only now: that takes a while."""
+    if request.is_streaming():
+        patience.reschedule(asyncio.get_running_loop().time())
+
+
+async def _read_beginning(response: aiohttp.ClientResponse) -> _Begun:
+    """Returns the beginning of an answer; raises NotAnswered where it is that of a failure. The response is closed then."""
+    try:
+        return await _beginning(response)
+    except BaseException:
+        response.close()
+        raise
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> _Begun:
+    headers = forwarded_response_headers(response.raw_headers)
+    if response.content_type == "text/event-stream" and response.status not in FAULTY_STATUSES:
+        events = EventBoundary()
+        async for chunk in response.content.iter_any():
+            if first := events.feed(chunk):
+                if holds_error(first):
+                    raise Dropped(f"it began with an error: {first[:300].decode(errors='replace').strip()}")
+                return _Begun(response, headers, first, events)
+        raise Dropped("it ended its answer before it began")
+    body = await response.read()
+    headers = [field for field in headers if field[0] != b"content-length"]
+    if response.status in FAULTY_STATUSES:
+        raise Faulty(response.status, headers, body)
+    return _Begun(response, headers, body, None)
+
+
+@lru_cache(maxsize=1024)
+def _target(url: str, path: str) -> URL:
+    return URL(url + path, encoded=True)
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import aiohttp
 import structlog
 from pydantic import SecretStr, ValidationError
 
-from quantry_core.rollouts import RouteSnapshot
-from quantry_gateway.balancer import Balancer
+from quantry_core.routes import RouteSnapshot
 from quantry_gateway.kept_routes import KeptRoutes
-from quantry_gateway.table import RouteTable, compile_routes
+from quantry_gateway.table import CompiledRoutes, RouteTable, compile_routes
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
@@ -32,16 +32,16 @@ class RouteWatcher:
         self,
         session: aiohttp.ClientSession,
         table: RouteTable,
-        balancer: Balancer,
-        kept: KeptRoutes,
         *,
+        on_swap: Callable[[CompiledRoutes], None],
+        kept: KeptRoutes,
         api_url: str,
         token: SecretStr,
         wait_s: float,
     ) -> None:
         self._session = session
         self._table = table
-        self._balancer = balancer
+        self._on_swap = on_swap
         self._kept = kept
         self._url = f"{api_url}/internal/v1/routes"
         self._token = token
@@ -86,7 +86,7 @@ class RouteWatcher:
     def _serve(self, snapshot: RouteSnapshot) -> None:
         compiled = compile_routes(snapshot)
         self._table.swap(compiled)
-        self._balancer.keep_only(compiled.replica_ids())
+        self._on_swap(compiled)
 
     async def _keep(self, snapshot: RouteSnapshot) -> None:
         try:

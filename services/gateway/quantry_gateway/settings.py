@@ -34,14 +34,51 @@ class GatewaySettings(BaseSettings):
     )
     gateway_service_connections: int = Field(default=512, ge=1, description="Connections to one service at a time, streams included.")
     gateway_idle_timeout_s: float = Field(default=600.0, gt=0, description="A replica that sends nothing for so long has hung.")
-    gateway_set_aside_s: float = Field(default=3.0, ge=0, description="A replica that refused a connection is tried last for so long.")
+    gateway_first_event_timeout_s: float = Field(
+        default=300.0, gt=0, description="A stream whose first event has not come by then is asked of another replica."
+    )
+    gateway_request_timeout_s: float | None = Field(
+        default=None, gt=0, description="Bound on a whole request; x-request-timeout-s may set a shorter one. None: no bound."
+    )
+    gateway_eject_after: int = Field(
+        default=5, ge=1, description="A replica that fails so many requests in a row is left out; one refused connection does so by itself."
+    )
+    gateway_eject_s: float = Field(
+        default=1.0, gt=0, description="For so long at first, twice as long each time that the request on trial fails too."
+    )
+    gateway_eject_max_s: float = Field(default=30.0, gt=0, description="But not longer.")
+    gateway_queue_length: int = Field(
+        default=512, ge=0, description="Requests that may wait for room at a release, and for a deployment's first replica."
+    )
+    gateway_queue_wait_s: float = Field(default=60.0, gt=0, description="How long a request may wait for room at a release.")
     gateway_ready_wait_s: float = Field(
         default=2.0,
         ge=0,
         description="A request for a deployment with no ready replica waits so long for one: a ready one is learnt within a second.",
     )
+    gateway_wake_wait_s: float = Field(
+        default=120.0, ge=0, description="The same where the deployment was scaled to zero: the request brings a replica up."
+    )
     gateway_retry_after_s: int = Field(default=2, ge=1, description="Retry-After of 503 answers.")
     gateway_routes_wait_s: float = Field(default=20.0, ge=0, le=60, description="How long the api may hold one routes request.")
+    gateway_report_interval_s: float = Field(default=1.0, gt=0, le=60, description="How often the api is told what was counted.")
+    gateway_backlog_windows: int = Field(
+        default=600, ge=10, description="Windows of traffic held while the api is away; past it the oldest are merged, none is lost."
+    )
+    gateway_feedback_answers: int = Field(default=50_000, ge=1, description="Latest answers on which feedback is taken.")
+    gateway_feedback_settle_s: float = Field(default=10.0, ge=0, description="Feedback may be taken back for so long, then it counts.")
+    gateway_mirror_concurrency: int = Field(default=1, ge=1, le=8, description="Pairs of a shadow that are asked for at a time.")
+    gateway_mirror_queue: int = Field(default=32, ge=1, description="Mirrored requests that wait for their turn; more are dropped.")
+    gateway_mirror_patience_s: float = Field(
+        default=2.0, gt=0, description="A mirrored request waits so long for a replica with little to do, then it is dropped."
+    )
+    gateway_mirror_timeout_s: float = Field(default=60.0, gt=0, description="A mirrored answer that takes longer has failed.")
+    gateway_capture_bytes: int = Field(
+        default=16 * 1024**2, ge=1024, description="Memory for requests whose prompts are captured, until the api has them."
+    )
+    gateway_capture_hold_s: float = Field(
+        default=600.0, gt=0, description="A captured prompt that the api did not take by then is dropped."
+    )
     gateway_trusted_proxies: str = Field(
         default="", description="Comma-separated addresses whose X-Forwarded-For is believed; empty for none, * for all."
     )

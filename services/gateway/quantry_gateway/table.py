@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantry_core.keys import hash_key
-from quantry_core.rollouts import Route, RoutedKey, RouteSnapshot
+from quantry_core.routes import Route, RoutedKey, RouteSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class RouteTable:
     def current(self) -> CompiledRoutes | None:
         """The newest snapshot."""
         return self._current
+
+    def find(self, project_id: str, name: str) -> Route | None:
+        """Returns a project's route of a name, or None."""
+        return self._current.of_project(project_id).get(name) if self._current is not None else None
 
     def swap(self, routes: CompiledRoutes) -> None:
         """Makes a snapshot the current one and wakes whoever waits for it."""

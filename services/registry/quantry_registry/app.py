@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_http.app import create_app
 from quantry_registry.artifacts.endpoints import router as artifacts_router
+from quantry_registry.captures.endpoints import router as captures_router
 from quantry_registry.checkpoints.endpoints import router as checkpoints_router
 from quantry_registry.datasets.built_in import BUILT_INS, BuiltIn, run_seeding
 from quantry_registry.datasets.deletion import router as dataset_deletion_router
@@ -76,6 +77,7 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
         deletion_router,
         datasets_router,
         dataset_deletion_router,
+        captures_router,
         uploads_router,
         seals_router,
         artifacts_router,

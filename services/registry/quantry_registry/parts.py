@@ -14,6 +14,7 @@ from quantry_blobs.stores import ObjectStore
 from quantry_blobs.vault import Staging, Vault
 from quantry_registry.settings import RegistrySettings
 from quantry_registry.uploads.slots import UploadSlots
+from quantry_store.capture_cipher import CaptureCipher
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +34,8 @@ class Parts:
     vault: Vault
     staging: Staging
     upload_slots: UploadSlots
+    capture_cipher: CaptureCipher | None = None
+    """Opens captured prompts; None: none can be."""
     seal_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SEALS_AT_ONCE))
 
     async def ensure_buckets(self) -> None:
@@ -67,6 +70,7 @@ def make_parts(settings: RegistrySettings, blob_settings: BlobSettings, store: O
         vault=vault,
         staging=Staging(store, blob_settings.staging_bucket),
         upload_slots=UploadSlots(settings.max_uploads_at_once),
+        capture_cipher=None if settings.capture_keys is None else CaptureCipher.of(settings.capture_keys),
     )
 
 

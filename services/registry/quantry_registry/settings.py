@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from quantry_store.capture_cipher import CaptureCipher
 
 
 class RegistrySettings(BaseSettings):
@@ -14,6 +16,9 @@ class RegistrySettings(BaseSettings):
     registry_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     registry_port: int = Field(ge=1, le=65535, description="TCP port to listen on.")
     max_dataset_bytes: int = Field(default=1024**3, ge=1, description="The longest text a dataset may have, in bytes.")
+    capture_keys: SecretStr | None = Field(
+        default=None, description="Fernet keys, comma-separated, that open captured prompts. The same as the api's."
+    )
     max_upload_file_bytes: int = Field(default=64 * 1024**3, ge=1, description="The longest file of an upload, in bytes.")
     max_uploads_at_once: int = Field(
         default=16, ge=1, description="Files that are sent at the same time; more are asked to come later. Each holds some parts in memory."
@@ -57,3 +62,10 @@ class RegistrySettings(BaseSettings):
     vault_claim_s: float = Field(default=120.0, gt=0, description="Seconds after which a run whose registry is silent is taken over.")
     max_checkpoint_bytes: int = Field(default=256 * 1024**3, ge=1, description="Bytes of one checkpoint of a training job.")
     max_artifact_bytes: int = Field(default=4 * 1024**3, ge=1, description="Bytes of all files that one job may leave beside its version.")
+
+    @field_validator("capture_keys")
+    @classmethod
+    def _check_capture_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            CaptureCipher.of(keys)
+        return keys

@@ -19,6 +19,7 @@ JOB = f"job_{'0' * 32}"
 PIPELINE = f"pip_{'0' * 32}"
 WORKER = f"wrk_{'0' * 32}"
 SCHEDULE = f"sch_{'0' * 32}"
+ROLLOUT = f"rol_{'0' * 32}"
 
 ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/v1/jobs"): OPERATORS,
@@ -55,6 +56,23 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/v1/deployments"): PEOPLE,
     ("GET", "/api/v1/deployments/{name}"): PEOPLE,
     ("GET", "/api/v1/deployments/{name}/rollouts"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/releases"): PEOPLE,
+    ("POST", "/api/v1/deployments/{name}/rollback"): OPERATORS,
+    ("GET", "/api/v1/deployments/{name}/history"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/at"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/diff"): PEOPLE,
+    ("GET", "/api/v1/deployments/{name}/capture"): PEOPLE,
+    ("PUT", "/api/v1/deployments/{name}/capture"): OPERATORS,
+    ("DELETE", "/api/v1/deployments/{name}/capture"): OPERATORS,
+    ("POST", "/api/v1/rollouts"): OPERATORS,
+    ("GET", "/api/v1/rollouts"): PEOPLE,
+    ("GET", "/api/v1/rollouts/{rollout_id}"): PEOPLE,
+    ("GET", "/api/v1/rollouts/{rollout_id}/traffic"): PEOPLE,
+    ("POST", "/api/v1/rollouts/{rollout_id}/pause"): OPERATORS,
+    ("POST", "/api/v1/rollouts/{rollout_id}/resume"): OPERATORS,
+    ("POST", "/api/v1/rollouts/{rollout_id}/promote"): OPERATORS,
+    ("POST", "/api/v1/rollouts/{rollout_id}/abort"): OPERATORS,
+    ("POST", "/api/v1/rollouts/{rollout_id}/rollback"): OPERATORS,
     ("GET", "/api/v1/deployments/{name}/adapters"): PEOPLE,
     ("GET", "/api/v1/deployments/{name}/adapters/{adapter}"): PEOPLE,
     ("PUT", "/api/v1/deployments/{name}/adapters/{adapter}"): OPERATORS,
@@ -75,6 +93,8 @@ ALLOWED: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): PEOPLE,
     ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): PEOPLE,
     ("GET", "/internal/v1/routes"): frozenset({Role.GATEWAY}),
+    ("POST", "/internal/v1/traffic"): frozenset({Role.GATEWAY}),
+    ("POST", "/internal/v1/captures"): frozenset({Role.GATEWAY}),
 }
 
 
@@ -90,7 +110,7 @@ def test_the_table_names_every_endpoint() -> None:
 def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Request:
     # A body that no endpoint takes: the key must be looked at before it.
     body = {"nonsense": True} if method in {"POST", "PATCH", "PUT"} else None
-    ids = {"job_id": JOB, "pipeline_id": PIPELINE, "schedule_id": SCHEDULE, "worker_id": WORKER, "key_id": "key_x"}
+    ids = {"job_id": JOB, "pipeline_id": PIPELINE, "schedule_id": SCHEDULE, "rollout_id": ROLLOUT, "worker_id": WORKER, "key_id": "key_x"}
     named = path.format(**ids, name="nothing", adapter="nothing", method="gptq")
     return client.build_request(method, named, json=body)
 

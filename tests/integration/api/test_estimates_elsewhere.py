@@ -57,9 +57,24 @@ class TestAnEngineOnACpu:
         job = await api.submit(**quantize(**shrink))
         late = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": deploy | {"version": f"output:{job['id']}"}})
         assert (late.status_code, slug(late)) == (422, "not-servable"), late.text
+        servers = deploy | {"version": f"output:{job['id']}", "servers": ["http://10.0.0.1:8000"]}
+        elsewhere = await api[Role.OPERATOR].post("/api/v1/rollouts", json=servers)
+        assert elsewhere.status_code == (202 if "W2A16" in words else 422), "servers of somebody else may have GPUs"
         steps["shrink"] = {"spec": quantize()}
         made = await api[Role.OPERATOR].post("/api/v1/pipelines", json={"name": "serve", "steps": steps})
         assert made.status_code == 201, made.text
+
+    async def test_what_another_engine_loads_is_served_by_that_one(self, api: Api, api_blobs: BlobSettings) -> None:
+        await make_master(api, api_blobs)
+        job = await api.submit(**quantize(method="gguf", scheme="Q8_0", calibration=None))
+        deploy = {"type": "deploy", "deployment": "bard", "version": f"output:{job['id']}"}
+        for engine, status in (("llama.cpp", 201), ("vllm", 422), ("sglang", 422)):
+            answer = await api[Role.OPERATOR].post("/api/v1/jobs", json={"spec": deploy | {"engine": {"engine": engine}}})
+            assert (engine, answer.status_code) == (engine, status), answer.text
+        master = await api[Role.OPERATOR].post(
+            "/api/v1/jobs", json={"spec": deploy | {"version": "bard", "engine": {"engine": "llama.cpp"}}}
+        )
+        assert (master.status_code, slug(master)) == (422, "not-servable")
 
 
 class TestOnGpus:

@@ -186,18 +186,21 @@ async def test_a_nudge_releases_what_waited_for_a_job_that_ended(api: Api, waker
 
 
 async def test_the_clean_up_comes_once_in_its_interval(api: Api, waker: Waker, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[float, float, float]] = []
+    asked: list[dict[str, float]] = []
 
-    async def counted(_uow: UnitOfWork, *, log_retention_s: float, key_retention_s: float, checkpoint_retention_s: float) -> int:
-        asked.append((log_retention_s, key_retention_s, checkpoint_retention_s))
+    async def counted(_uow: UnitOfWork, **retentions_s: float) -> int:
+        asked.append(retentions_s)
         return 1 if len(asked) == 1 else 0
 
     monkeypatch.setattr(sweeps, "clean_up", counted)
-    sweeper = Sweeper(api.database, waker.wake, interval_s=1, log_retention_s=7, key_retention_s=5, checkpoint_retention_s=3)
+    sweeper = Sweeper(
+        api.database, waker.wake, interval_s=1, log_retention_s=7, key_retention_s=5, checkpoint_retention_s=3, traffic_retention_s=2
+    )
     await sweeper.sweep()
     await sweeper.sweep()
     # Batches until there is nothing left, and then not again for an hour.
-    assert asked == [(7, 5, 3), (7, 5, 3)]
+    expected = {"log_retention_s": 7, "key_retention_s": 5, "checkpoint_retention_s": 3, "traffic_retention_s": 2}
+    assert asked == [expected, expected]
 
 
 async def test_a_sweep_wakes_a_slot_for_each_job(api: Api, waker: Waker, redis_url: str) -> None:

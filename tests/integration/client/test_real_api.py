@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-import httpx
 import pytest
 
-from factories.servers import free_port
+from factories.api_process import ApiProcess, running_api
 from factories.store import UPLOADED
 from quantry import ApiError, Client, read_pipeline
 from quantry.cli import main as command
@@ -33,40 +26,6 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 EXAMPLE = EXAMPLES / "pipelines" / "compare-group-sizes.yaml"
 TEXTS = ("kjv.calibration", "shakespeare.calibration", "speeches.calibration", "kjv.test", "shakespeare.test")
 SPEC = ImportSpec(model="bard", source="hf:owner/name")
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
-
-
-@dataclass
-class ApiProcess:
-    """An api that can be stopped and started again at the same address. No worker runs: jobs stay queued."""
-
-    environment: dict[str, str]
-    log: Path
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        with self.log.open("ab") as output:
-            environment = {**os.environ, **self.environment, "QUANTRY_API_PORT": str(self.port)}
-            self.process = subprocess.Popen([sys.executable, "-m", "quantry_api"], env=environment, stdout=output, stderr=output)
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while True:
-            try:
-                if httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(STOP_TIMEOUT_S)
 
 
 @pytest.fixture
@@ -98,15 +57,8 @@ def admin_key(database_url: str) -> str:
 @pytest.fixture
 def api(database_url: str, redis_url: str, admin_key: str, tmp_path: Path) -> Iterator[ApiProcess]:
     environment = {"QUANTRY_DATABASE_URL": database_url, "QUANTRY_BROKER_URL": redis_url, "QUANTRY_IMPORT_ROOTS": str(EXAMPLES)}
-    process = ApiProcess(environment, tmp_path / "api.log")
-    process.start()
-    try:
+    with running_api(environment, tmp_path / "api.log") as process:
         yield process
-    finally:
-        assert process.process is not None
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait()
 
 
 @pytest.fixture

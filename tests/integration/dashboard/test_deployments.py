@@ -13,7 +13,7 @@ from factories.dashboard import RunningDashboard
 from factories.job_api import OPERATOR_KEY, PROJECT, JobApi
 from quantry_core.jobs import EngineConfig
 from quantry_core.pages import DEFAULT_LIMIT
-from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState, Rollout, RolloutState
+from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
@@ -84,22 +84,6 @@ def test_adapters_show_up_while_one_looks(visit: Visit, api: JobApi) -> None:
     with api.lock:
         api.deployments.clear()
     expect(panel).to_have_count(0)
-
-
-def test_a_rollout_leads_to_its_job(visit: Visit, api: JobApi) -> None:
-    rollout = Rollout(
-        id="rol_1",
-        deployment_id="dep_bard",
-        from_release_id="rel_1",
-        to_release_id="rel_2",
-        job_id="job_0197f0a0000070008000000000000001",
-        state=RolloutState.PROGRESSING,
-        ready_deadline_at=NOW,
-        created_at=NOW,
-    )
-    api.deployments.append(a_deployment(active_rollout=rollout))
-    page = visit.sign_in(OPERATOR_KEY, "/deployments")
-    expect(page.get_by_role("link", name="progressing")).to_have_attribute("href", f"/jobs/{rollout.job_id}")
 
 
 def test_pages_go_on(visit: Visit, api: JobApi) -> None:

@@ -173,10 +173,10 @@ async def test_a_rollout_of_the_same_base_is_promoted_with_its_adapters(pool: Po
 
     async def is_over() -> bool:
         without.append(not (await pool.route("a")).replicas)
-        return (await pool.platform.job(rollout.job_id)).finished_at is not None
+        return (await pool.job(rollout)).finished_at is not None
 
     await pool.until(is_over)
-    assert (await pool.platform.job(rollout.job_id)).status is JobStatus.SUCCEEDED
+    assert (await pool.job(rollout)).status is JobStatus.SUCCEEDED
     # Never did a request for the adapter have nowhere to go, not even as the new release took over.
     assert not any(without)
     (replica,) = (await pool.route("a")).replicas

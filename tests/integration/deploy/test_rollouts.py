@@ -10,7 +10,6 @@ import pytest
 from factories.deploy import Pool, ask
 from quantry_core.jobs import EngineConfig, JobReason, JobStatus
 from quantry_core.rollouts import ReplicaState, RolloutState
-from quantry_store.transactions import cancel_job
 
 
 async def rollout_state(pool: Pool, rollout_id: str) -> RolloutState:
@@ -40,7 +39,7 @@ async def test_the_first_rollout_brings_every_replica_up_and_ends_its_job(pool: 
     route = await pool.route()
     assert {replica.url for replica in route.replicas} == {replica.url for replica in deployment.replicas}
     assert {(await ask(replica.url))["pid"] for replica in route.replicas} == {replica.pid for replica in deployment.replicas}
-    job = await pool.platform.job(rollout.job_id)
+    job = await pool.job(rollout)
     assert (job.status, job.reason) == (JobStatus.SUCCEEDED, JobReason.COMPLETED)
     assert job.result is not None
     assert job.result.release_id == rollout.to_release_id
@@ -50,7 +49,8 @@ async def test_progress_tells_the_phases_in_order(pool: Pool) -> None:
     rollout = await pool.serving(await pool.version(), replicas=2)
     progress = [event.data for event in await pool.progress(rollout)]
     phases = list(dict.fromkeys(data["phase"] for data in progress))
-    assert phases == ["pulling", "starting", "ready"]
+    assert phases[-2:] == ["starting", "ready"]
+    assert set(phases) <= {"pulling", "starting", "ready"}
     fractions = [data["fraction"] for data in progress]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -75,6 +75,8 @@ async def test_an_engine_sees_the_pulled_files_and_no_secret(pool: Pool, monkeyp
         "QUANTRY_REPLICA_URL",
         "QUANTRY_DEPLOY_DIR",
         "QUANTRY_STATE_DIR",
+        "SPT_NOENV",
+        "VLLM_CACHE_ROOT",
     }
     assert replica.log_path is not None
     assert mode_of(Path(replica.log_path)) == 0o600
@@ -84,7 +86,7 @@ async def test_an_engine_sees_the_pulled_files_and_no_secret(pool: Pool, monkeyp
 async def test_the_old_release_serves_until_the_new_one_is_ready_and_then_drains(pool: Pool) -> None:
     first = await pool.serving(await pool.version(weights="first"))
     (old,) = await pool.replicas()
-    rollout = await pool.platform.rollout(await pool.version(weights="second"))
+    rollout = await pool.platform.rollout(await pool.version(weights="second"), watch_s=0)
     releases_routed = []
 
     async def has_drained() -> bool:
@@ -185,8 +187,7 @@ async def test_a_cancelled_deploy_job_leaves_nothing_behind(pool: Pool) -> None:
         return [replica.state for replica in await pool.replicas()] == [ReplicaState.STARTING]
 
     await pool.until(is_starting)
-    async with pool.database.begin() as uow:
-        await cancel_job(uow, pool.platform.admin, rollout.job_id)
+    await pool.cancel(rollout)
     job = await pool.until_finished(rollout)
     assert (job.status, job.reason) == (JobStatus.CANCELLED, JobReason.CANCELLED)
     assert await rollout_state(pool, rollout.id) is RolloutState.ABORTED
@@ -199,8 +200,7 @@ async def test_a_cancelled_deploy_job_leaves_nothing_behind(pool: Pool) -> None:
 
 async def test_a_deploy_job_cancelled_before_it_began_is_aborted(pool: Pool) -> None:
     rollout = await pool.platform.rollout(await pool.version())
-    async with pool.database.begin() as uow:
-        await cancel_job(uow, pool.platform.admin, rollout.job_id)
+    await pool.cancel(rollout)
     job = await pool.until_finished(rollout)
     assert job.status is JobStatus.CANCELLED
     assert await pool.replicas() == []

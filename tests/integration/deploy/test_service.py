@@ -84,10 +84,10 @@ async def promoted(pool: Pool, rollout: Rollout) -> None:
     """Returns when the service has ended the rollout's job; the test's own controller only watches."""
 
     async def is_over() -> bool:
-        return (await pool.platform.job(rollout.job_id)).finished_at is not None
+        return (await pool.job(rollout)).finished_at is not None
 
     await eventually(is_over)
-    assert (await pool.platform.job(rollout.job_id)).status is JobStatus.SUCCEEDED
+    assert (await pool.job(rollout)).status is JobStatus.SUCCEEDED
 
 
 async def test_it_serves_stops_its_engines_and_brings_them_back(pool: Pool, service: Service) -> None:

@@ -14,8 +14,10 @@ from factories.gateway import (
     FakeEngine,
     FakeRoutesApi,
     Handler,
+    RoutedGateway,
     StartEngines,
     StartGateway,
+    StartRouted,
     gateway_settings,
     route,
     running_gateway,
@@ -23,6 +25,10 @@ from factories.gateway import (
     snapshot,
     until,
 )
+from quantry_core.routes import Route
+from quantry_gateway import app
+from quantry_gateway.hooks import Hooks
+from quantry_gateway.outcomes import Outcome
 
 
 @pytest.fixture
@@ -67,5 +73,28 @@ def start_gateway(stack: AsyncExitStack, tmp_path: Path) -> StartGateway:
 
         await until(is_ready)
         return url
+
+    return start
+
+
+@pytest.fixture
+def start_routed(stack: AsyncExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartRouted:
+    """Starts a gateway with these routes, whose outcomes a test can read, and waits until it is ready."""
+
+    async def start(*routes: Route, **changes: object) -> RoutedGateway:
+        outcomes: list[Outcome] = []
+        monkeypatch.setattr(app, "build_hooks", lambda _surroundings: Hooks(sinks=(outcomes.append,)))
+        api = FakeRoutesApi(snapshot(*routes))
+        api_url = await stack.enter_async_context(serving(api.handle))
+        gateway = RoutedGateway(
+            await stack.enter_async_context(running_gateway(gateway_settings(tmp_path, api_url, **changes))), api, outcomes
+        )
+
+        async def is_ready() -> bool:
+            async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/healthz") as response:
+                return response.status == 200
+
+        await until(is_ready)
+        return gateway
 
     return start

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from factories.gateway import (
     DONE,
@@ -185,7 +186,7 @@ async def test_who_may_call_what(start_gateway: StartGateway) -> None:
         assert await ask(f"Bearer {OTHER_KEY}", path="/v1/models/other") == (200, None)
         assert await ask(f"Bearer {KEY}", method="DELETE", path="/v1/models/bard") == (405, "method_not_allowed")
         assert await ask(f"Bearer {KEY}", path="/v1/completions") == (405, "method_not_allowed")
-        assert await ask(f"Bearer {KEY}", method="POST", path="/v1/embeddings") == (404, "unknown_url")
+        assert await ask(f"Bearer {KEY}", method="POST", path="/v1/images") == (404, "unknown_url")
 
 
 async def test_an_adapter_is_a_model_with_a_parent_and_goes_to_the_replicas_that_have_it(
@@ -213,3 +214,51 @@ async def test_an_adapter_is_a_model_with_a_parent_and_goes_to_the_replicas_that
     assert (without.bodies, with_it.bodies) == ([], [body] * 4)
     async with http.post(f"{url}/v1/completions", json={"model": "idle", "prompt": "Ahoy"}) as answer:
         assert answer.status == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "engine_path"),
+    [
+        ("/v1/completions", "/v1/completions"),
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/embeddings", "/v1/embeddings"),
+        ("/v1/tokenize", "/tokenize"),
+        ("/tokenize", "/tokenize"),
+        ("/v1/detokenize", "/detokenize"),
+        ("/detokenize", "/detokenize"),
+    ],
+)
+async def test_what_engines_answer_reaches_them_under_their_own_path(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession, path: str, engine_path: str
+) -> None:
+    paths: list[str] = []
+
+    async def answer_shortly(request: web.Request) -> web.StreamResponse:
+        paths.append(request.raw_path)
+        return web.json_response({"count": 2})
+
+    [engine] = await start_engines(answer_shortly)
+    url = await start_gateway(engine.url)
+    async with http.post(f"{url}{path}?x=1", json={"model": "bard", "input": "To be"}) as answer:
+        assert (answer.status, await answer.json()) == (200, {"count": 2})
+    assert paths == [engine_path]
+    async with http.post(f"{url}{path}", json={"model": "nobody"}) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
+    async with http.post(f"{url}{path}", json={"model": "bard"}, headers={"authorization": "Bearer x"}) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_fifty_megabytes_are_refused_before_they_are_read(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    [engine] = await start_engines(answer_normally)
+    url = await start_gateway(engine.url)
+    parts = URL(url)
+    reader, writer = await asyncio.open_connection(parts.host, parts.port)
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 52428800\r\n\r\n"
+    writer.write(head.encode() + b"{")
+    answer = await asyncio.wait_for(reader.readuntil(b"}}"), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"request_too_large"' in answer
+    assert engine.bodies == []

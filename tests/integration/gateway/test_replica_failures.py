@@ -9,16 +9,21 @@ from aiohttp import web
 
 from factories.gateway import (
     COMPLETION_ANSWER,
+    DONE,
     StartEngines,
     StartGateway,
+    StartRouted,
     answer_normally,
     chat_event,
     cut,
     drop_before_answer,
     hang,
     refusing_url,
+    route,
+    until,
     until_any,
 )
+from quantry_gateway.outcomes import OutcomeKind
 
 ASK = {"model": "bard", "prompt": "To be"}
 
@@ -163,3 +168,96 @@ async def test_an_engines_redirect_is_not_followed(
     async with http.post(f"{url}/v1/completions", json=ASK, allow_redirects=False) as answer:
         assert answer.status == 307
     assert elsewhere.bodies == []
+
+
+async def test_an_engines_error_is_tried_once_more_and_then_passed_on(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    async def fail(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500, body=b'{"error":{"message":"EngineDeadError"}}', content_type="application/json")
+
+    engines = await start_engines(fail, fail, fail, answer_normally)
+    url = await start_gateway(*(engine.url for engine in engines[:3]))
+    async with http.post(f"{url}/v1/completions", json=ASK) as answer:
+        assert (answer.status, await answer.read()) == (500, b'{"error":{"message":"EngineDeadError"}}')
+    assert sum(len(engine.bodies) for engine in engines) == 2
+    mended = await start_gateway(engines[2].url, engines[3].url)
+    async with http.post(f"{mended}/v1/completions", json=ASK) as answer:
+        assert answer.status == 200
+
+
+async def test_a_stream_whose_first_event_does_not_come_is_asked_elsewhere(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    async def begin_and_hang(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep(60)
+        return response
+
+    engines = await start_engines(begin_and_hang, answer_normally)
+    url = await start_gateway(*(engine.url for engine in engines), gateway_first_event_timeout_s=0.2)
+    for _ in range(2):
+        async with http.post(f"{url}/v1/chat/completions", json=ASK | {"stream": True}) as answer:
+            assert (answer.status, (await answer.read()).endswith(DONE)) == (200, True)
+    assert [len(engine.bodies) for engine in engines] == [2, 2]
+    lone = await start_gateway(engines[0].url, gateway_first_event_timeout_s=0.2)
+    async with http.post(f"{lone}/v1/chat/completions", json=ASK | {"stream": True}) as answer:
+        assert await error_of(answer) == (504, "upstream_timeout")
+
+
+async def test_when_every_replica_is_out_the_answer_is_quick_until_one_has_recovered(
+    start_engines: StartEngines, start_routed: StartRouted, http: aiohttp.ClientSession
+) -> None:
+    is_well = False
+
+    async def fail_at_first(request: web.Request) -> web.StreamResponse:
+        return await (answer_normally if is_well else drop_before_answer)(request)
+
+    engines = await start_engines(fail_at_first, fail_at_first)
+    gateway = await start_routed(route("bard", *(engine.url for engine in engines)), gateway_eject_after=1, gateway_eject_s=0.3)
+    async with http.post(f"{gateway.url}/v1/completions", json=ASK) as answer:
+        assert await error_of(answer) == (502, "upstream_failed")
+    num_asked = sum(len(engine.bodies) for engine in engines)
+    async with http.post(f"{gateway.url}/v1/completions", json=ASK) as answer:
+        assert await error_of(answer) == (503, "no_replica_answers")
+        assert answer.headers["retry-after"] == "2"
+    assert sum(len(engine.bodies) for engine in engines) == num_asked
+    is_well = True
+
+    async def is_back() -> bool:
+        async with http.post(f"{gateway.url}/v1/completions", json=ASK) as answer:
+            return answer.status == 200
+
+    await until(is_back, timeout_s=1.0)
+    assert gateway.told()[:2] == [("rel_1", OutcomeKind.FAILED)] * 2
+    assert gateway.told()[-1] == ("rel_1", OutcomeKind.ANSWERED)
+
+
+async def test_a_replica_that_left_the_routes_ends_its_answer_and_gets_no_other(
+    start_engines: StartEngines, start_routed: StartRouted, http: aiohttp.ClientSession
+) -> None:
+    may_end = asyncio.Event()
+
+    async def stream_until_told(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chat_event("To"))
+        await may_end.wait()
+        await response.write(DONE)
+        return response
+
+    leaving, staying = await start_engines(stream_until_told, answer_normally)
+    gateway = await start_routed(route("bard", leaving.url))
+    streaming = await http.post(f"{gateway.url}/v1/completions", json=ASK | {"stream": True})
+    assert await streaming.content.readany() == chat_event("To")
+    gateway.publish(route("bard", staying.url))
+
+    # Learnt within a second of the change.
+    await asyncio.sleep(1.0)
+    for _ in range(5):
+        async with http.post(f"{gateway.url}/v1/completions", json=ASK) as answer:
+            assert answer.status == 200
+    assert len(leaving.bodies) == 1
+    may_end.set()
+    assert (await streaming.content.read()).endswith(DONE)

@@ -23,7 +23,7 @@ from factories.gateway import (
     snapshot,
     until,
 )
-from quantry_core.rollouts import RouteSnapshot
+from quantry_core.routes import RouteSnapshot
 from quantry_gateway import routes
 from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.routes import RouteWatcher

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -19,6 +21,8 @@ from quantry_store.database import Database
 
 MAX_DATASET_BYTES = 20 * 1024**2
 MAX_UPLOAD_FILE_BYTES = 4 * 1024**2
+CAPTURE_KEY, NEW_KEY = (Fernet.generate_key().decode() for _ in range(2))
+"""The registry has both: the key was changed since prompts were captured."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +42,7 @@ async def registry(database_url: str, blob_settings: BlobSettings) -> AsyncItera
         registry_sweep_interval_s=3600,
         vault_poll_s=3600,
         collect_min_age_s=0,
+        capture_keys=SecretStr(f"{NEW_KEY},{CAPTURE_KEY}"),
     )
     database = Database(database_url)
     store = MinioStore(blob_settings)

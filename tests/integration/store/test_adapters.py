@@ -11,7 +11,8 @@ from factories.trained import adapter_draft, trained
 from quantry_core.datasets import Dataset
 from quantry_core.errors import Conflict, InvalidName, NotFound, NotServable, UnknownDeployment, UnknownVersion, VersionProtected
 from quantry_core.jobs import DeploySpec, EngineConfig, FinetuneSpec, JobReason, JobResult
-from quantry_core.rollouts import AttachedAdapter, ReplicaState, RolloutState, Route
+from quantry_core.rollouts import AttachedAdapter, ReplicaState, RolloutReason, RolloutState
+from quantry_core.routes import Route
 from quantry_core.versions import Version
 from quantry_store.transactions import (
     attach_adapter,
@@ -195,7 +196,7 @@ async def test_what_is_being_rolled_out_decides_what_may_be_attached(platform: P
     with pytest.raises(Conflict, match=f"serves {other.ref}"):
         await attach(platform, "sailor", of_base)
     async with platform.database.begin() as uow:
-        await fail_rollout(uow, rollout.id, RolloutState.ABORTED, JobReason.CANCELLED, "cancelled on request")
+        await fail_rollout(uow, rollout.id, RolloutState.ABORTED, RolloutReason.CANCELLED, JobReason.CANCELLED, "cancelled on request")
     await attach(platform, "sailor", of_base)
 
 

@@ -51,7 +51,7 @@ async def test_ended_job_is_returned_unchanged(platform: Platform) -> None:
 
 async def test_deploy_job_only_gets_the_flag(platform: Platform) -> None:
     rollout = await platform.rollout(await platform.master())
-    flagged = await cancel(platform, rollout.job_id)
+    flagged = await cancel(platform, rollout.job_id or "")
     assert (flagged.status, flagged.cancel_requested) == (JobStatus.QUEUED, True)
 
 
@@ -96,7 +96,7 @@ async def test_sweep_leaves_everything_else_alone(platform: Platform) -> None:
     assert await platform.sweep() == []
     assert (await platform.job(held.id)).status is JobStatus.RUNNING
     assert (await platform.job(queued.id)).status is JobStatus.QUEUED
-    assert (await platform.job(rollout.job_id)).status is JobStatus.RUNNING, "a deploy job runs without a lease"
+    assert (await platform.job(rollout.job_id or "")).status is JobStatus.RUNNING, "a deploy job runs without a lease"
 
 
 async def test_lost_job_that_was_to_be_cancelled_is(platform: Platform) -> None:

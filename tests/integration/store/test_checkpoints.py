@@ -84,7 +84,9 @@ async def leased_checkpoint(platform: Platform) -> tuple[Job, LeasedInput | None
 
 async def sweep(platform: Platform) -> int:
     async with platform.database.begin() as uow:
-        return await clean_up(uow, log_retention_s=365 * DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=7 * DAY_S)
+        return await clean_up(
+            uow, log_retention_s=365 * DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=7 * DAY_S, traffic_retention_s=30 * DAY_S
+        )
 
 
 async def test_the_next_attempt_gets_the_newest_checkpoint_as_its_last_input(platform: Platform, stranger: Platform) -> None:

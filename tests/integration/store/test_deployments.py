@@ -9,8 +9,9 @@ import pytest
 from factories.store import Platform, replica
 from quantry_core.errors import IllegalTransition, InvalidName, NotFound, UnknownDeployment
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import JobReason, JobStatus
-from quantry_core.rollouts import Replica, ReplicaState, Rollout, RolloutState, RouteSnapshot
+from quantry_core.jobs import Job, JobReason, JobStatus
+from quantry_core.rollouts import Replica, ReplicaState, Rollout, RolloutReason, RolloutState
+from quantry_core.routes import RouteSnapshot
 from quantry_store.transactions import (
     DeploymentRecord,
     begin_rollout,
@@ -35,9 +36,22 @@ async def promote(platform: Platform, rollout: Rollout) -> Rollout:
         return await promote_rollout(uow, rollout.id)
 
 
+REASONS = {
+    JobReason.TIMED_OUT: RolloutReason.NOT_READY,
+    JobReason.VERDICT_FAILED: RolloutReason.VERDICT_FAILED,
+    JobReason.CANCELLED: RolloutReason.CANCELLED,
+    JobReason.INTERNAL: RolloutReason.CRASH_LOOP,
+}
+
+
 async def fail(platform: Platform, rollout: Rollout, state: RolloutState, reason: JobReason) -> Rollout:
     async with platform.database.begin() as uow:
-        return await fail_rollout(uow, rollout.id, state, reason, "so it was")
+        return await fail_rollout(uow, rollout.id, state, REASONS[reason], reason, "so it was")
+
+
+async def job_of(platform: Platform, rollout: Rollout) -> Job:
+    assert rollout.job_id is not None
+    return await platform.job(rollout.job_id)
 
 
 async def write(platform: Platform, written: Replica) -> Replica:
@@ -59,7 +73,7 @@ async def test_rollout_from_pending_to_promoted(platform: Platform) -> None:
     master = await platform.master()
     rollout = await platform.rollout(master, ready_timeout_s=30)
     begun = await begin(platform, rollout)
-    job = await platform.job(rollout.job_id)
+    job = await job_of(platform, rollout)
     assert (begun.state, job.status, job.attempt) == (RolloutState.PROGRESSING, JobStatus.RUNNING, 1)
     assert begun.ready_deadline_at > rollout.ready_deadline_at, "the deadline counts from the beginning"
     revision = await platform.revision()
@@ -69,7 +83,7 @@ async def test_rollout_from_pending_to_promoted(platform: Platform) -> None:
     assert deployment.active_rollout is None
     assert deployment.current_release is not None
     assert (deployment.current_release.id, deployment.current_release.version_ref) == (rollout.to_release_id, "bard@1")
-    job = await platform.job(rollout.job_id)
+    job = await job_of(platform, rollout)
     assert (job.status, job.reason) == (JobStatus.SUCCEEDED, JobReason.COMPLETED)
     assert job.result is not None
     assert (job.result.deployment, job.result.release_id, job.result.version_id) == ("chat", rollout.to_release_id, master.id)
@@ -98,6 +112,7 @@ async def test_next_rollout_leads_from_the_current_release(platform: Platform) -
     ("state", "reason", "status"),
     [
         (RolloutState.ROLLED_BACK, JobReason.TIMED_OUT, JobStatus.FAILED),
+        (RolloutState.ROLLED_BACK, JobReason.VERDICT_FAILED, JobStatus.FAILED),
         (RolloutState.ABORTED, JobReason.CANCELLED, JobStatus.CANCELLED),
         (RolloutState.ABORTED, JobReason.INTERNAL, JobStatus.FAILED),
     ],
@@ -109,8 +124,9 @@ async def test_failed_rollout_leaves_what_was_served(platform: Platform, state: 
     await begin(platform, rollout)
     revision = await platform.revision()
     failed = await fail(platform, rollout, state, reason)
-    assert (failed.state, failed.message, failed.finished_at is not None) == (state, "so it was", True)
-    job = await platform.job(rollout.job_id)
+    assert (failed.state, failed.reason, failed.message) == (state, REASONS[reason], "so it was")
+    assert failed.finished_at is not None
+    job = await job_of(platform, rollout)
     assert (job.status, job.reason, job.message) == (status, reason, "so it was")
     deployment = await platform.deployment()
     assert deployment.current_release is not None
@@ -129,7 +145,7 @@ async def test_pending_rollout_can_only_be_aborted_as_cancelled(platform: Platfo
         await promote(platform, rollout)
     assert (await platform.deployment()).active_rollout == rollout, "nothing of it was written"
     await fail(platform, rollout, RolloutState.ABORTED, JobReason.CANCELLED)
-    assert (await platform.job(rollout.job_id)).status is JobStatus.CANCELLED
+    assert (await job_of(platform, rollout)).status is JobStatus.CANCELLED
 
 
 async def test_rollout_ends_once(platform: Platform) -> None:
@@ -147,7 +163,7 @@ async def test_controller_sees_the_cancel_flag_of_every_deployment(platform: Pla
     await platform.rollout(master, "other")
     await stranger.rollout(await stranger.master(), "theirs")
     async with platform.database.begin() as uow:
-        await cancel_job(uow, platform.admin, rollout.job_id)
+        await cancel_job(uow, platform.admin, rollout.job_id or "")
     flags = {record.deployment.name: record.cancel_requested for record in await records(platform)}
     assert flags == {"chat": True, "other": False, "theirs": False}
 

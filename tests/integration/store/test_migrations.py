@@ -18,17 +18,20 @@ from sqlalchemy.exc import DatabaseError
 
 from factories.schedules import wind_up
 from factories.servers import running
-from factories.store import adapter_draft, finetune_spec, make_platform, opened
-from quantry_core.jobs import DeploySpec, EngineConfig, JobSubmission
+from factories.store import adapter_draft, finetune_spec, import_spec, make_platform, opened
+from quantry_core.jobs import DeploySpec, EngineConfig, JobSubmission, Scaling
 from quantry_core.pipelines import PipelineStep, PipelineSubmission
+from quantry_core.rollouts import RolloutReason
 from quantry_core.schedules import JobTemplate, PipelineTemplate
+from quantry_core.strategies import CanaryStrategy
 from quantry_local.account import can_enter
 from quantry_local.folders import choose_folders
 from quantry_local.postgres import Postgres, wheel_folder
 from quantry_store import migrate
 from quantry_store.settings import StoreSettings
+from quantry_store.transactions import undo_promotion
 
-HEAD = "0004_finetune"
+HEAD = "0005_rollouts"
 BEFORE = "0002_engine"
 
 _numbers = itertools.count(1)
@@ -165,6 +168,10 @@ async def test_below_fine_tuning_nothing_is_left_that_could_not_be_read(empty_da
         await wind_up(platform, PipelineTemplate(submission=PipelineSubmission(name="all", steps=steps)), name="several")
         await platform.dataset("lessons")
         made = await platform.made(await platform.running(finetune_spec(master.ref)), adapter_draft())
+    with pytest.raises(DatabaseError, match="rollouts that are not over"):
+        migrate.downgrade(settings, "0003_evidence")
+    execute(settings, "update rollouts set state = 'aborted', finished_at = now()")
+    execute(settings, "update jobs set status = 'cancelled' where type = 'deploy'")
     with pytest.raises(DatabaseError, match="versions that were trained") as refused:
         migrate.downgrade(settings, "0003_evidence")
     assert f"1 of them, one is default, {made.ref}. Delete each" in str(refused.value)
@@ -189,6 +196,48 @@ async def test_below_fine_tuning_nothing_is_left_that_could_not_be_read(empty_da
     # A controller of the release before may still add replicas then.
     (default,) = execute(settings, "select column_default from information_schema.columns where column_name = 'adapter_ids'")
     assert default == ("'[]'::jsonb",)
+
+
+async def test_below_rollouts_what_served_still_serves(empty_database_url: str) -> None:
+    settings = StoreSettings(database_url=empty_database_url)
+    migrate.upgrade(settings)
+    canary = CanaryStrategy()
+    async with opened(empty_database_url) as database:
+        platform = await make_platform(empty_database_url, database, "default")
+        master = await platform.master()
+        first = await platform.promoted(master, strategy=canary, note="first", watch_s=60)
+        second = await platform.promoted(master, scaling=Scaling(max_replicas=2), watch_s=60)
+        deploy = DeploySpec(deployment="chat", version=master.ref, strategy=canary, watch_s=1, note="nightly")
+        await wind_up(platform, JobTemplate(submission=JobSubmission(spec=deploy)), name="one")
+        steps = {"serve": PipelineStep(spec=deploy), "fetch": PipelineStep(spec=import_spec())}
+        await wind_up(platform, PipelineTemplate(submission=PipelineSubmission(name="all", steps=steps)), name="several")
+        async with database.begin() as uow:
+            await undo_promotion(uow, second.id, RolloutReason.CRASH_LOOP, "it ends again and again")
+        refusals = {
+            "rollouts that are not over.* 1 of them, one is of default, chat": "update rollouts set state = 'aborted', finished_at = now() "
+            "where finished_at is null",
+            "another engine than vllm serves.* 1 of them, one is default, chat": "update releases set servers = '[]'",
+        }
+    execute(settings, """update releases set servers = '["http://10.0.0.1"]' where number = 2""")
+    for refusal, remedy in refusals.items():
+        with pytest.raises(DatabaseError, match=refusal):
+            migrate.downgrade(settings, "0004_finetune")
+        assert migrate.current_revision(settings) == HEAD
+        execute(settings, remedy)
+    execute(settings, "update jobs set status = 'failed', reason = 'verdict_failed' where type = 'deploy'")
+    periods = execute(settings, "select began_at, shares, cause, rollout_id, key_id from serving_periods order by began_at")
+    assert len(periods) == 2
+    migrate.downgrade(settings, "0004_finetune")
+    assert execute(settings, "select id from rollouts order by id") == [(first.id,), (second.id,)], "those that a job began"
+    for left in ("select engine from releases", "select spec from jobs where type = 'deploy'", "select template from schedules"):
+        found = str(execute(settings, left))
+        assert "max_num_seqs" in found
+        assert not any(word in found for word in ("strategy", "watch_s", "scaling", "servers", "note", "num_gpus", "'engine': 'vllm'"))
+    assert execute(settings, "select distinct reason from jobs where type = 'deploy'") == [("invalid_input",)]
+    migrate.upgrade(settings)
+    again = execute(settings, "select began_at, shares, cause, rollout_id, key_id from serving_periods order by began_at")
+    assert [row[1:] for row in again] == [row[1:] for row in periods]
+    assert execute(settings, "select percent, reason from rollouts") == [(100, "completed"), (100, "completed")]
 
 
 def test_check_sees_every_difference(empty_database_url: str) -> None:

@@ -19,7 +19,9 @@ KEPT = [EventKind.STATE, EventKind.STATE, EventKind.NOTE, EventKind.STATE]
 
 async def cleaned(platform: Platform) -> int:
     async with platform.database.begin() as uow:
-        return await clean_up(uow, log_retention_s=30 * DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=7 * DAY_S)
+        return await clean_up(
+            uow, log_retention_s=30 * DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=7 * DAY_S, traffic_retention_s=30 * DAY_S
+        )
 
 
 async def told(platform: Platform) -> Job:

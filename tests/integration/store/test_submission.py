@@ -27,6 +27,8 @@ from quantry_core.jobs import (
     BUILT_IN_QUALITY_CORPUS,
     CPU_QUEUE,
     DeploySpec,
+    EngineConfig,
+    EngineKind,
     Estimate,
     EstimateFigures,
     EvaluateSpec,
@@ -106,6 +108,16 @@ async def test_what_is_refused_says_why_and_leaves_nothing(platform: Platform) -
         (EvaluateSpec(version="bard@1", corpora=["fables"]), UnknownDataset, "fables"),
         (DeploySpec(deployment="chat", version=broken.ref), InvalidInput, "only a ready version"),
         (DeploySpec(deployment="chat", version="bart"), UnknownModel, "bart"),
+        (
+            DeploySpec(deployment="chat", version="bard@1", engine=EngineConfig(engine=EngineKind.LLAMA_CPP, max_adapters=1)),
+            InvalidInput,
+            "llama.cpp loads no adapters while it runs",
+        ),
+        (
+            DeploySpec(deployment="chat", version="bard@1", servers=["http://10.0.0.1:8000"], engine=EngineConfig(max_adapters=1)),
+            InvalidInput,
+            "adapters are loaded only into engines that the platform starts",
+        ),
     ]
     for spec, error, words in cases:
         with pytest.raises(error) as caught:
@@ -143,14 +155,14 @@ async def test_deploy_makes_deployment_release_and_rollout(platform: Platform) -
     assert (rollout.state, rollout.job_id, rollout.from_release_id) == (RolloutState.PENDING, job.id, None)
     assert (rollout.ready_deadline_at - rollout.created_at).total_seconds() == 90
     async with platform.database.begin() as uow:
-        release = await uow.deployments.release(rollout.to_release_id)
+        release = await uow.releases.get(rollout.to_release_id)
     assert (release.number, release.version_id, release.version_ref, release.num_replicas) == (1, master.id, "bard@1", 2)
 
 
 async def test_deploy_is_refused_while_another_is_active_or_stopped(platform: Platform) -> None:
     master = await platform.master()
     rollout = await platform.rollout(master)
-    with pytest.raises(RolloutInProgress, match=rollout.job_id):
+    with pytest.raises(RolloutInProgress, match=str(rollout.job_id)):
         await platform.submit(DeploySpec(deployment="chat", version="bard"))
     await platform.submit(DeploySpec(deployment="other", version="bard"))
     async with platform.database.begin() as uow:

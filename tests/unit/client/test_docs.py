@@ -1,20 +1,27 @@
-"""docs/jobs.md, docs/pipelines.md and docs/finetuning.md say what the code does."""
+"""docs/jobs.md, docs/pipelines.md, docs/finetuning.md, docs/deployments.md and the README's canary say what the code does."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from quantry import read_pipeline
+from factories.client import FakeServer, page
+from factories.serving import a_rollout
+from quantry import read_pipeline, read_strategy
 from quantry.cli.main import main
 from quantry_core.jobs import RETRIES, JobReason, JobStatus, WaitingOn
+from quantry_core.strategies import CanaryStrategy, OnInconclusive
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs"
 JOBS = (DOCS / "jobs.md").read_text()
 PIPELINES = (DOCS / "pipelines.md").read_text()
 FINETUNING = (DOCS / "finetuning.md").read_text()
+DEPLOYMENTS = (DOCS / "deployments.md").read_text()
+README = (ROOT / "README.md").read_text()
 ENDS = {JobReason.COMPLETED, JobReason.CANCELLED, JobReason.POISON}
 
 
@@ -57,3 +64,33 @@ def test_the_yaml_in_the_document_is_good(tmp_path: Path) -> None:
     path = tmp_path / "nightly.yaml"
     path.write_text(block)
     assert list(read_pipeline(path).steps) == ["quantize", "evaluate"]
+
+
+def test_the_strategy_in_the_document_and_the_example_are_good(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", DEPLOYMENTS, re.DOTALL)
+    path = tmp_path / "strategy.yaml"
+    path.write_text(block)
+    for canary in (read_strategy(path), read_strategy(ROOT / "examples" / "strategies" / "careful-canary.yaml")):
+        assert isinstance(canary, CanaryStrategy)
+        assert canary.on_inconclusive is OnInconclusive.ROLL_BACK
+        assert canary.steps[-1].percent == 100
+
+
+def test_every_option_of_a_deployment_is_explained(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main(["deploy", "--help"]) == 0
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert main(["jobs", "submit", "import", "--help"]) == 0
+    shared = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert {option for option in options - shared if option not in DEPLOYMENTS} == set()
+
+
+COMMANDS = sorted(set(re.findall(r"^quantry ((?:deploy|deployments|rollouts) .*?)(?: +#.*)?$", DEPLOYMENTS + README, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_about_deployments_is_one(server: FakeServer, line: str) -> None:
+    """The server, which knows little, refuses it: 2 would be a command that is not right, 0 one that asked for nothing."""
+    server.on("GET", "/api/v1/deployments/bard/rollouts", page(a_rollout()))
+    assert main(shlex.split(line)) == 1
+    assert server.requests

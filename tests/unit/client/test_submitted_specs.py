@@ -82,6 +82,7 @@ def test_defaults_are_those_of_the_spec(server: FakeServer) -> None:
         "replicas": 1,
         "engine": {
             "engine": "vllm",
+            "num_gpus": 1,
             "max_model_len_tokens": None,
             "kv_cache_bytes": 268435456,
             "max_num_seqs": 16,
@@ -89,6 +90,11 @@ def test_defaults_are_those_of_the_spec(server: FakeServer) -> None:
             "max_adapter_rank": 16,
         },
         "ready_timeout_s": 600,
+        "strategy": {"name": "immediate", "max_surge": 16, "max_unavailable": 0},
+        "watch_s": 300.0,
+        "scaling": None,
+        "servers": [],
+        "note": None,
     }
     assert sent(server)["priority"] == 5
 

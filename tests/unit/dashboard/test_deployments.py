@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from quantry_core.jobs import EngineConfig
+from quantry_core.captures import CaptureSettings
+from quantry_core.jobs import EngineConfig, Scaling
 from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState, Rollout, RolloutState
-from quantry_dashboard.deployments import ADAPTER_HEADINGS, REPLICA_HEADINGS, adapter_texts, deployment_facts, replica_texts, state_text
+from quantry_dashboard.deployments import (
+    ADAPTER_HEADINGS,
+    REPLICA_HEADINGS,
+    adapter_texts,
+    deployment_facts,
+    replica_texts,
+    rollout_address,
+    state_text,
+)
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 RELEASE = Release(
@@ -56,18 +65,25 @@ def test_a_deployment_that_serves() -> None:
     assert said["replicas"] == "1 ready of 2"
     assert said["engine"] == "vllm, 16 sequences at once, 256.0 MB of KV cache"
     assert said["adapters"] == "1 of 4, of rank 16 at most"
-    assert "rollout" not in said
+    assert "capture" not in said
     assert state_text(DEPLOYMENT) == "serves"
 
 
-def test_a_rollout_leads_to_its_job_and_names_whose_replicas_are_whose() -> None:
+def test_a_rollout_has_an_address_and_names_whose_replicas_are_whose() -> None:
     rolling = DEPLOYMENT.model_copy(update={"active_rollout": ROLLOUT})
-    fact = deployment_facts(rolling)[-1]
-    assert (fact.name, fact.text, fact.href) == ("rollout", "progressing", "/jobs/job_1")
+    assert rollout_address("chat", ROLLOUT) == "/deployments/chat/rollouts/rol_1"
     rows = [dict(zip(REPLICA_HEADINGS, replica_texts(rolling, one), strict=True)) for one in rolling.replicas]
     assert [row["Release"] for row in rows] == ["current", "next", "former"]
     assert [row["Adapters"] for row in rows] == ["pirate", "–", "–"]
     assert (rows[1]["State"], rows[1]["Restarts"], rows[1]["Message"]) == ("starting", "1", "slow")
+
+
+def test_scaling_and_capture_are_said() -> None:
+    scaled = RELEASE.model_copy(update={"scaling": Scaling(min_replicas=0, max_replicas=4)})
+    changes = {"current_release": scaled, "num_wanted": 3, "capture": CaptureSettings(percent=2.5, retention_days=7)}
+    said = {fact.name: fact.text for fact in deployment_facts(DEPLOYMENT.model_copy(update=changes))}
+    assert said["replicas"] == "1 ready of 3, scaled between 0 and 4"
+    assert said["capture"] == "2.5% of prompts are kept, for 7 days"
 
 
 def test_an_adapter_that_cannot_be_loaded_says_why() -> None:

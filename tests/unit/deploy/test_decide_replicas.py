@@ -19,9 +19,10 @@ from quantry_deploy.actions import (
     StartReplica,
     TerminateReplica,
 )
-from quantry_deploy.decide import decide, kept_releases, needs_files, wanted_releases
+from quantry_deploy.decide import decide
 from quantry_deploy.observations import Observations, PullState, PullStatus, ReplicaObservation
 from quantry_deploy.policy import Policy
+from quantry_deploy.wanted import Wanted, kept_releases, needs_files, wanted_releases
 
 POLICY = Policy(resumed_at=ago(5000), drain_s=5, stop_grace_s=10, unhealthy_after_s=10, restart_after_s=60, start_timeout_s=900)
 RELEASE = release("rel_now")
@@ -187,9 +188,10 @@ def test_a_stopped_deployment_wants_nothing() -> None:
 
 
 def test_files_are_needed_while_a_replica_has_yet_to_start() -> None:
-    assert needs_files(record(current=RELEASE), RELEASE)
-    assert needs_files(record(own(ReplicaState.FAILED), current=RELEASE), RELEASE)
-    assert not needs_files(record(own(ReplicaState.READY), current=RELEASE), RELEASE)
+    wanted = Wanted(RELEASE, frozenset({0}))
+    assert needs_files(record(current=RELEASE), wanted)
+    assert needs_files(record(own(ReplicaState.FAILED), current=RELEASE), wanted)
+    assert not needs_files(record(own(ReplicaState.READY), current=RELEASE), wanted)
 
 
 def test_files_stay_while_anybody_wants_them_or_still_runs_on_them() -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from quantry_deploy.drivers.probes import EngineProbe
+from quantry_core.jobs import EngineKind
+from quantry_deploy.drivers.gauges import Load
+from quantry_deploy.drivers.probes import EngineProbe, Target
 
 URL = "http://127.0.0.1:8001"
+TARGET = Target(URL, "chat", mark="rep_1")
 
 
 def engine(
@@ -30,10 +33,10 @@ def engine(
     return httpx.MockTransport(answer)
 
 
-async def doubt(transport: httpx.MockTransport) -> str:
+async def doubt(transport: httpx.MockTransport, target: Target = TARGET) -> str:
     probe = EngineProbe(transport)
     try:
-        return await probe.doubt(URL, "chat", "rep_1")
+        return await probe.doubt(target)
     finally:
         await probe.close()
 
@@ -50,6 +53,60 @@ async def test_a_server_of_something_else_is_noticed() -> None:
     assert "it serves nothing" in await doubt(engine(names=()))
 
 
+async def test_llama_cpp_shows_the_replica_as_a_tag_of_its_model() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "chat", "aliases": ["chat"], "tags": ["rep_1"]}]})
+        return httpx.Response(200, json={"choices": [{"text": ""}]})
+
+    target = Target(URL, "chat", EngineKind.LLAMA_CPP, mark="rep_1")
+    assert await doubt(httpx.MockTransport(answer), target) == ""
+    assert "not chat as replica rep_2" in await doubt(httpx.MockTransport(answer), Target(URL, "chat", EngineKind.LLAMA_CPP, mark="rep_2"))
+
+
+async def test_sglang_shows_the_replica_as_the_version_of_its_weights() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        match request.url.path:
+            case "/v1/models":
+                return httpx.Response(200, json={"data": [{"id": "chat", "root": "chat"}]})
+            case "/model_info":
+                return httpx.Response(200, json={"model_path": "/models/abc", "weight_version": "rep_1"})
+            case _:
+                return httpx.Response(200, json={"choices": [{"text": ""}]})
+
+    assert await doubt(httpx.MockTransport(answer), Target(URL, "chat", EngineKind.SGLANG, mark="rep_1")) == ""
+    other = await doubt(httpx.MockTransport(answer), Target(URL, "chat", EngineKind.SGLANG, mark="rep_2"))
+    assert other == "it shows rep_1 as its weight_version, not replica rep_2"
+
+
+@pytest.mark.parametrize("target", [Target(URL, "chat", EngineKind.LMDEPLOY, mark="rep_1"), Target(URL, "chat")])
+async def test_where_nothing_shows_the_replica_its_model_must_do(target: Target) -> None:
+    assert await doubt(engine(names=("chat",)), target) == ""
+    assert "it serves other, not chat" in await doubt(engine(names=("other",)), target)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    def elsewhere(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(307, headers={"Location": "http://10.0.0.1/health"})
+
+    probe = EngineProbe(httpx.MockTransport(elsewhere))
+    assert await probe.answers(TARGET) is False
+    assert asked == ["127.0.0.1"]
+    await probe.close()
+
+
+async def test_an_engine_says_how_busy_it_is_and_one_that_does_not_is_not_known() -> None:
+    text = 'vllm:num_requests_waiting{engine="0",model_name="chat"} 3.0\nvllm:kv_cache_usage_perc{engine="0"} 0.25\n'
+    answers = iter([httpx.Response(200, text=text), httpx.Response(404), httpx.Response(200, text="<html>")])
+    probe = EngineProbe(httpx.MockTransport(lambda _request: next(answers)))
+    assert await probe.load(TARGET) == Load(num_running=None, num_waiting=3.0, kv_use=0.25)
+    assert [await probe.load(TARGET), await probe.load(TARGET)] == [Load(), Load()]
+    await probe.close()
+
+
 @pytest.mark.parametrize("completion", [(500, {"error": "kernel"}), (200, {"choices": []}), (200, {}), (200, [])])
 async def test_a_completion_that_is_none_is_noticed(completion: tuple[int, Any]) -> None:
     assert "a completion of one token" in await doubt(engine(completion=completion))
@@ -58,7 +115,7 @@ async def test_a_completion_that_is_none_is_noticed(completion: tuple[int, Any])
 @pytest.mark.parametrize(("status", "answers"), [(200, True), (503, False), (404, False)])
 async def test_health_is_200_and_nothing_else(status: int, answers: bool) -> None:
     probe = EngineProbe(engine(health=status))
-    assert await probe.answers(URL) is answers
+    assert await probe.answers(TARGET) is answers
     await probe.close()
 
 
@@ -67,8 +124,8 @@ async def test_no_answer_is_no_health() -> None:
         raise httpx.ConnectError("refused")
 
     probe = EngineProbe(httpx.MockTransport(refuse))
-    assert await probe.answers(URL) is False
-    assert "ConnectError" in await probe.doubt(URL, "chat", "rep_1")
+    assert await probe.answers(TARGET) is False
+    assert "ConnectError" in await probe.doubt(TARGET)
     await probe.close()
 
 

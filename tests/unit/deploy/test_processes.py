@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from factories.client import version
-from quantry_core.jobs import EngineConfig
 from quantry_deploy.controller import is_stray
 from quantry_deploy.drivers import logs
-from quantry_deploy.drivers.process import engine_command
 from quantry_deploy.drivers.processes import EngineProcess, ProcessTable
-from quantry_deploy.drivers.protocol import StartOrder
-from quantry_deploy.settings import DeploySettings
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -146,14 +141,15 @@ def test_logs_of_long_ago_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["new.log"]
 
 
-def test_the_command_line_is_made_of_typed_settings_alone(tmp_path: Path) -> None:
-    settings = DeploySettings(deploy_port=1, deploy_dir=tmp_path, engine_python=Path("/engine/bin/python"), engine_script=Path("/serve.py"))
-    engine = EngineConfig(max_model_len_tokens=512, kv_cache_bytes=2**26, max_num_seqs=4)
-    order = StartOrder("rep_1", "chat", version({"config.json": b"{}"}), engine)
-    assert engine_command(settings, order, Path("/files"), 8001) == [
-        *("/engine/bin/python", "-P", "/serve.py", "--model", "/files", "--served-model-name", "chat", "rep_1"),
-        *("--host", "127.0.0.1", "--port", "8001", "--kv-cache-bytes", "67108864", "--max-num-seqs", "4"),
-        *("--shutdown-timeout", "120", "--max-model-len", "512"),
-    ]
-    plain = engine_command(settings, StartOrder("rep_1", "chat", order.version, EngineConfig()), Path("/files"), 8001)
-    assert "--max-model-len" not in plain
+def test_the_gpus_of_a_replica_are_known_again_from_its_environment(table: ProcessTable, tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-c", SLEEP]
+    log_path = tmp_path / "rep_1.log"
+    table.spawn("rep_1", "http://127.0.0.1:9", command, {"PATH": os.defpath, "CUDA_VISIBLE_DEVICES": "0,1,2"}, log_path, gpus=("1", "2"))
+    spawn(table, tmp_path, replica_id="rep_2")
+    assert ProcessTable(tmp_path).gpus() == {"rep_1": ("1", "2")}
+    assert set(table.memory_bytes()) == {"rep_1", "rep_2"}
+    assert all(size > 2**20 for size in table.memory_bytes().values())
+    table.kill("rep_1")
+    while "rep_1" in table.pids():
+        os.sched_yield()
+    assert table.gpus() == {}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from factories.rollout_records import record, release, replica, rollout
+from typing import Any
+
+import pytest
+
+from factories.rollout_records import ago, judged, record, release, replica, rollout
 from quantry_core.jobs import Progress
-from quantry_core.rollouts import ReplicaState, RolloutState
+from quantry_core.rollouts import ReplicaState, RolloutReason, RolloutState
+from quantry_core.strategies import AbStrategy, BlueGreenStrategy, CanaryStrategy, ShadowStrategy, Strategy
+from quantry_core.verdicts import Judgement, Verdict
 from quantry_deploy.observations import Observations, PullState, PullStatus
 from quantry_deploy.progress import rollout_progress
 
@@ -36,3 +42,49 @@ def test_why_the_files_do_not_come_is_told() -> None:
 def test_nothing_is_told_before_it_begins() -> None:
     pending = rollout(RolloutState.PENDING)
     assert rollout_progress(record(target=NEW, active=pending), pending, Observations()) is None
+
+
+def test_files_that_come_before_it_begins_are_told() -> None:
+    pending = rollout(RolloutState.PENDING)
+    seen = Observations(pulls={NEW.id: PullStatus(PullState.RUNNING, fraction=0.5)})
+    assert rollout_progress(record(target=NEW, active=pending), pending, seen) == Progress(
+        phase="pulling", fraction=0.1, detail="50% of the files"
+    )
+
+
+def staged(strategy: Strategy, judgement: Judgement | None = None, **changes: Any) -> Progress:
+    values = {"strategy": strategy, "from_release_id": "rel_old", "staged_at": ago(5)}
+    active = rollout(changes.pop("state", RolloutState.PROGRESSING), **{**values, **changes})
+    seen = Observations(judgements={} if judgement is None else {active.id: judgement})
+    progress = rollout_progress(record(target=NEW, active=active), active, seen)
+    assert progress is not None
+    return progress
+
+
+def test_a_stage_is_told_with_its_share_and_its_verdict() -> None:
+    told = staged(CanaryStrategy(), judged(Verdict.INCONCLUSIVE), percent=10)
+    assert told == Progress(
+        phase="canary", fraction=0.5, detail="canary 10%, analysis inconclusive: error_rate_compared: 38 of 74 requests"
+    )
+    assert staged(CanaryStrategy(), percent=50, stage=1).fraction == pytest.approx(0.667)
+    assert staged(AbStrategy(), percent=30).detail == "A/B 30%"
+    assert staged(ShadowStrategy(), mirror_percent=20).detail == "shadow of 20%"
+
+
+def test_why_it_is_paused_is_told() -> None:
+    paused = staged(BlueGreenStrategy(pause=True), state=RolloutState.PAUSED, reason=RolloutReason.STEP, message="stage 1 is done")
+    assert paused.detail == "blue-green 0%, paused: stage 1 is done"
+    assert staged(CanaryStrategy(), state=RolloutState.PAUSED, reason=RolloutReason.REQUESTED).detail.endswith("paused: requested")
+
+
+def test_a_strategy_with_stages_is_half_way_when_its_replicas_are_ready() -> None:
+    active = rollout(strategy=CanaryStrategy(), from_release_id="rel_old")
+    both = [replica(ReplicaState.READY, ordinal=ordinal) for ordinal in (0, 1)]
+    told = rollout_progress(record(*both, target=NEW, active=active), active, Observations())
+    assert told == Progress(phase="ready", fraction=0.5, detail="2 of 2 replicas ready")
+
+
+def test_a_long_reason_is_cut_off() -> None:
+    told = staged(CanaryStrategy(), judged(Verdict.INCONCLUSIVE, "many words " * 50), percent=10)
+    assert len(told.detail) == 200
+    assert told.detail.endswith("...")

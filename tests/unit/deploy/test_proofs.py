@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from quantry_deploy.drivers.probes import Target
 from quantry_deploy.drivers.proofs import Proofs
 
-URL = "http://127.0.0.1:8001"
+TARGET = Target("http://127.0.0.1:8001", "chat", mark="rep_1")
 
 
 class Engine:
@@ -16,8 +17,8 @@ class Engine:
         self.answers: asyncio.Queue[str | Exception] = asyncio.Queue()
         self.num_asked = 0
 
-    async def doubt(self, url: str, served_name: str, replica_id: str) -> str:
-        assert (url, served_name, replica_id) == (URL, "chat", "rep_1")
+    async def doubt(self, target: Target) -> str:
+        assert target == TARGET
         self.num_asked += 1
         answer = await self.answers.get()
         if isinstance(answer, Exception):
@@ -26,7 +27,7 @@ class Engine:
 
 
 def ask(proofs: Proofs, pid: int = 7) -> None:
-    proofs.ask("rep_1", pid, URL, "chat")
+    proofs.ask("rep_1", pid, TARGET)
 
 
 async def a_moment() -> None:

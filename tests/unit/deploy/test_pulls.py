@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from factories.rollout_records import true_version
+from factories.rollout_records import release, true_version
 from quantry_blobs.errors import DigestMismatch, StoreUnavailable
 from quantry_core.errors import NotServable
 from quantry_core.jobs import EngineConfig, JobReason
-from quantry_core.versions import ManifestFile, VersionState
+from quantry_core.rollouts import Release
+from quantry_core.versions import ManifestFile, VersionDetail, VersionState
 from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.drivers.pulls import Pulls, failed_pull
 from quantry_deploy.observations import PullState, PullStatus
+from quantry_deploy.servability import check_config, check_release
 
 CONTENTS = {"config.json": b'{"max_position_embeddings": 1024}', "model.safetensors": b"weights"}
 VERSION = true_version(CONTENTS)
-ENGINE = EngineConfig()
+RELEASE = release()
 
 
 class Vault:
@@ -43,72 +46,83 @@ class Clock:
         return self.now_s
 
 
-async def settled(pulls: Pulls, engine: EngineConfig = ENGINE) -> PullStatus:
+def served_by(engine: EngineConfig) -> Release:
+    return release().model_copy(update={"engine": engine})
+
+
+def make_pulls(vault: Vault, folder: Path, clock: Clock | None = None) -> Pulls:
+    def checked(version: VersionDetail, asked: Release, config: dict[str, Any]) -> None:
+        check_config(version, config, asked.engine)
+
+    return Pulls(ArtifactCache(vault, folder), check_release, checked, clock=clock or Clock())
+
+
+async def settled(pulls: Pulls, asked: Release = RELEASE) -> PullStatus:
     """Returns how a pull ended; it blocks a thread for no longer than a few small files take."""
     for _ in range(1000):
-        if pulls.status(VERSION, engine).state is not PullState.RUNNING:
+        if pulls.status(VERSION, asked).state is not PullState.RUNNING:
             break
         await asyncio.sleep(0.001)
-    return pulls.status(VERSION, engine)
+    return pulls.status(VERSION, asked)
 
 
 async def test_a_pull_goes_on_in_the_background_and_is_done_once(tmp_path: Path) -> None:
     vault = Vault()
-    pulls = Pulls(ArtifactCache(vault, tmp_path))
-    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
-    pulls.begin(VERSION, ENGINE)
-    pulls.begin(VERSION, ENGINE)
-    assert pulls.status(VERSION, ENGINE).state is PullState.RUNNING
+    pulls = make_pulls(vault, tmp_path)
+    assert pulls.status(VERSION, RELEASE).state is PullState.ABSENT
+    pulls.begin(VERSION, RELEASE)
+    pulls.begin(VERSION, RELEASE)
+    assert pulls.status(VERSION, RELEASE).state is PullState.RUNNING
     assert await settled(pulls) == PullStatus(PullState.DONE, fraction=1.0)
     assert vault.num_fetched == len(CONTENTS)
     pulls.forget(VERSION)
-    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+    assert pulls.status(VERSION, RELEASE).state is PullState.ABSENT
 
 
 async def test_a_vault_that_was_away_is_asked_again_after_a_while(tmp_path: Path) -> None:
     vault, clock = Vault(), Clock()
-    pulls = Pulls(ArtifactCache(vault, tmp_path), clock=clock)
+    pulls = make_pulls(vault, tmp_path, clock)
     vault.failure = StoreUnavailable("nobody answers")
-    pulls.begin(VERSION, ENGINE)
+    pulls.begin(VERSION, RELEASE)
     assert await settled(pulls) == PullStatus(PullState.WAITING, message="nobody answers")
     vault.failure = None
-    pulls.begin(VERSION, ENGINE)
-    assert pulls.status(VERSION, ENGINE).state is PullState.WAITING
+    pulls.begin(VERSION, RELEASE)
+    assert pulls.status(VERSION, RELEASE).state is PullState.WAITING
     clock.now_s = 5.0
-    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
-    pulls.begin(VERSION, ENGINE)
+    assert pulls.status(VERSION, RELEASE).state is PullState.ABSENT
+    pulls.begin(VERSION, RELEASE)
     assert (await settled(pulls)).state is PullState.DONE
 
 
 async def test_pulls_of_versions_that_are_wanted_no_more_are_forgotten_once_they_ended(tmp_path: Path) -> None:
-    pulls = Pulls(ArtifactCache(Vault(), tmp_path))
-    pulls.begin(VERSION, ENGINE)
+    pulls = make_pulls(Vault(), tmp_path)
+    pulls.begin(VERSION, RELEASE)
     pulls.keep_only([])
-    assert pulls.status(VERSION, ENGINE).state is PullState.RUNNING
+    assert pulls.status(VERSION, RELEASE).state is PullState.RUNNING
     assert pulls.manifest_digests() == {VERSION.manifest_digest}
     assert (await settled(pulls)).state is PullState.DONE
     pulls.keep_only([VERSION.manifest_digest])
-    assert pulls.status(VERSION, ENGINE).state is PullState.DONE
+    assert pulls.status(VERSION, RELEASE).state is PullState.DONE
     pulls.keep_only([])
-    assert pulls.status(VERSION, ENGINE).state is PullState.ABSENT
+    assert pulls.status(VERSION, RELEASE).state is PullState.ABSENT
     assert pulls.manifest_digests() == set()
 
 
 async def test_an_engine_configuration_is_checked_against_the_files(tmp_path: Path) -> None:
-    engine = EngineConfig(max_model_len_tokens=2048)
-    pulls = Pulls(ArtifactCache(Vault(), tmp_path))
-    pulls.begin(VERSION, engine)
-    refused = await settled(pulls, engine)
+    asked = served_by(EngineConfig(max_model_len_tokens=2048))
+    pulls = make_pulls(Vault(), tmp_path)
+    pulls.begin(VERSION, asked)
+    refused = await settled(pulls, asked)
     assert (refused.state, refused.reason) == (PullState.REFUSED, JobReason.INVALID_INPUT)
-    pulls.begin(VERSION, ENGINE)
+    pulls.begin(VERSION, RELEASE)
     assert (await settled(pulls)).state is PullState.DONE
 
 
 async def test_a_version_that_cannot_be_served_is_not_fetched(tmp_path: Path) -> None:
     vault = Vault()
-    pulls = Pulls(ArtifactCache(vault, tmp_path))
+    pulls = make_pulls(vault, tmp_path)
     quarantined = VERSION.model_copy(update={"state": VersionState.QUARANTINED})
-    pulls.begin(quarantined, ENGINE)
+    pulls.begin(quarantined, RELEASE)
     assert (await settled(pulls)).state is PullState.REFUSED
     assert vault.num_fetched == 0
 

@@ -84,6 +84,39 @@ async def test_work_ends_when_the_client_leaves_and_cleans_up_first() -> None:
     assert cleaned
 
 
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_client_that_stays_is_not_taken_for_gone() -> None:
+    asked = request(body(b"", more=False))
+    await asked.body(declared_bytes=None, max_bytes=0)
+    await asked.run_while_connected(asyncio.sleep(0.05, None))
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+
+
+async def test_a_client_that_has_left_leaves_nothing_of_its_cancellation_behind() -> None:
+    asked = request(body(b"", more=False), GONE)
+    await asked.body(declared_bytes=None, max_bytes=0)
+    await asyncio.wait_for(asked.run_while_connected(for_ever()), 1)
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_a_stop_of_the_server_passes_through() -> None:
+    asked = request(body(b"", more=False))
+    await asked.body(declared_bytes=None, max_bytes=0)
+    serving = asyncio.create_task(asked.run_while_connected(for_ever()))
+    await asyncio.sleep(0.03)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
 async def test_the_failure_of_work_is_raised() -> None:
     async def work() -> None:
         raise KeyError("x")
@@ -106,6 +139,19 @@ async def test_every_answer_carries_the_requests_id() -> None:
     assert headers[b"content-type"] == b"application/problem+json"
     assert int(headers[b"content-length"]) == len(tail["body"])
     assert json.loads(tail["body"])["detail"] == "wait a little"
+
+
+async def test_an_answer_of_a_release_says_which_and_knows_whether_it_is_an_open_stream() -> None:
+    sent = Sent()
+    answer = Answer(sent, b"r-1")
+    answer.release_number = 12
+    states = [answer.is_open_stream]
+    await answer.stream(200, [(b"content-type", b"text/event-stream")])
+    assert (b"x-quantry-release", b"12") in sent[0]["headers"]
+    await answer.piece(b"data: 1\n\n")
+    states.append(answer.is_open_stream)
+    await answer.end()
+    assert [*states, answer.is_open_stream] == [False, True, False]
 
 
 async def test_openai_errors_have_their_four_fields() -> None:

@@ -54,6 +54,12 @@ async def test_under_v1_an_error_has_the_status_and_the_words_of_openai(error: Q
     assert dict(sent[0]["headers"]).get(b"retry-after") == (b"2" if status == 503 else None)
 
 
+async def test_the_tokenizer_beside_v1_speaks_as_openai_too() -> None:
+    sent = Sent()
+    await refuse(request(b"/tokenize"), Answer(sent, b"r-1"), Unavailable("later"), retry_after_s=2)
+    assert json.loads(sent[1]["body"])["error"]["code"] == "unavailable"
+
+
 async def test_elsewhere_it_is_a_problem_document() -> None:
     sent = Sent()
     await refuse(request(b"/api/v1/jobs"), Answer(sent, b"r-1"), InvalidInput("not so"), retry_after_s=2)

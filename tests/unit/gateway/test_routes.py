@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -48,7 +49,16 @@ def test_routes_are_kept_privately_and_whole(tmp_path: Path) -> None:
     assert OTHER_KEY not in text
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"object":"routes"}', b"\xff"])
+OLDER = {
+    "object": "routes",
+    "revision": 7,
+    "routes": [{"deployment": "bard", "project_id": "prj_1", "created_at": "2026-11-22T12:00:00Z", "replicas": []}],
+    "keys": [],
+}
+"""As gateways kept them before routes had variants."""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"object":"routes"}', b"\xff", json.dumps(OLDER).encode()])
 def test_a_damaged_file_is_no_routes(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "routes.json").write_bytes(content)
     assert KeptRoutes(tmp_path).load() is None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from quantry_gateway.__main__ import server_config
+from quantry_gateway.__main__ import allow_connections, server_config
 from quantry_gateway.settings import GatewaySettings
 
 NEEDED = {
@@ -39,6 +40,16 @@ def test_they_are_frozen(environment: pytest.MonkeyPatch) -> None:
     settings = GatewaySettings()
     with pytest.raises(ValidationError):
         settings.__setattr__("gateway_port", 1)
+
+
+def test_as_many_connections_are_allowed_as_the_system_lets() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] // 2, before[1]))
+    try:
+        allow_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(("given", "is_believed"), [("", False), ("10.0.0.1", True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_keys_are_saved_with_the_rest(tmp_path: Path) -> None:
     save_secrets(tmp_path, made.model_copy(update={"admin_key": "qtr_x"}))
     assert load_secrets(tmp_path).admin_key == "qtr_x"
     assert load_secrets(tmp_path).s3_secret_key == made.s3_secret_key
+
+
+def test_a_secret_that_an_older_release_did_not_have_is_made_once(tmp_path: Path) -> None:
+    old = load_secrets(tmp_path).model_dump(exclude={"capture_key"})
+    (tmp_path / FILE_NAME).write_text(json.dumps(old))
+    made = load_secrets(tmp_path)
+    assert made.model_dump(exclude={"capture_key"}) == old
+    assert load_secrets(tmp_path).capture_key == made.capture_key
+    assert len(urlsafe_b64decode(made.capture_key)) == 32, "a Fernet key"
 
 
 def test_damaged_secrets_are_never_replaced(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ SECRETS = Secrets(
     redis_password="secret-redis",
     s3_access_key="access-key",
     s3_secret_key="secret-s3",
+    capture_key="secret-capture",
     admin_key="secret-admin",
     worker_token="secret-worker",
     gateway_token="secret-gateway",
@@ -79,6 +80,7 @@ def test_each_part_gets_only_the_secrets_it_needs(layout: Layout) -> None:
         "secret-redis": {"api", "worker"},
         "access-key": {"s3", "registry", "api", "worker", "deploy"},
         "secret-s3": {"s3", "registry", "api", "worker", "deploy"},
+        "secret-capture": {"registry", "api"},
         "secret-admin": set(),
         "secret-worker": {"worker"},
         "secret-gateway": {"gateway"},
@@ -111,6 +113,14 @@ def test_the_worker_and_deploy_start_engines_alike(layout: Layout) -> None:
         if part.name in {"worker", "deploy"}:
             variables = part.launch.environment
             assert (variables["QUANTRY_ENGINE_PYTHON"], variables["QUANTRY_ENGINE_SCRIPT"]) == ("/opt/q/engine", "/opt/q/serve.py")
+
+
+def test_llama_cpp_is_started_where_its_environment_was_built(layout: Layout) -> None:
+    built = replace(layout, installation=replace(layout.installation, llama_cpp_python=Path("/opt/q/llama")))
+    for stack, expected in ((layout, None), (built, "/opt/q/llama")):
+        given = {part.name: part.launch.environment.get("QUANTRY_LLAMA_CPP_PYTHON") for part in stack.services()}
+        assert given.pop("deploy") == expected
+        assert set(given.values()) == {None}
 
 
 def test_import_roots_reach_the_api_and_the_worker(layout: Layout) -> None:

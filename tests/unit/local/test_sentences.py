@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_paths_of_environments_can_be_set() -> None:
     found = find_installation({"QUANTRY_ML_PYTHON": "/ml/python", "QUANTRY_ENGINE_PYTHON": "/engine/python"})
     assert (found.ml_python, found.engine_python) == (Path("/ml/python"), Path("/engine/python"))
     assert find_installation({}).examples.is_dir()
+    optional = find_installation({"QUANTRY_LLAMA_CPP_PYTHON": sys.executable, "QUANTRY_GPTQMODEL_PYTHON": "/nowhere/python"})
+    assert (optional.llama_cpp_python, optional.gptqmodel_python) == (Path(sys.executable), None)
 
 
 def test_a_port_that_this_account_may_not_use_is_not_called_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,11 @@ def compare_versions(
     if as_json:
         emit_json(comparison)
     else:
-        _print(comparison)
+        print_comparison(comparison)
 
 
-def _print(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
+    """Prints what tells two versions apart."""
     left, right = comparison.left, comparison.right
     sign = "-" if comparison.size_difference_bytes < 0 else "+"
     print_fields(

@@ -1,4 +1,4 @@
-"""``quantry deployments``: what is served."""
+"""``quantry deployments``: what is served, and what was."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
-from quantry.cli import deployment_adapters
+from quantry.cli import deployment_adapters, deployment_capture
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
+from quantry.cli.deployment_history import list_releases, roll_back_deployment, show_difference, show_history, show_moment
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, time_text
+from quantry.cli.rollout_view import share_text, verdict_text
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.rollouts import Deployment, Replica
 
-app = typer.Typer(help="Look at deployments, stop and start them, attach adapters.", no_args_is_help=True)
+app = typer.Typer(help="Look at deployments and their history, roll back, stop and start them, attach adapters.", no_args_is_help=True)
 app.add_typer(deployment_adapters.app, name="adapters")
+app.add_typer(deployment_capture.app, name="capture")
+app.command("releases")(list_releases)
+app.command("rollback")(roll_back_deployment)
+app.command("history")(show_history)
+app.command("at")(show_moment)
+app.command("diff")(show_difference)
 
 NameArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
@@ -69,14 +77,22 @@ def show_deployment(context: typer.Context, name: NameArgument, as_json: JsonOpt
     if as_json:
         emit_json(deployment)
         return
-    rollout = deployment.active_rollout
+    rollout, watched = deployment.active_rollout, deployment.watched_rollout
     print_fields(
         [
             ("deployment", deployment.name),
             ("id", deployment.id),
             ("state", _state(deployment)),
             ("serves", _release(deployment) or None),
-            ("rollout", None if rollout is None else f"{rollout.id} {rollout.state} (job {rollout.job_id})"),
+            (
+                "rollout",
+                None if rollout is None else f"{rollout.id} {rollout.state}" + (f" (job {rollout.job_id})" if rollout.job_id else ""),
+            ),
+            ("candidate", None if rollout is None else share_text(rollout)),
+            ("verdict", None if rollout is None or rollout.judgement is None else verdict_text(rollout)),
+            ("watched", None if watched is None else f"until {time_text(watched.watch_until)}: the release before stays warm"),
+            ("wanted", None if deployment.num_wanted is None else f"{deployment.num_wanted} replicas, by what waits"),
+            ("capture", None if deployment.capture is None else f"{deployment.capture.percent:g}% of prompts"),
             ("created", time_text(deployment.created_at)),
         ]
     )

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from quantry.cli.deploy_options import deploy_spec
 from quantry.cli.finetune_options import finetune_spec
 from quantry.cli.merge_options import merge_spec
 from quantry.cli.quantize_options import quantize_spec, thresholds
 from quantry.cli.specs import build, default, words
 from quantry_core.jobs import (
-    DeploySpec,
-    EngineConfig,
     EvaluateSpec,
     ImportSpec,
     JobSpec,
@@ -114,32 +113,6 @@ def recalibrate_spec(
         rollout=rollout,
         seed=seed,
     )
-
-
-def deploy_spec(
-    *,
-    deployment: Annotated[str, typer.Option(help="The name that clients call.")],
-    version: Annotated[str, typer.Option(help="The version to serve.")],
-    replicas: Annotated[int, typer.Option(help="Engine processes.")] = default(DeploySpec, "replicas"),
-    max_model_len_tokens: Annotated[int | None, typer.Option(help=words(EngineConfig, "max_model_len_tokens"))] = None,
-    kv_cache_bytes: Annotated[int, typer.Option(help=words(EngineConfig, "kv_cache_bytes"))] = default(EngineConfig, "kv_cache_bytes"),
-    max_num_seqs: Annotated[int, typer.Option(help=words(EngineConfig, "max_num_seqs"))] = default(EngineConfig, "max_num_seqs"),
-    max_adapters: Annotated[int, typer.Option(help=words(EngineConfig, "max_adapters"))] = default(EngineConfig, "max_adapters"),
-    max_adapter_rank: Annotated[int, typer.Option(help=words(EngineConfig, "max_adapter_rank"))] = default(
-        EngineConfig, "max_adapter_rank"
-    ),
-    ready_timeout_s: Annotated[int, typer.Option(help=words(DeploySpec, "ready_timeout_s"))] = default(DeploySpec, "ready_timeout_s"),
-) -> DeploySpec:
-    """Serve a version under a deployment's name, in place of what was served before."""
-    engine = build(
-        EngineConfig,
-        max_model_len_tokens=max_model_len_tokens,
-        kv_cache_bytes=kv_cache_bytes,
-        max_num_seqs=max_num_seqs,
-        max_adapters=max_adapters,
-        max_adapter_rank=max_adapter_rank,
-    )
-    return build(DeploySpec, deployment=deployment, version=version, replicas=replicas, engine=engine, ready_timeout_s=ready_timeout_s)
 
 
 SPEC_OPTIONS: dict[JobType, Callable[..., JobSpec]] = {

@@ -8,17 +8,25 @@ import typer
 
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_page, say, stderr, time_text
-from quantry.cli.specs import build
-from quantry_core.keys import ApiKey, KeyRequest, Role
+from quantry.cli.specs import build, words
+from quantry_core.keys import ApiKey, KeyLimits, KeyRequest, Role
 from quantry_core.pages import DEFAULT_LIMIT
 
 app = typer.Typer(help="List, make and revoke API keys.", no_args_is_help=True)
+
+
+def limits_text(limits: KeyLimits) -> str:
+    """Returns what a key may ask of the data plane: ``60 requests/min, 10000 tokens/min``; empty where it may ask for anything."""
+    named = (("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute))
+    return ", ".join(f"{limit} {noun}/min" for noun, limit in named if limit is not None)
+
 
 _COLUMNS: tuple[Column[ApiKey], ...] = (
     ("key", lambda key: key.id),
     ("name", lambda key: key.name),
     ("role", lambda key: key.role),
     ("begins with", lambda key: key.prefix),
+    ("limits", lambda key: limits_text(key.limits)),
     ("created", lambda key: time_text(key.created_at)),
     ("revoked", lambda key: time_text(key.revoked_at)),
 )
@@ -38,19 +46,24 @@ def list_keys(context: typer.Context, limit: LimitOption = DEFAULT_LIMIT, after:
 @app.command("create")
 def create_key(
     context: typer.Context,
+    *,
     name: Annotated[str, typer.Option(help="For people: whose key it is, or what for.")],
     role: Annotated[Role, typer.Option(help="What it may do.")] = Role.VIEWER,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Of the data plane; no limit where not given.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help=words(KeyLimits, "tokens_per_minute"))] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print its secret, once."""
-    request = build(KeyRequest, name=name, role=role)
+    limits = build(KeyLimits, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+    request = build(KeyRequest, name=name, role=role, limits=limits)
     with connect(context) as client:
-        made = client.keys.create(request.name, request.role)
+        made = client.keys.create(request.name, request.role, request.limits)
     if as_json:
         emit_json(made)
     else:
         say(made.secret)
-        stderr().print(f"{made.key.id}, role {made.key.role}. Keep the secret: it is not shown again.")
+        limited = f", {limits_text(made.key.limits)}" if limits_text(made.key.limits) else ""
+        stderr().print(f"{made.key.id}, role {made.key.role}{limited}. Keep the secret: it is not shown again.")
 
 
 @app.command("revoke")

@@ -23,7 +23,9 @@ from quantry.cli import (
     models,
     pipelines,
     project,
+    rollouts,
     schedules,
+    submit,
     vault,
     versions,
     workers,
@@ -70,6 +72,8 @@ def build_app() -> typer.Typer:
     app.command("import")(imports.import_model)
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(deployments.app, name="deployments")
+    app.command("deploy")(submit.deploy)
+    app.add_typer(rollouts.app, name="rollouts")
     app.add_typer(methods.app, name="methods")
     app.add_typer(keys.app, name="keys")
     add_plugins(app)

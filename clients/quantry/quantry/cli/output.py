@@ -68,12 +68,17 @@ def print_table(items: Sequence[T], columns: Sequence[Column[T]], *, empty: str)
     if not items:
         say(empty)
         return
+    stdout().print(table_of(items, columns))
+
+
+def table_of(items: Sequence[T], columns: Sequence[Column[T]]) -> Table:
+    """Returns one row per item."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, _ in columns:
         table.add_column(heading, overflow="fold")
     for item in items:
         table.add_row(*(cell(item) for _, cell in columns))
-    stdout().print(table)
+    return table
 
 
 def print_page(page: Page[T], columns: Sequence[Column[T]], *, empty: str) -> None:

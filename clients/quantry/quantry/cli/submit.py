@@ -1,4 +1,4 @@
-"""``quantry jobs submit`` and ``quantry jobs estimate``: one command per job type each."""
+"""``quantry jobs submit`` and ``quantry jobs estimate``: one command per job type each; and ``quantry deploy``, which is one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quantry.cli.following import end_with, follow
 from quantry.cli.job_options import JobOptions, SubmitOptions, command_of
 from quantry.cli.job_specs import SPEC_OPTIONS
 from quantry.cli.output import emit_json, say
-from quantry_core.jobs import JobSpec, JobStatus
+from quantry_core.jobs import DeploySpec, JobSpec, JobStatus, JobType
 
 
 def _estimate(context: typer.Context, spec: JobSpec, options: JobOptions) -> None:
@@ -39,6 +39,8 @@ def _submit(context: typer.Context, spec: JobSpec, options: SubmitOptions) -> No
             emit_json(job)
         elif job.status is JobStatus.SUCCEEDED and job.result is not None and job.result.reused:
             say(f"{job.id} {job.status}: {job.result.version_id} was made by an identical job already; --force works all the same")
+        elif isinstance(spec, DeploySpec) and job.status is not JobStatus.WAITING:
+            say(f"{job.id} {job.status}; follow its rollout: quantry rollouts follow {spec.deployment}")
         else:
             say(f"{job.id} {job.status}; follow it: quantry jobs watch {job.id}")
 
@@ -49,3 +51,5 @@ estimate_app = typer.Typer(help="Show what a job would take, and the queue it wo
 for _type, _spec_options in SPEC_OPTIONS.items():
     app.command(_type.value)(command_of(_spec_options, SubmitOptions, _submit))
     estimate_app.command(_type.value)(command_of(_spec_options, JobOptions, _estimate))
+
+deploy = command_of(SPEC_OPTIONS[JobType.DEPLOY], SubmitOptions, _submit)

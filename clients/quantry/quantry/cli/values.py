@@ -34,6 +34,11 @@ def duration_s(text: str) -> int:
     return round(seconds)
 
 
+def duration_or_none_s(text: str) -> int:
+    """Returns whole seconds as ``duration_s``, and 0 for ``0``."""
+    return 0 if text.strip() in {"0", "0s"} else duration_s(text)
+
+
 def size_bytes(text: str) -> int:
     """Returns bytes from ``16GiB`` or ``1048576``; a usage error for anything else."""
     return _checked(parse_bytes, text)

@@ -1,12 +1,24 @@
-"""Deployments: the names that clients call, and what serves them. Made and changed by deploy jobs."""
+"""Deployments: the names that clients call, what serves them, what served them, and what is kept of their requests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from quantry.transport import Transport, path_part
+from quantry_core.captures import CaptureDatasetOrder, CaptureSettings, CaptureStatus
+from quantry_core.datasets import Dataset
+from quantry_core.deployment_diffs import DeploymentDiff
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.rollouts import AdapterAttachment, AttachedAdapter, Deployment, Rollout
+from quantry_core.rollouts import (
+    AdapterAttachment,
+    AttachedAdapter,
+    Deployment,
+    Release,
+    RollbackOrder,
+    Rollout,
+    ServingPeriod,
+)
 
 _PATH = "/api/v1/deployments"
 
@@ -28,6 +40,53 @@ class Deployments:
     def rollouts(self, name: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Rollout]:
         """Returns one page of a deployment's rollouts, newest first."""
         return self._transport.get(Page[Rollout], f"{_PATH}/{path_part(name)}/rollouts", {"after": after, "limit": limit})
+
+    def releases(self, name: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Release]:
+        """Returns one page of a deployment's releases, newest first."""
+        return self._transport.get(Page[Release], f"{_PATH}/{path_part(name)}/releases", {"after": after, "limit": limit})
+
+    def rollback(self, name: str, release: int | None = None, *, note: str | None = None) -> Deployment:
+        """Has an earlier release serve again and returns the deployment: at once where a replica of it is ready, else as soon as one is.
+
+        ``release``: its number. None: a rollout under way is ended and what serves goes on; where there is none, the release that
+        served before the current one. With a number it may be asked again; without one it is sent once, as a second one would go
+        back further.
+        """
+        order, path = RollbackOrder(release=release, note=note), f"{_PATH}/{path_part(name)}/rollback"
+        if release is None:
+            return self._transport.post(Deployment, path, order)
+        return self._transport.post_again(Deployment, path, order)
+
+    def history(self, name: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ServingPeriod]:
+        """Returns one page of what served under a name, newest first: one period for each change."""
+        return self._transport.get(Page[ServingPeriod], f"{_PATH}/{path_part(name)}/history", {"after": after, "limit": limit})
+
+    def at(self, name: str, time: datetime) -> ServingPeriod:
+        """Returns what served under a name at a moment (with its time zone); raises ApiError (404) before the first deploy."""
+        return self._transport.get(ServingPeriod, f"{_PATH}/{path_part(name)}/at", {"time": time.isoformat()})
+
+    def diff(self, name: str, left: int | datetime, right: int | datetime) -> DeploymentDiff:
+        """Returns what tells two releases apart, each by its number, or as the one with the largest share at a moment (with its zone)."""
+        return self._transport.get(DeploymentDiff, f"{_PATH}/{path_part(name)}/diff", {"from": _side(left), "to": _side(right)})
+
+    def capture(self, name: str) -> CaptureStatus:
+        """Returns which prompts a deployment keeps, and how many it has."""
+        return self._transport.get(CaptureStatus, f"{_PATH}/{path_part(name)}/capture")
+
+    def start_capture(self, name: str, settings: CaptureSettings) -> CaptureStatus:
+        """Keeps a share of a deployment's prompts from now on, encrypted; refused where the server has no key for that."""
+        return self._transport.put(CaptureStatus, f"{_PATH}/{path_part(name)}/capture", settings)
+
+    def stop_capture(self, name: str) -> None:
+        """Keeps no further prompts, and deletes those that are kept."""
+        self._transport.delete(f"{_PATH}/{path_part(name)}/capture")
+
+    def capture_dataset(self, name: str, dataset: str) -> Dataset:
+        """Makes a dataset version of the prompts that are kept, scrubbed, and returns it: calibration data.
+
+        Where the dataset's last version has the same text already, that is returned.
+        """
+        return self._transport.post_again(Dataset, f"{_PATH}/{path_part(name)}/capture/dataset", CaptureDatasetOrder(name=dataset))
 
     def adapters(self, name: str) -> Sequence[AttachedAdapter]:
         """Returns every adapter that a deployment serves beside its base, oldest first."""
@@ -56,3 +115,7 @@ class Deployments:
     def start(self, name: str) -> Deployment:
         """Asks for a stopped deployment to be served again and returns it."""
         return self._transport.post_again(Deployment, f"{_PATH}/{path_part(name)}/start")
+
+
+def _side(which: int | datetime) -> str:
+    return str(which) if isinstance(which, int) else which.isoformat()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from quantry.transport import Transport, path_part
-from quantry_core.keys import ApiKey, KeyRequest, NewKey, Role
+from quantry_core.keys import ApiKey, KeyLimits, KeyRequest, NewKey, Role
 from quantry_core.pages import DEFAULT_LIMIT, Page
 
 _PATH = "/api/v1/keys"
+_NO_LIMITS = KeyLimits()
 
 
 class Keys:
@@ -19,9 +20,9 @@ class Keys:
         """Returns one page of keys, revoked ones included, newest first."""
         return self._transport.get(Page[ApiKey], _PATH, {"after": after, "limit": limit})
 
-    def create(self, name: str, role: Role) -> NewKey:
-        """Makes a key and returns it with its secret, which is never shown again."""
-        return self._transport.post(NewKey, _PATH, KeyRequest(name=name, role=role))
+    def create(self, name: str, role: Role, limits: KeyLimits = _NO_LIMITS) -> NewKey:
+        """Makes a key and returns it with its secret, which is never shown again. ``limits``: what it may ask of the data plane."""
+        return self._transport.post(NewKey, _PATH, KeyRequest(name=name, role=role, limits=limits))
 
     def revoke(self, key_id: str) -> None:
         """Makes a key worthless at once."""

@@ -35,6 +35,7 @@ RETRIES: dict[JobReason, RetryRule] = {
     # The same input gives the same end.
     JobReason.INVALID_INPUT: NEVER,
     JobReason.GATE_FAILED: NEVER,
+    JobReason.VERDICT_FAILED: NEVER,
     JobReason.DIVERGED: NEVER,
     JobReason.TIMED_OUT: NEVER,
     JobReason.DEPENDENCY_FAILED: NEVER,

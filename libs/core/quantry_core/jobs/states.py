@@ -44,6 +44,7 @@ class JobReason(StrEnum):
     INVALID_INPUT = "invalid_input"
     DEPENDENCY_FAILED = "dependency_failed"
     GATE_FAILED = "gate_failed"
+    VERDICT_FAILED = "verdict_failed"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"
@@ -65,6 +66,9 @@ REASONS: dict[JobReason, ReasonInfo] = {
     JobReason.INVALID_INPUT: ReasonInfo(JobStatus.FAILED, "What the job was given cannot be used; the message says why."),
     JobReason.DEPENDENCY_FAILED: ReasonInfo(JobStatus.FAILED, "A job that this one needs did not succeed."),
     JobReason.GATE_FAILED: ReasonInfo(JobStatus.FAILED, "The result did not pass its gate; it is kept as quarantined."),
+    JobReason.VERDICT_FAILED: ReasonInfo(
+        JobStatus.FAILED, "What was measured of the new release was worse than allowed; it serves no more."
+    ),
     JobReason.DIVERGED: ReasonInfo(JobStatus.FAILED, "The numbers became infinite or not a number."),
     JobReason.OUT_OF_MEMORY: ReasonInfo(JobStatus.FAILED, "The job needed more memory than it may use."),
     JobReason.TIMED_OUT: ReasonInfo(JobStatus.FAILED, "The job took longer than it may."),

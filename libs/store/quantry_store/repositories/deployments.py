@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from quantry_core.captures import CaptureSettings
 from quantry_core.errors import UnknownDeployment
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.jobs import EngineConfig
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, Rollout
-from quantry_core.versions import Version
 from quantry_store.references import choices, require_name
 from quantry_store.repositories.attached_adapters import AttachedAdapterRepository
 from quantry_store.repositories.paging import load_page
+from quantry_store.repositories.releases import ReleaseRepository
 from quantry_store.repositories.replicas import to_replica
 from quantry_store.repositories.rollouts import to_rollout
-from quantry_store.tables import DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
+from quantry_store.tables import DeploymentRow, ReplicaRow, RolloutRow
+from quantry_store.tables.deployments import WATCHED
 
 
 class DeploymentRepository:
-    def __init__(self, session: AsyncSession, *, adapters: AttachedAdapterRepository) -> None:
+    def __init__(self, session: AsyncSession, *, adapters: AttachedAdapterRepository, releases: ReleaseRepository) -> None:
         self._session = session
         self._adapters = adapters
+        self._releases = releases
 
     async def get(self, project_id: str, name: str) -> Deployment:
         """Returns a deployment; raises InvalidName, or UnknownDeployment naming the ones there are."""
-        statement = select(DeploymentRow).where(DeploymentRow.project_id == project_id, DeploymentRow.name == require_name(name))
+        statement = select(DeploymentRow).where(*_named(project_id, name))
         row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
         if row is None:
             raise await self._unknown(project_id, name)
@@ -43,16 +46,23 @@ class DeploymentRepository:
 
         def bare(row: DeploymentRow) -> Deployment:
             found[row.id] = row
-            return _deployment(row, None, None, [], [])
+            return _deployment(row, _Behind())
 
         page = await load_page(self._session, statement, DeploymentRow.id, lambda row: bare(row[0]), after=after, limit=limit)
         return page.model_copy(update={"data": await self._complete([found[item.id] for item in page.data])})
 
     async def lock(self, project_id: str, name: str) -> Deployment:
         """Returns a deployment with its row locked until the transaction ends; raises UnknownDeployment."""
-        deployment = await self._find_locked(project_id, name)
+        deployment = await self._find_locked(*_named(project_id, name))
         if deployment is None:
             raise await self._unknown(project_id, name)
+        return deployment
+
+    async def lock_by_id(self, deployment_id: str) -> Deployment:
+        """Returns the deployment that a rollout or release names, with its row locked until the transaction ends."""
+        deployment = await self._find_locked(DeploymentRow.id == deployment_id)
+        if deployment is None:
+            raise UnknownDeployment(f"there is no deployment {deployment_id!r}")
         return deployment
 
     async def lock_or_create(self, project_id: str, name: str) -> Deployment:
@@ -60,7 +70,7 @@ class DeploymentRepository:
 
         Raises Conflict if there is none and an adapter has the name.
         """
-        found = await self._find_locked(project_id, name)
+        found = await self._find_locked(*_named(project_id, name))
         if found is not None:
             return found
         await self._adapters.claim_name(project_id, name)
@@ -83,50 +93,23 @@ class DeploymentRepository:
         rows = await self._session.scalars(statement, execution_options={"populate_existing": True})
         return await self._complete(rows.all())
 
-    async def add_release(self, deployment: Deployment, version: Version, *, num_replicas: int, engine: EngineConfig) -> Release:
-        """Returns the next release of a locked deployment; it serves nothing until a rollout promotes it."""
-        numbers = await self._session.scalars(
-            update(DeploymentRow)
-            .where(DeploymentRow.id == deployment.id)
-            .values(last_release_number=DeploymentRow.last_release_number + 1)
-            .returning(DeploymentRow.last_release_number)
-            .execution_options(synchronize_session=False)
-        )
-        row = ReleaseRow(
-            id=new_id(IdPrefix.RELEASE),
-            project_id=deployment.project_id,
-            deployment_id=deployment.id,
-            number=numbers.one(),
-            version_id=version.id,
-            version_ref=version.ref,
-            num_replicas=num_replicas,
-            engine=engine.model_dump(mode="json"),
-        )
-        self._session.add(row)
-        await self._session.flush()
-        return _release(row)
-
-    async def release(self, release_id: str) -> Release:
-        """Returns a release that a rollout or deployment names."""
-        return _release((await self._session.scalars(select(ReleaseRow).where(ReleaseRow.id == release_id))).one())
-
     async def releases(self, deployment: Deployment) -> dict[str, Release]:
-        """Returns by id the releases that are in use: the current one, both ends of the active rollout, those of replicas."""
+        """Returns by id the releases that are in use: the current one, both ends of the active and of the watched rollout, those
+        of replicas."""
         ids = {replica.release_id for replica in deployment.replicas}
         if deployment.current_release is not None:
             ids.add(deployment.current_release.id)
-        if deployment.active_rollout is not None:
-            ids.add(deployment.active_rollout.to_release_id)
-            ids.add(deployment.active_rollout.from_release_id or deployment.active_rollout.to_release_id)
-        rows = await self._session.scalars(select(ReleaseRow).where(ReleaseRow.id.in_(ids)))
-        return {row.id: _release(row) for row in rows}
+        for rollout in (deployment.active_rollout, deployment.watched_rollout):
+            if rollout is not None:
+                ids |= {rollout.to_release_id, rollout.from_release_id or rollout.to_release_id}
+        return await self._releases.by_id(ids)
 
     async def promote(self, release: Release) -> str:
-        """Returns the name of the deployment whose current release is ``release`` from now on."""
+        """Returns the name of the deployment whose current release is ``release`` from now on, with as many replicas as that says."""
         names = await self._session.scalars(
             update(DeploymentRow)
             .where(DeploymentRow.id == release.deployment_id)
-            .values(current_release_id=release.id)
+            .values(current_release_id=release.id, num_wanted=None)
             .returning(DeploymentRow.name)
             .execution_options(synchronize_session=False)
         )
@@ -141,39 +124,52 @@ class DeploymentRepository:
             .execution_options(synchronize_session=False)
         )
 
-    async def _find_locked(self, project_id: str, name: str) -> Deployment | None:
-        statement = (
-            select(DeploymentRow)
-            .where(DeploymentRow.project_id == project_id, DeploymentRow.name == require_name(name))
-            .with_for_update(key_share=True)
+    async def set_wanted(self, deployment_id: str, num_wanted: int | None) -> bool:
+        """Says how many replicas of its current release a deployment is to have; None: as many as that says. Returns whether it
+        is another number than before; a deployment that is not there is no error."""
+        changed = await self._session.scalars(
+            update(DeploymentRow)
+            .where(DeploymentRow.id == deployment_id, DeploymentRow.num_wanted.is_distinct_from(num_wanted))
+            .values(num_wanted=num_wanted)
+            .returning(DeploymentRow.id)
+            .execution_options(synchronize_session=False)
         )
+        return changed.one_or_none() is not None
+
+    async def set_capture(self, deployment: Deployment, settings: CaptureSettings | None) -> None:
+        """Says what a locked deployment keeps of its prompts; None: nothing new."""
+        await self._session.execute(
+            update(DeploymentRow)
+            .where(DeploymentRow.id == deployment.id)
+            .values(capture=None if settings is None else settings.model_dump(mode="json"))
+            .execution_options(synchronize_session=False)
+        )
+
+    async def _find_locked(self, *which: ColumnElement[bool]) -> Deployment | None:
+        statement = select(DeploymentRow).where(*which).with_for_update(key_share=True)
         row = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
         return None if row is None else (await self._complete([row]))[0]
 
     async def _complete(self, rows: Sequence[DeploymentRow]) -> builtins.list[Deployment]:
         """Returns the deployments of ``rows``, in their order, with one query for each kind of thing behind them."""
         ids = [row.id for row in rows]
-        release_ids = [row.current_release_id for row in rows if row.current_release_id is not None]
-        releases = {row.id: row for row in await self._session.scalars(select(ReleaseRow).where(ReleaseRow.id.in_(release_ids)))}
-        active = select(RolloutRow).where(RolloutRow.deployment_id.in_(ids), RolloutRow.finished_at.is_(None))
-        rollouts = {
-            row.deployment_id: to_rollout(row) for row in await self._session.scalars(active, execution_options={"populate_existing": True})
-        }
-        replicas: dict[str, builtins.list[Replica]] = {id_: [] for id_ in ids}
-        statement = select(ReplicaRow).where(ReplicaRow.deployment_id.in_(ids)).order_by(ReplicaRow.ordinal, ReplicaRow.id)
-        for replica in await self._session.scalars(statement, execution_options={"populate_existing": True}):
-            replicas[replica.deployment_id].append(to_replica(replica))
-        adapters = await self._adapters.of_deployments(ids)
-        return [
-            _deployment(
-                row,
-                None if row.current_release_id is None else _release(releases[row.current_release_id]),
-                rollouts.get(row.id),
-                replicas[row.id],
-                adapters[row.id],
-            )
-            for row in rows
-        ]
+        behind = {id_: _Behind() for id_ in ids}
+        releases = await self._releases.by_id(row.current_release_id for row in rows if row.current_release_id is not None)
+        for row in rows:
+            behind[row.id].release = releases.get(row.current_release_id or "")
+        in_use = or_(RolloutRow.finished_at.is_(None), text(WATCHED))
+        rollouts = select(RolloutRow).where(RolloutRow.deployment_id.in_(ids), in_use)
+        for rollout in await self._session.scalars(rollouts, execution_options={"populate_existing": True}):
+            if rollout.finished_at is None:
+                behind[rollout.deployment_id].active = to_rollout(rollout)
+            else:
+                behind[rollout.deployment_id].watched = to_rollout(rollout)
+        replicas = select(ReplicaRow).where(ReplicaRow.deployment_id.in_(ids)).order_by(ReplicaRow.ordinal, ReplicaRow.id)
+        for replica in await self._session.scalars(replicas, execution_options={"populate_existing": True}):
+            behind[replica.deployment_id].replicas.append(to_replica(replica))
+        for id_, adapters in (await self._adapters.of_deployments(ids)).items():
+            behind[id_].adapters = adapters
+        return [_deployment(row, behind[row.id]) for row in rows]
 
     async def _unknown(self, project_id: str, name: str) -> UnknownDeployment:
         statement = select(DeploymentRow.name).where(DeploymentRow.project_id == project_id).order_by(DeploymentRow.name)
@@ -181,30 +177,35 @@ class DeploymentRepository:
         return UnknownDeployment(f"there is no deployment {name!r}; {choices(known, of='deployments')}")
 
 
-def _deployment(
-    row: DeploymentRow, release: Release | None, rollout: Rollout | None, replicas: list[Replica], adapters: list[AttachedAdapter]
-) -> Deployment:
+@dataclass
+class _Behind:
+    """What stands behind a deployment's row."""
+
+    release: Release | None = None
+    active: Rollout | None = None
+    watched: Rollout | None = None
+    replicas: list[Replica] = field(default_factory=list)
+    adapters: list[AttachedAdapter] = field(default_factory=list)
+
+
+def _named(project_id: str, name: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return DeploymentRow.project_id == project_id, DeploymentRow.name == require_name(name)
+
+
+def _deployment(row: DeploymentRow, behind: _Behind) -> Deployment:
     return Deployment(
         id=row.id,
         project_id=row.project_id,
         name=row.name,
-        current_release=release,
-        active_rollout=rollout,
-        replicas=replicas,
-        adapters=adapters,
+        current_release=behind.release,
+        active_rollout=behind.active,
+        replicas=behind.replicas,
+        adapters=behind.adapters,
+        watched_rollout=behind.watched,
         is_stopped=row.is_stopped,
-        created_at=row.created_at,
-    )
-
-
-def _release(row: ReleaseRow) -> Release:
-    return Release(
-        id=row.id,
-        deployment_id=row.deployment_id,
-        number=row.number,
-        version_id=row.version_id,
-        version_ref=row.version_ref,
-        num_replicas=row.num_replicas,
-        engine=EngineConfig.model_validate(row.engine),
+        num_wanted=row.num_wanted,
+        demanded_at=row.demanded_at,
+        requested_at=row.requested_at,
+        capture=None if row.capture is None else CaptureSettings.model_validate(row.capture),
         created_at=row.created_at,
     )

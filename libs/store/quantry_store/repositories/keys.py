@@ -9,15 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import NotFound
 from quantry_core.ids import IdPrefix, new_id
-from quantry_core.keys import ApiKey, Identity, Role, hash_key, new_key_secret
+from quantry_core.keys import ApiKey, Identity, KeyLimits, Role, hash_key, new_key_secret
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.rollouts import RoutedKey
+from quantry_core.routes import RoutedKey
 from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.paging import load_page
 from quantry_store.repositories.revision import RouteRevision
 from quantry_store.tables import KeyRow
 
 NUM_PREFIX_CHARS = 8
+NO_LIMITS = KeyLimits()
 
 
 class KeyRepository:
@@ -32,7 +33,9 @@ class KeyRepository:
         row = (await self._session.execute(statement)).one_or_none()
         return None if row is None else Identity(key_id=row.id, project_id=row.project_id, role=row.role)
 
-    async def create(self, project_id: str, name: str, role: Role, *, who: Identity | None = None) -> tuple[ApiKey, str]:
+    async def create(
+        self, project_id: str, name: str, role: Role, *, limits: KeyLimits = NO_LIMITS, who: Identity | None = None
+    ) -> tuple[ApiKey, str]:
         """Returns a new key and its secret, which cannot be had again. ``who`` is None only when the platform sets itself up."""
         secret = new_key_secret()
         row = KeyRow(
@@ -42,10 +45,12 @@ class KeyRepository:
             role=role,
             prefix=secret[:NUM_PREFIX_CHARS],
             key_hash=hash_key(secret),
+            limits=limits.model_dump(mode="json", exclude_none=True),
         )
         self._session.add(row)
         await self._session.flush()
-        await self._audit.record(who, "key.create", "key", row.id, {"name": name, "role": role}, project_id=project_id)
+        facts = {"name": name, "role": role, **row.limits}
+        await self._audit.record(who, "key.create", "key", row.id, facts, project_id=project_id)
         self._revision.bump()
         return _api_key(row), secret
 
@@ -77,7 +82,16 @@ class KeyRepository:
     async def snapshot(self) -> builtins.list[RoutedKey]:
         """Returns every key of every project that is not revoked, as gateways need them."""
         rows = await self._session.scalars(select(KeyRow).where(KeyRow.revoked_at.is_(None)).order_by(KeyRow.id))
-        return [RoutedKey(key_id=row.id, key_hash=row.key_hash, project_id=row.project_id, role=row.role) for row in rows]
+        return [
+            RoutedKey(
+                key_id=row.id,
+                key_hash=row.key_hash,
+                project_id=row.project_id,
+                role=row.role,
+                limits=KeyLimits.model_validate(row.limits),
+            )
+            for row in rows
+        ]
 
 
 def _api_key(row: KeyRow) -> ApiKey:
@@ -87,6 +101,7 @@ def _api_key(row: KeyRow) -> ApiKey:
         name=row.name,
         role=row.role,
         prefix=row.prefix,
+        limits=KeyLimits.model_validate(row.limits),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
     )

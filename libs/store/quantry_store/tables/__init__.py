@@ -4,7 +4,14 @@ from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditRow, RouteRevisio
 from quantry_store.tables.base import Base
 from quantry_store.tables.checkpoints import CheckpointSealRow, JobCheckpointFileRow, JobCheckpointRow
 from quantry_store.tables.datasets import BlobRow, DatasetRow
-from quantry_store.tables.deployments import DeploymentAdapterRow, DeploymentRow, ReleaseRow, ReplicaRow, RolloutRow
+from quantry_store.tables.deployments import (
+    DeploymentAdapterRow,
+    DeploymentRow,
+    ReleaseRow,
+    ReplicaRow,
+    RolloutRow,
+    ServingPeriodRow,
+)
 from quantry_store.tables.idempotency import IdempotencyKeyRow
 from quantry_store.tables.jobs import JobEventRow, JobNeedRow, JobRow
 from quantry_store.tables.keys import KeyRow
@@ -22,6 +29,7 @@ from quantry_store.tables.pipelines import PipelineRow
 from quantry_store.tables.projects import ProjectRow
 from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
 from quantry_store.tables.seals import ArtifactSealRow, SealRow
+from quantry_store.tables.traffic import CapturedPromptRow, TrafficWindowRow
 from quantry_store.tables.vault import JobArtifactRow, UploadFileRow, UploadRow, VaultRunRow
 from quantry_store.tables.workers import WorkerRow
 
@@ -33,6 +41,7 @@ __all__ = [
     "AuditRow",
     "Base",
     "BlobRow",
+    "CapturedPromptRow",
     "CheckpointSealRow",
     "DatasetRow",
     "DeploymentAdapterRow",
@@ -57,6 +66,8 @@ __all__ = [
     "ScheduleRow",
     "ScheduleRunRow",
     "SealRow",
+    "ServingPeriodRow",
+    "TrafficWindowRow",
     "UploadFileRow",
     "UploadRow",
     "VaultRunRow",

@@ -16,7 +16,7 @@ from quantry_core.datasets import DatasetKind, DatasetOrigin, FilePurpose
 from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, WaitingOn
 from quantry_core.keys import Role
 from quantry_core.methods import Environment, Format
-from quantry_core.rollouts import ReplicaState, RolloutState
+from quantry_core.rollouts import PeriodCause, ReplicaState, RolloutCause, RolloutReason, RolloutState
 from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome
 from quantry_core.vault import VaultRunKind, VaultRunStatus
 from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionKind, VersionState
@@ -89,8 +89,11 @@ ENUMS: tuple[type[StrEnum], ...] = (
     JobType,
     MissedPolicy,
     OverlapPolicy,
+    PeriodCause,
     ReplicaState,
     Role,
+    RolloutCause,
+    RolloutReason,
     RolloutState,
     RunOutcome,
     VaultRunKind,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from quantry_core.keys import Role
@@ -19,5 +21,6 @@ class KeyRow(Base):
     role: Mapped[Role]
     prefix: Mapped[str]
     key_hash: Mapped[str] = mapped_column(unique=True)
+    limits: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
     revoked_at: Mapped[datetime | None]

@@ -3,6 +3,7 @@
 from quantry_store.transactions.adapters import attach_adapter, detach_adapter
 from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.cancel import cancel_job
+from quantry_store.transactions.captures import end_capture, set_capture
 from quantry_store.transactions.checkpoints import record_checkpoint, record_checkpoint_seal
 from quantry_store.transactions.dataset_deletion import delete_dataset, remove_dataset, restore_dataset
 from quantry_store.transactions.deletion import delete_version, remove_version, restore_version
@@ -14,6 +15,17 @@ from quantry_store.transactions.pipelines import cancel_pipeline, retry_pipeline
 from quantry_store.transactions.release import releasable_jobs, release_job
 from quantry_store.transactions.retention import clean_up
 from quantry_store.transactions.retry import retry_job
+from quantry_store.transactions.rollbacks import roll_back
+from quantry_store.transactions.rollout_actions import ask_of_rollout
+from quantry_store.transactions.rollout_stages import (
+    end_watch,
+    judge_rollout,
+    load_windows,
+    pause_rollout,
+    set_wanted,
+    stage_rollout,
+    undo_promotion,
+)
 from quantry_store.transactions.rollouts import (
     DeploymentRecord,
     begin_rollout,
@@ -34,6 +46,7 @@ from quantry_store.transactions.schedules import (
     run_schedule_now,
 )
 from quantry_store.transactions.submit import DEFAULT_PLACEMENT, Origin, Placement, submit_job
+from quantry_store.transactions.traffic import record_captures, record_traffic
 from quantry_store.transactions.vault import Damaged, note_blobs, note_checkpoint_blobs, record_damage, record_seal, record_whole
 from quantry_store.transactions.workers import save_worker
 
@@ -48,6 +61,7 @@ __all__ = [
     "Prepared",
     "Submitted",
     "append_events",
+    "ask_of_rollout",
     "attach_adapter",
     "begin_rollout",
     "cancel_job",
@@ -62,24 +76,31 @@ __all__ = [
     "delete_schedule",
     "delete_version",
     "detach_adapter",
+    "end_capture",
+    "end_watch",
     "expired_jobs",
     "fail_rollout",
     "finish_attempt",
     "fire_due",
     "is_checked_anew",
     "is_final",
+    "judge_rollout",
     "load_deployments",
+    "load_windows",
     "lose_expired",
     "note_blobs",
     "note_checkpoint_blobs",
+    "pause_rollout",
     "promote_rollout",
     "queues_with_work",
     "read_template",
     "record_artifact_seal",
+    "record_captures",
     "record_checkpoint",
     "record_checkpoint_seal",
     "record_damage",
     "record_seal",
+    "record_traffic",
     "record_whole",
     "releasable_jobs",
     "release_job",
@@ -91,10 +112,15 @@ __all__ = [
     "resume_deployment",
     "retry_job",
     "retry_pipeline",
+    "roll_back",
     "run_schedule_now",
     "save_worker",
+    "set_capture",
+    "set_wanted",
+    "stage_rollout",
     "stop_deployment",
     "submit_job",
     "submit_pipeline",
+    "undo_promotion",
     "upsert_replica",
 ]

@@ -87,7 +87,8 @@ async def _releases_of_base(uow: UnitOfWork, deployment: Deployment, version: Ve
     """Returns the releases of a deployment that serve, or are about to serve, what an adapter was trained on; at least one."""
     releases = [] if deployment.current_release is None else [deployment.current_release]
     if deployment.active_rollout is not None:
-        releases.append(await uow.deployments.release(deployment.active_rollout.to_release_id))
+        releases.append(await uow.releases.get(deployment.active_rollout.to_release_id))
+    await _check_watch(uow, deployment, version)
     base_id = await _base_id(uow, version)
     # What is being rolled out decides: adapters of the old base could not go with it.
     if not releases or releases[-1].version_id != base_id:
@@ -97,6 +98,20 @@ async def _releases_of_base(uow: UnitOfWork, deployment: Deployment, version: Ve
             f"{version.ref} was trained on {base.ref}, and deployment {deployment.name!r} {serves}: attach it where that is served"
         )
     return [release for release in releases if release.version_id == base_id]
+
+
+async def _check_watch(uow: UnitOfWork, deployment: Deployment, version: Version) -> None:
+    """Raises Conflict while a promotion is watched that may be undone by itself to a release which could not serve the adapter."""
+    watched = deployment.watched_rollout
+    if watched is None or watched.from_release_id is None or deployment.active_rollout is not None:
+        return
+    before = await uow.releases.get(watched.from_release_id)
+    if before.version_id != await _base_id(uow, version):
+        until = "" if watched.watch_until is None else f" until {watched.watch_until.isoformat(timespec='seconds')}"
+        raise Conflict(
+            f"{version.ref} was not trained on {before.version_ref}, to which deployment {deployment.name!r} may be rolled back by "
+            f"itself{until}: attach it then"
+        )
 
 
 async def _base_id(uow: UnitOfWork, version: Version) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from quantry_core.errors import Conflict, RolloutInProgress
 from quantry_core.jobs import DeploySpec, Job
-from quantry_core.rollouts import Deployment
+from quantry_core.rollouts import Deployment, RolloutCause
+from quantry_store.repositories.rollouts import RolloutDraft
 from quantry_store.transactions.adapters import check_rollout
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -19,8 +20,9 @@ async def open_deployment(uow: UnitOfWork, project_id: str, spec: DeploySpec) ->
         raise Conflict(f"deployment {deployment.name!r} is stopped; start it before you deploy to it")
     active = deployment.active_rollout
     if active is not None:
+        of_job = "" if active.job_id is None else f" of job {active.job_id}"
         raise RolloutInProgress(
-            f"deployment {deployment.name!r} has a {active.state} rollout, that of job {active.job_id}; wait for it or cancel that job"
+            f"deployment {deployment.name!r} has a {active.state} rollout, {active.id}{of_job}; wait for it, promote it or abort it"
         )
     return deployment
 
@@ -33,5 +35,14 @@ async def plan_rollout(uow: UnitOfWork, job: Job, spec: DeploySpec, deployment: 
     (subject,) = job.inputs
     version = await uow.versions.get(job.project_id, subject.version_id or "")
     await check_rollout(uow, deployment, version, spec.engine)
-    release = await uow.deployments.add_release(deployment, version, num_replicas=spec.replicas, engine=spec.engine)
-    await uow.rollouts.add(job, deployment, release, ready_timeout_s=spec.ready_timeout_s)
+    release = await uow.releases.add(deployment, version, spec)
+    draft = RolloutDraft(
+        RolloutCause.DEPLOY,
+        job_id=job.id,
+        strategy=spec.strategy,
+        ready_timeout_s=spec.ready_timeout_s,
+        watch_s=spec.watch_s,
+        note=spec.note,
+        key_id=await uow.jobs.created_by(job.id),
+    )
+    await uow.rollouts.add(deployment, release, draft)

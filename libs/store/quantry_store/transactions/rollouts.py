@@ -1,11 +1,12 @@
-"""What the rollout controller reads, and the steps of a rollout it persists. A rollout and its job always move together."""
+"""What the rollout controller reads, and the beginning and the ends of a rollout as it persists them."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantry_core.jobs import REASONS, DeploySpec, Job, JobReason, JobResult, JobStatus
-from quantry_core.rollouts import Deployment, Release, Replica, Rollout, RolloutState
+from quantry_core.jobs import JobReason
+from quantry_core.rollouts import Deployment, Release, Replica, Rollout, RolloutReason, RolloutState
+from quantry_store.transactions.rollout_ends import Ending, complete_rollout, end_rollout, lock_rollout
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -15,7 +16,9 @@ class DeploymentRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     deployment: Deployment
-    releases: dict[str, Release] = Field(description="By id: the current one, both ends of the rollout, those of replicas.")
+    releases: dict[str, Release] = Field(
+        description="By id: the current one, both ends of the active and of the watched rollout, those of replicas."
+    )
     cancel_requested: bool = Field(description="The job of the active rollout is to be cancelled.")
 
 
@@ -28,7 +31,8 @@ async def load_deployments(uow: UnitOfWork) -> list[DeploymentRecord]:
     records = []
     for deployment in await uow.deployments.of_every_project():
         rollout = deployment.active_rollout
-        job = None if rollout is None else await uow.jobs.get(deployment.project_id, rollout.job_id)
+        job_id = None if rollout is None else rollout.job_id
+        job = None if job_id is None else await uow.jobs.get(deployment.project_id, job_id)
         records.append(
             DeploymentRecord(
                 deployment=deployment,
@@ -40,46 +44,33 @@ async def load_deployments(uow: UnitOfWork) -> list[DeploymentRecord]:
 
 
 async def begin_rollout(uow: UnitOfWork, rollout_id: str) -> Rollout:
-    """Returns the rollout, progressing, its deadline counted from now; its job runs. Raises NotFound, IllegalTransition."""
-    job, rollout = await _lock(uow, rollout_id)
-    rollout = await uow.rollouts.move(rollout, RolloutState.PROGRESSING)
-    await uow.leases.start_unleased(job)
-    if isinstance(job.spec, DeploySpec):
-        rollout = await uow.rollouts.set_deadline(rollout, ready_timeout_s=job.spec.ready_timeout_s)
+    """Returns the rollout, progressing, its deadline counted from now; its job, if it has one, runs. The watch of the promotion
+    before it is over. Raises UnknownRollout, IllegalTransition."""
+    owner = await uow.rollouts.owner(rollout_id)
+    job = None if owner.job_id is None else await uow.jobs.lock(owner.project_id, owner.job_id)
+    await uow.rollouts.end_watch_of(owner.deployment_id)
+    rollout = await uow.rollouts.begin(await uow.rollouts.lock(rollout_id))
+    if job is not None:
+        await uow.leases.start_unleased(job)
+    uow.routes.bump()
     return rollout
 
 
 async def promote_rollout(uow: UnitOfWork, rollout_id: str) -> Rollout:
-    """Returns the rollout, promoted: its release is the current one, gateways learn of it, its job has succeeded.
+    """Returns the rollout, promoted: its release is the current one, gateways learn of it, its job has succeeded. Its watch begins
+    where it has one. Raises UnknownRollout, IllegalTransition."""
+    return await complete_rollout(uow, await lock_rollout(uow, rollout_id), reason=RolloutReason.COMPLETED)
 
-    Raises NotFound, IllegalTransition.
+
+async def fail_rollout(  # noqa: PLR0917 - where it ends, and why, read in this order
+    uow: UnitOfWork, rollout_id: str, state: RolloutState, reason: RolloutReason, job_reason: JobReason, message: str
+) -> Rollout:
+    """Returns the rollout in ``state`` (rolled_back or aborted), its target without a share; its job ends failed or cancelled, as
+    ``job_reason`` says.
+
+    A rollout that never began can only be aborted, its job with reason cancelled. Raises UnknownRollout, IllegalTransition.
     """
-    job, rollout = await _lock(uow, rollout_id)
-    rollout = await uow.rollouts.move(rollout, RolloutState.PROMOTED)
-    release = await uow.deployments.release(rollout.to_release_id)
-    name = await uow.deployments.promote(release)
-    job = await uow.jobs.move(job, JobStatus.SUCCEEDED, reason=JobReason.COMPLETED, message=f"{name} serves {release.version_ref}")
-    result = JobResult(version_id=release.version_id, deployment=name, release_id=release.id, seconds=_seconds(job))
-    await uow.jobs.set_result(job, result)
-    promoted = {"deployment": name, "release_id": release.id, "version_id": release.version_id, "from_release_id": rollout.from_release_id}
-    await uow.audit.record(None, "rollout.promote", "rollout", rollout.id, promoted, project_id=job.project_id)
-    uow.routes.bump()
-    return rollout
-
-
-async def fail_rollout(uow: UnitOfWork, rollout_id: str, state: RolloutState, reason: JobReason, message: str) -> Rollout:
-    """Returns the rollout in ``state`` (rolled_back or aborted); its job ends failed or cancelled, as ``reason`` says.
-
-    A rollout that never began can only be aborted with reason cancelled. Raises NotFound, IllegalTransition.
-    """
-    job, rollout = await _lock(uow, rollout_id)
-    rollout = await uow.rollouts.move(rollout, state, message=message)
-    release = await uow.deployments.release(rollout.to_release_id)
-    job = await uow.jobs.move(job, REASONS[reason].final_status, reason=reason, message=message)
-    result = JobResult(version_id=release.version_id, release_id=release.id, seconds=_seconds(job))
-    await uow.jobs.set_result(job, result)
-    uow.routes.bump()
-    return rollout
+    return await end_rollout(uow, await lock_rollout(uow, rollout_id), Ending(state, reason, job_reason, message))
 
 
 async def upsert_replica(uow: UnitOfWork, replica: Replica) -> Replica:
@@ -90,16 +81,3 @@ async def upsert_replica(uow: UnitOfWork, replica: Replica) -> Replica:
 async def delete_replica(uow: UnitOfWork, replica_id: str) -> None:
     """Forgets a replica; one that is not there is no error."""
     await uow.replicas.delete(replica_id)
-
-
-def _seconds(job: Job) -> float | None:
-    """Returns the seconds from start to end of a job by the database's clock; None if it never started."""
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return (job.finished_at - job.started_at).total_seconds()
-
-
-async def _lock(uow: UnitOfWork, rollout_id: str) -> tuple[Job, Rollout]:
-    project_id, job_id = await uow.rollouts.job_key(rollout_id)
-    job = await uow.jobs.lock(project_id, job_id)
-    return job, await uow.rollouts.lock(rollout_id)

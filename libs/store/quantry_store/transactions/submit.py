@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, assert_never
 
+from quantry_core.engines import config_refused
 from quantry_core.jobs import (
     CPU_QUEUE,
     DeploySpec,
@@ -175,6 +176,9 @@ def environment_of(spec: JobSpec) -> Environment | None:
             return Environment.ML
         case DeploySpec():
             require_name(spec.deployment)
+            sentence = config_refused(spec.engine, has_servers=bool(spec.servers))
+            if sentence is not None:
+                raise refusal("spec.engine", sentence)
             return None
         case _:
             assert_never(spec)

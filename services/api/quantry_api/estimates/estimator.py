@@ -24,6 +24,7 @@ from quantry_api.estimates.origins import (
 )
 from quantry_api.estimates.refusals import check_context, check_quantizable, devices_of
 from quantry_api.estimates.sharing import check_shared
+from quantry_core.engines import engine_of
 from quantry_core.errors import FieldProblem, InvalidInput, NotServable
 from quantry_core.estimates import (
     CheckpointFacts,
@@ -57,7 +58,7 @@ from quantry_core.jobs import (
     route,
 )
 from quantry_core.methods import DeviceKind, Format
-from quantry_core.servability import EngineName, not_served
+from quantry_core.servability import not_served
 from quantry_core.training.bases import SIXTEEN_BIT_KINDS
 from quantry_core.training.strategies import num_gpus_of
 from quantry_core.versions import VersionKind
@@ -243,7 +244,9 @@ class Estimator:
         stored = stored_as(origin)
         if stored is None:
             return
-        sentence = not_served(stored.format, stored.schemes, EngineName(spec.engine.engine), self._engine_device)
+        # Where servers run that someone else started is not known here.
+        device = None if spec.servers else self._engine_device
+        sentence = not_served(stored.format, stored.schemes, engine_of(spec.engine.engine), device)
         if sentence is not None:
             ref = origin.version.ref if isinstance(origin, OfVersion) else spec.version
             raise NotServable(f"{ref}: {sentence}", errors=[FieldProblem(field="spec.version", message=sentence)])

@@ -38,7 +38,7 @@ async def create_key(request: KeyRequest, caller: Admin, db: Db) -> NewKey:
         # Gateways and workers serve every project: their keys are made by whoever runs the installation, with quantry_api.bootstrap.
         raise InvalidInput(f"a {request.role}'s key cannot be made here: it would see {PLATFORM_ROLES[request.role]} of every project")
     async with db.begin() as uow:
-        key, secret = await uow.keys.create(caller.project_id, request.name, request.role, who=caller)
+        key, secret = await uow.keys.create(caller.project_id, request.name, request.role, limits=request.limits, who=caller)
     return NewKey(key=key, secret=secret)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from quantry_api.routes.service import wait_for_routes
-from quantry_core.rollouts import RouteSnapshot
+from quantry_core.routes import RouteSnapshot
 from quantry_http.auth import Db, GatewayCaller
 
 MAX_WAIT_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from quantry_core.rollouts import RouteSnapshot
+from quantry_core.routes import RouteSnapshot
 from quantry_store.database import Database
 
 POLL_INTERVAL_S = 0.25

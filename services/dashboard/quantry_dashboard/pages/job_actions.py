@@ -12,7 +12,16 @@ from quantry_dashboard import facts
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.sessions import Session
+
+CANCEL = Question(
+    "Cancel this job?",
+    "A running job is stopped within seconds, and what it has done so far is lost. Jobs that need it are cancelled too.",
+    confirm="Cancel the job",
+    keep="Keep it",
+    is_dangerous=True,
+)
 
 
 class JobActions:
@@ -27,13 +36,12 @@ class JobActions:
         self._retry_key = str(uuid.uuid4())
         hindrance = facts.hindrance(session.identity)
         with Node("div", classes="actions"):
-            self._cancel = _button("Cancel", "danger", hindrance)
-            self._retry = _button("Retry", "primary", hindrance)
+            self._cancel = action_button("Cancel", "danger", hindrance)
+            self._retry = action_button("Retry", "primary", hindrance)
             self._hint = Node("p", hindrance, classes="dim hint", hidden="hidden")
         self._has_hint = hindrance is not None
         if hindrance is None:
-            dialog = self._build_dialog()
-            self._cancel.on("click", js_handler=f"() => getHtmlElement({dialog.id}).showModal()")
+            ask_before(self._cancel, CANCEL, self._do_cancel)
             self._retry.on("click", self._do_retry)
 
     def show(self, job: Job) -> None:
@@ -41,18 +49,6 @@ class JobActions:
         self._cancel.show_if(facts.may_cancel(job))
         self._retry.show_if(facts.may_retry(job))
         self._hint.show_if(self._has_hint and (facts.may_cancel(job) or facts.may_retry(job)))
-
-    def _build_dialog(self) -> Node:
-        with Node("dialog", aria_label="Cancel this job?") as dialog:
-            Node("h2", "Cancel this job?")
-            Node("p", "A running job is stopped within seconds, and what it has done so far is lost. Jobs that need it are cancelled too.")
-            with Node("div", classes="actions"):
-                keep = Node("button", "Keep it", type="button", classes="quiet")
-                confirm = Node("button", "Cancel the job", type="button", classes="danger")
-        close = f"getHtmlElement({dialog.id}).close()"
-        keep.on("click", js_handler=f"() => {close}")
-        confirm.on("click", self._do_cancel, js_handler=f"() => {{ {close}; emit(); }}")
-        return dialog
 
     async def _do_cancel(self) -> None:
         async def cancel() -> None:
@@ -67,16 +63,3 @@ class JobActions:
             ui.navigate.to(f"/jobs/{job.id}")
 
         await self._frame.attempt(retry)
-
-
-def _button(text: str, classes: str, hindrance: str | None) -> Node:
-    """Returns a button; one that may not be used stays reachable, so that everybody learns why."""
-    return Node(
-        "button",
-        text,
-        classes=classes,
-        type="button",
-        hidden="hidden",
-        aria_disabled="true" if hindrance else None,
-        title=hindrance,
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from nicegui import ui
@@ -16,6 +17,8 @@ from quantry_dashboard.nodes import Node, link
 
 MAX_EVENTS = 200
 LOG_LINES = 400
+FIGURES, WORDS = "plain", "plain words"
+"""Classes of tables: figures stand to the right of their columns, words to the left."""
 
 
 class TableRow(NamedTuple):
@@ -27,18 +30,25 @@ class TableRow(NamedTuple):
     """What the name means."""
 
 
-def add_table(title: str, headings: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Adds a table that scrolls on its own where it is wider than the page; ``title`` is what it is called."""
-    with Node("div", classes="wide", tabindex="0", role="group", aria_label=title), Node("table", classes="plain", aria_label=title):
+@contextmanager
+def open_table(title: str, headings: Sequence[str], classes: str = FIGURES) -> Iterator[None]:
+    """Adds a table whose rows are added within; it scrolls on its own where it is wider than the page. ``title`` is what it is called."""
+    with Node("div", classes="wide", tabindex="0", role="group", aria_label=title), Node("table", classes=classes, aria_label=title):
         with Node("thead"), Node("tr"):
             for heading in headings:
                 Node("th", heading, scope="col")
         with Node("tbody"):
-            for row in rows:
-                with Node("tr"):
-                    Node("th", row.name, scope="row", title=row.words or None)
-                    for cell in row.cells:
-                        Node("td", cell)
+            yield
+
+
+def add_table(title: str, headings: Sequence[str], rows: Iterable[TableRow], classes: str = FIGURES) -> None:
+    """Adds a table of texts, as ``open_table`` does."""
+    with open_table(title, headings, classes):
+        for row in rows:
+            with Node("tr"):
+                Node("th", row.name, scope="row", title=row.words or None)
+                for cell in row.cells:
+                    Node("td", cell)
 
 
 class FactPanel:

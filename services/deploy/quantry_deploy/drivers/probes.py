@@ -1,44 +1,75 @@
-"""Questions to an engine over HTTP: does it answer, and is it the one that was started?"""
+"""Questions to an engine over HTTP: does it answer, is it the one that was started, and how busy is it?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+
+from quantry_core.engines import ENGINES, EngineInfo, Mark
+from quantry_core.jobs import EngineKind
+from quantry_deploy.drivers.gauges import UNKNOWN_LOAD, Load, read_load
 
 HEALTH_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 120.0
 PROOF_TIMEOUT_S = 60.0
 """The first completion of a big model on a busy CPU takes a while."""
 
+MODEL_INFO_PATH = "/model_info"
+"""Where SGLang shows its weight_version."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine that is asked, and as what it must show itself."""
+
+    url: str
+    served_name: str
+    kind: EngineKind = EngineKind.VLLM
+    mark: str | None = None
+    """The replica's id; None: it was started by somebody else, who knows of none."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return ENGINES[self.kind]
+
 
 class EngineProbe:
     """Asks engines. One per process; close it at the end."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        # Engines are asked directly: a proxy from the environment has no business between.
-        self._client = httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, transport=transport)
+        # Engines are asked directly: a proxy from the environment has no business between. Nor is a redirect followed.
+        self._client = httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, follow_redirects=False, transport=transport)
 
-    async def answers(self, url: str) -> bool:
-        """Tells whether GET /health answers 200."""
+    async def answers(self, target: Target) -> bool:
+        """Tells whether its health path answers 200."""
         try:
-            response = await self._client.get(f"{url}/health")
+            response = await self._client.get(f"{target.url}{target.info.health_path}")
         except httpx.HTTPError:
             return False
         return response.status_code == 200
 
-    async def doubt(self, url: str, served_name: str, replica_id: str) -> str:
+    async def load(self, target: Target) -> Load:
+        """Returns how busy it is, as far as its metrics say."""
+        try:
+            response = await self._client.get(f"{target.url}{target.info.metrics_path}")
+        except httpx.HTTPError:
+            return UNKNOWN_LOAD
+        return read_load(response.text, target.info.gauges) if response.status_code == 200 else UNKNOWN_LOAD
+
+    async def doubt(self, target: Target) -> str:
         """Returns why this is not the engine that was started, or does not complete; an empty string if all is well.
 
-        The engine lists the replica's id as a second name of its model: another process that took the port does not.
+        An engine shows the replica's id where it can: another process that took the port does not.
         """
         try:
-            models = await self._client.get(f"{url}/v1/models")
-            listed = _model_names(models)
-            if not {served_name, replica_id} <= listed:
-                return f"it serves {', '.join(sorted(listed)) or 'nothing'}, not {served_name} as replica {replica_id}"
-            question = {"model": served_name, "prompt": "The", "max_tokens": 1, "temperature": 0}
-            completion = await self._client.post(f"{url}/v1/completions", json=question, timeout=PROOF_TIMEOUT_S)
+            doubt = await self._identity_doubt(target)
+            if doubt:
+                return doubt
+            question = {"model": target.served_name, "prompt": "The", "max_tokens": 1, "temperature": 0}
+            completion = await self._client.post(f"{target.url}{target.info.proof_path}", json=question, timeout=PROOF_TIMEOUT_S)
             if completion.status_code != 200:
                 return f"a completion of one token answered {completion.status_code}: {completion.text[:200]}"
             if not completion.json().get("choices"):
@@ -65,6 +96,22 @@ class EngineProbe:
         """Has an engine forget an adapter; returns why it did not, an empty string if it did."""
         return await self._ask(f"{url}/v1/unload_lora_adapter", {"lora_name": name})
 
+    async def _identity_doubt(self, target: Target) -> str:
+        listed = _names(await self._client.get(f"{target.url}{target.info.models_path}"))
+        expected = {target.served_name}
+        if target.mark is not None and target.info.mark is Mark.LISTED:
+            expected.add(target.mark)
+        if not expected <= listed:
+            whose = "" if target.mark is None else f" as replica {target.mark}"
+            return f"it serves {', '.join(sorted(listed)) or 'nothing'}, not {target.served_name}{whose}"
+        if target.mark is not None and target.info.mark is Mark.WEIGHT_VERSION:
+            info = await self._client.get(f"{target.url}{MODEL_INFO_PATH}")
+            info.raise_for_status()
+            shown = info.json().get("weight_version")
+            if shown != target.mark:
+                return f"it shows {shown or 'nothing'} as its weight_version, not replica {target.mark}"
+        return ""
+
     async def _ask(self, url: str, body: dict[str, str]) -> str:
         try:
             answer = await self._client.post(url, json=body, timeout=LOAD_TIMEOUT_S)
@@ -76,10 +123,12 @@ class EngineProbe:
         await self._client.aclose()
 
 
-def _model_names(response: httpx.Response) -> set[str]:
-    """Returns the ids that /v1/models lists; raises ValueError or AttributeError if it answered something else."""
+def _names(response: httpx.Response) -> set[str]:
+    """Returns the ids that /v1/models lists, and their tags where they have any; raises ValueError or AttributeError if it answered
+    something else."""
     response.raise_for_status()
-    return {str(model.get("id")) for model in response.json().get("data", [])}
+    models: list[dict[str, Any]] = response.json().get("data", [])
+    return {str(name) for model in models for name in (model.get("id"), *(model.get("tags") or []))}
 
 
 def _refusal(response: httpx.Response) -> str:

@@ -1,30 +1,35 @@
-"""Replicas as processes of this machine. The default of the embedded stack, and of one host with GPUs."""
+"""Replicas as processes of this host. The default of the embedded stack, and of one host with GPUs."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
-from quantry_core.errors import Unavailable
-from quantry_core.jobs import EngineConfig
-from quantry_core.rollouts import Replica
+from quantry_core.errors import NotServable, Unavailable
+from quantry_core.jobs import EngineKind
+from quantry_core.rollouts import Release, Replica
 from quantry_core.versions import VersionDetail
-from quantry_deploy.artifacts import ArtifactCache
+from quantry_deploy.artifacts import ArtifactCache, read_config
 from quantry_deploy.drivers import logs
+from quantry_deploy.drivers.host import Host, available_memory_bytes, needed_memory_bytes, read_host
+from quantry_deploy.drivers.launches import Serving, engine_arguments, engine_command, engine_environment, program
 from quantry_deploy.drivers.loads import Loads
-from quantry_deploy.drivers.probes import EngineProbe
+from quantry_deploy.drivers.looks import Looks
+from quantry_deploy.drivers.probes import EngineProbe, Target
 from quantry_deploy.drivers.processes import EngineProcess, ProcessTable, free_port
-from quantry_deploy.drivers.proofs import Proofs
 from quantry_deploy.drivers.protocol import StartedReplica, StartOrder
 from quantry_deploy.drivers.pulls import Pulls
 from quantry_deploy.observations import LoadedAdapters, PullStatus, ReplicaObservation
+from quantry_deploy.servability import check_config, check_release
 from quantry_deploy.settings import DeploySettings
 
 HOST = "127.0.0.1"
@@ -41,29 +46,35 @@ _log = structlog.get_logger(__name__)
 class ProcessDriver:
     """A ``PoolDriver``. Everything it writes is below ``settings.deploy_dir``."""
 
-    def __init__(self, settings: DeploySettings, cache: ArtifactCache, probe: EngineProbe) -> None:
+    def __init__(self, settings: DeploySettings, cache: ArtifactCache, probe: EngineProbe, host: Host | None = None) -> None:
+        """``host`` is what engines may have of this host; None: it is looked up."""
         self._settings = settings
         self._home = settings.deploy_dir.resolve()
         self._cache = cache
-        self._pulls = Pulls(cache, device=settings.engine_device)
+        self._host = host if host is not None else read_host(settings.engine_device, settings.host_gpus)
+        self._pulls = Pulls(cache, self._check, self._check_config)
         self._probe = probe
-        self._proofs = Proofs(probe)
+        self._looks = Looks(probe)
         self._loads = Loads(probe, cache.directory)
         self._table = ProcessTable(self._home)
+        self._starting = threading.Lock()
+        self._kinds: dict[str, EngineKind] = {}
         self._ports: dict[str, int] = {}
-        self._answered_at_s: dict[str, float] = {}
+        self._needs_bytes: dict[str, int] = {}
         self._asked_to_end: set[tuple[str, int]] = set()
-        for folder in (self._home / "replicas", self._home / "home", self._home / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in ("replicas", "home", "tmp", "compiled"):
+            (self._home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def pull(self, version: VersionDetail, engine: EngineConfig) -> None:
-        self._pulls.begin(version, engine)
+    def know(self, releases: Iterable[Release]) -> None:
+        self._kinds |= {release.id: release.engine.engine for release in releases}
 
-    def pull_status(self, version: VersionDetail, engine: EngineConfig) -> PullStatus:
-        return self._pulls.status(version, engine)
+    def pull(self, version: VersionDetail, release: Release) -> None:
+        self._pulls.begin(version, release)
+
+    def pull_status(self, version: VersionDetail, release: Release) -> PullStatus:
+        return self._pulls.status(version, release)
 
     async def start(self, order: StartOrder) -> StartedReplica:
-        """Starts an engine unless one runs for this replica; raises Unavailable if the files are not here, or OSError."""
         folder = await asyncio.to_thread(self._cache.find, order.version)
         if folder is None:
             self._pulls.forget(order.version)
@@ -72,8 +83,8 @@ class ProcessDriver:
         if process is None:
             process = await asyncio.to_thread(self._spawn, order, folder)
             _log.info("engine started", replica=order.replica_id, pid=process.pid, url=process.url, version=order.version.ref)
-        self._answered_at_s[order.replica_id] = time.monotonic()
-        return StartedReplica(process.pid, process.started_at, process.url, str(self._log_path(order.replica_id)))
+        self._looks.started(order.replica_id)
+        return StartedReplica(process.url, process.pid, process.started_at, str(self._log_path(order.replica_id)))
 
     async def probe(self, replica: Replica, served_name: str) -> ReplicaObservation:
         if replica.pid is None or replica.pid_started_at is None or replica.url is None:
@@ -81,18 +92,8 @@ class ProcessDriver:
         self._remember_port(replica)
         if not await asyncio.to_thread(self._table.is_running, replica.pid, replica.pid_started_at):
             return ReplicaObservation(is_running=False, ending=self._table.ending(replica.pid))
-        now_s = time.monotonic()
-        answers = await self._probe.answers(replica.url)
-        if answers:
-            self._answered_at_s[replica.id] = now_s
-            self._proofs.ask(replica.id, replica.pid, replica.url, served_name)
-        return ReplicaObservation(
-            is_running=True,
-            answers=answers,
-            is_proven=self._proofs.is_proven(replica.id, replica.pid),
-            silent_s=now_s - self._answered_at_s.setdefault(replica.id, now_s),
-            doubt=self._proofs.doubt(replica.id, replica.pid),
-        )
+        kind = self._kinds.get(replica.release_id, EngineKind.VLLM)
+        return await self._looks.look(replica.id, replica.pid, Target(replica.url, served_name, kind, mark=replica.id))
 
     async def loaded_adapters(self, replica: Replica) -> LoadedAdapters | None:
         if replica.pid is None or replica.url is None:
@@ -127,10 +128,13 @@ class ProcessDriver:
     async def stop_all(self, *, within_s: float) -> None:
         await asyncio.to_thread(self._table.end_all, within_s)
 
+    async def scaled_to(self, release: Release) -> int | None:  # noqa: ARG002  the controller decides
+        return None
+
     async def running(self) -> Mapping[str, Collection[int]]:
         return await asyncio.to_thread(self._table.pids)
 
-    async def kill_strays(self, pids: Collection[int]) -> None:
+    async def kill_strays(self, replica_id: str, pids: Collection[int]) -> None:  # noqa: ARG002  the processes say whose they are
         await asyncio.to_thread(self._table.kill_only, pids)
 
     async def prune(self, manifest_digests: Collection[str]) -> None:
@@ -140,21 +144,65 @@ class ProcessDriver:
 
     async def close(self) -> None:
         await self._pulls.close()
-        await self._proofs.close()
+        await self._looks.close()
         await self._loads.close()
         await self._probe.close()
 
+    def _check(self, version: VersionDetail, release: Release) -> None:
+        """Raises NotServable where this host could never serve the version so."""
+        check_release(version, release, self._settings.engine_device)
+        program(self._settings, release.engine.engine)
+        self._host.check_fits(version, release.engine)
+
+    def _check_config(self, version: VersionDetail, release: Release, config: dict[str, Any]) -> None:
+        """Raises NotServable where the files say that the engine could not be started so."""
+        check_config(version, config, release.engine)
+        try:
+            engine_arguments(self._serving(release, "", "", "", config, port=1))
+        except NotServable as error:
+            raise NotServable(f"{version.ref}: {error.detail}") from error
+
     def _spawn(self, order: StartOrder, folder: Path) -> EngineProcess:
-        port = free_port(HOST, set(self._ports.values()))
-        self._ports[order.replica_id] = port
-        log_path = self._log_path(order.replica_id)
-        logs.rotate(log_path)
-        command = engine_command(self._settings, order, folder, port)
-        return self._table.spawn(order.replica_id, f"http://{HOST}:{port}", command, self._environment(), log_path)
+        """Starts an engine on what is free: one at a time, so that nothing is given away twice."""
+        with self._starting:
+            self._check_free(order)
+            gpus = self._host.choose_gpus(order.engine.num_gpus, {gpu for gpus in self._table.gpus().values() for gpu in gpus})
+            port = free_port(HOST, set(self._ports.values()))
+            self._ports[order.replica_id] = port
+            log_path = self._log_path(order.replica_id)
+            logs.rotate(log_path)
+            serving = self._serving(order.release, str(folder), order.served_name, order.replica_id, read_config(folder), port=port)
+            command = engine_command(self._settings, serving)
+            environment = self._environment() | engine_environment(order.engine.engine)
+            process = self._table.spawn(order.replica_id, f"http://{HOST}:{port}", command, environment, log_path, gpus=gpus)
+            self._needs_bytes[order.replica_id] = needed_memory_bytes(order.version, order.engine)
+            return process
+
+    def _check_free(self, order: StartOrder) -> None:
+        """Raises Unavailable where the replica does not fit beside what runs, and what has been started but has not grown yet."""
+        taken_bytes = self._table.memory_bytes()
+        promised = (needed - taken_bytes[id_] for id_, needed in self._needs_bytes.items() if id_ in taken_bytes)
+        promised_bytes = sum(max(0, left_bytes) for left_bytes in promised)
+        self._host.check_free(needed_memory_bytes(order.version, order.engine), available_memory_bytes(), promised_bytes)
+
+    def _serving(self, release: Release, model: str, served_name: str, mark: str, config: Mapping[str, Any], *, port: int) -> Serving:
+        return Serving(
+            engine=release.engine,
+            config=config,
+            model=model,
+            served_name=served_name,
+            mark=mark,
+            host=HOST,
+            port=port,
+            stop_grace_s=self._settings.stop_grace_s,
+            num_gpus=release.engine.num_gpus if self._host.gpus else 0,
+        )
 
     def _environment(self) -> dict[str, str]:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {"HOME": str(self._home / "home"), "LANG": "C.UTF-8", "TMPDIR": self._tmp()}
+        # What an engine compiles, and what it learns of a model's class, is kept for the next start of it on this host.
+        environment |= {"HOME": str(self._home / "home"), "VLLM_CACHE_ROOT": str(self._home / "compiled")}
+        environment |= {"LANG": "C.UTF-8", "TMPDIR": self._tmp()}
         if self._settings.state_dir is not None:
             environment["QUANTRY_STATE_DIR"] = str(self._settings.state_dir)
         return environment
@@ -173,20 +221,7 @@ class ProcessDriver:
 
     def _forget(self, replica: Replica) -> None:
         self._ports.pop(replica.id, None)
-        self._answered_at_s.pop(replica.id, None)
-        self._proofs.forget(replica.id)
+        self._needs_bytes.pop(replica.id, None)
+        self._looks.forget(replica.id)
         self._loads.forget(replica.id)
         self._asked_to_end = {key for key in self._asked_to_end if key[0] != replica.id}
-
-
-def engine_command(settings: DeploySettings, order: StartOrder, folder: Path, port: int) -> list[str]:
-    """Returns the launch script's command line. The replica's id is a second name of the model: the probe looks for it."""
-    command = [str(settings.engine_python), "-P", str(settings.engine_script), "--model", str(folder)]
-    command += ["--served-model-name", order.served_name, order.replica_id, "--host", HOST, "--port", str(port)]
-    command += ["--kv-cache-bytes", str(order.engine.kv_cache_bytes), "--max-num-seqs", str(order.engine.max_num_seqs)]
-    command += ["--shutdown-timeout", str(int(settings.stop_grace_s))]
-    if order.engine.max_model_len_tokens is not None:
-        command += ["--max-model-len", str(order.engine.max_model_len_tokens)]
-    if order.engine.max_adapters:
-        command += ["--max-adapters", str(order.engine.max_adapters), "--max-adapter-rank", str(order.engine.max_adapter_rank)]
-    return command

@@ -24,6 +24,8 @@ from quantry_core.ports import LISTENING_PORTS
 REPLICA_VARIABLE = "QUANTRY_REPLICA_ID"
 URL_VARIABLE = "QUANTRY_REPLICA_URL"
 OWNER_VARIABLE = "QUANTRY_DEPLOY_DIR"
+GPUS_VARIABLE = "QUANTRY_REPLICA_GPUS"
+"""The GPUs that a replica was given. Engines may change CUDA_VISIBLE_DEVICES for their children."""
 
 KILL_WAIT_S = 1.0
 """Seconds that the kernel is given to remove what was killed."""
@@ -52,6 +54,7 @@ class _Found:
     url: str
     started_at: float
     is_leader: bool
+    gpus: tuple[str, ...]
 
 
 @dataclass
@@ -71,9 +74,20 @@ class ProcessTable:
         self._owner = str(owner)
         self._children: dict[int, _Child] = {}
 
-    def spawn(self, replica_id: str, url: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> EngineProcess:
-        """Starts a process in a new session, its output appended to ``log_path`` (mode 0600). Raises OSError."""
+    def spawn(
+        self,
+        replica_id: str,
+        url: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_path: Path,
+        *,
+        gpus: Sequence[str] = (),
+    ) -> EngineProcess:
+        """Starts a process in a new session, its output appended to ``log_path`` (mode 0600); ``gpus`` are its alone. Raises OSError."""
         own = {REPLICA_VARIABLE: replica_id, URL_VARIABLE: url, OWNER_VARIABLE: self._owner}
+        if gpus:
+            own |= {GPUS_VARIABLE: ",".join(gpus), "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             child = subprocess.Popen(
@@ -159,6 +173,18 @@ class ProcessTable:
             pids.setdefault(found.replica_id, set()).add(found.process.pid)
         return pids
 
+    def gpus(self) -> dict[str, tuple[str, ...]]:
+        """Returns the GPUs that each replica's processes were given, as long as one of them runs."""
+        return {found.replica_id: found.gpus for found in self._scan() if found.gpus}
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Returns the resident memory of each replica's processes, what they share counted more than once."""
+        sizes: dict[str, int] = {}
+        for found in self._scan():
+            with suppress(psutil.NoSuchProcess):
+                sizes[found.replica_id] = sizes.get(found.replica_id, 0) + found.process.memory_info().rss
+        return sizes
+
     def _scan(self) -> list[_Found]:
         """Returns the running engine processes of this directory, and forgets the children that are gone for good."""
         for pid, child in list(self._children.items()):
@@ -177,6 +203,7 @@ class ProcessTable:
                             url=environment.get(URL_VARIABLE, ""),
                             started_at=process.create_time(),
                             is_leader=os.getpgid(process.pid) == process.pid,
+                            gpus=tuple(gpu for gpu in environment.get(GPUS_VARIABLE, "").split(",") if gpu),
                         )
                     )
         return found

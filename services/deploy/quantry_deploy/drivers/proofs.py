@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+
+from quantry_deploy.drivers.probes import Target
 
 _log = structlog.get_logger(__name__)
 
@@ -14,7 +17,7 @@ _log = structlog.get_logger(__name__)
 class Doubter(Protocol):
     """Who asks the engine: ``quantry_deploy.drivers.probes.EngineProbe``."""
 
-    async def doubt(self, url: str, served_name: str, replica_id: str) -> str:
+    async def doubt(self, target: Target) -> str:
         """Returns why this is not the engine that was started, or does not complete; an empty string if all is well."""
         ...
 
@@ -29,26 +32,29 @@ class _Proof:
 
 
 class Proofs:
-    """Knows which engines have served a real completion since they were started. Lives in one event loop."""
+    """Knows which engines have served a real completion since they were started. Lives in one event loop.
+
+    ``run`` tells one start of a replica from the next: a process id, or what else a driver has for it.
+    """
 
     def __init__(self, probe: Doubter) -> None:
         self._probe = probe
-        self._proofs: dict[tuple[str, int], _Proof] = {}
+        self._proofs: dict[tuple[str, Hashable], _Proof] = {}
 
-    def ask(self, replica_id: str, pid: int, url: str, served_name: str) -> None:
+    def ask(self, replica_id: str, run: Hashable, target: Target) -> None:
         """Asks an engine in the background, unless it is proven or being asked."""
-        proof = self._proofs.setdefault((replica_id, pid), _Proof())
+        proof = self._proofs.setdefault((replica_id, run), _Proof())
         if not proof.is_proven and (proof.task is None or proof.task.done()):
-            proof.task = asyncio.create_task(self._run(proof, url, served_name, replica_id))
+            proof.task = asyncio.create_task(self._run(proof, target, replica_id))
 
-    def is_proven(self, replica_id: str, pid: int) -> bool:
+    def is_proven(self, replica_id: str, run: Hashable) -> bool:
         """Tells whether this process has convinced once."""
-        proof = self._proofs.get((replica_id, pid))
+        proof = self._proofs.get((replica_id, run))
         return proof is not None and proof.is_proven
 
-    def doubt(self, replica_id: str, pid: int) -> str:
+    def doubt(self, replica_id: str, run: Hashable) -> str:
         """Returns why this process did not convince when it last answered; an empty string if it did or has yet to."""
-        proof = self._proofs.get((replica_id, pid))
+        proof = self._proofs.get((replica_id, run))
         return "" if proof is None else proof.doubt
 
     def forget(self, replica_id: str) -> None:
@@ -65,9 +71,9 @@ class Proofs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, proof: _Proof, url: str, served_name: str, replica_id: str) -> None:
+    async def _run(self, proof: _Proof, target: Target, replica_id: str) -> None:
         try:
-            proof.doubt = await self._probe.doubt(url, served_name, replica_id)
+            proof.doubt = await self._probe.doubt(target)
         except Exception as error:  # a proof that went wrong is a doubt like any other
             _log.exception("proof failed", replica=replica_id)
             proof.doubt = f"a completion of one token failed: {error!r}"

@@ -1,4 +1,4 @@
-"""Pulls that go on in the background, one for each version and engine configuration, shared by everyone who asks."""
+"""Pulls that go on in the background, one for each version and way of serving it, shared by everyone who asks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from quantry_core.errors import InvalidInput, NotServable, QuantryError, Unavailable
-from quantry_core.jobs import EngineConfig, JobReason
-from quantry_core.methods import DeviceKind
+from quantry_core.jobs import JobReason
+from quantry_core.rollouts import Release
 from quantry_core.versions import VersionDetail, VersionKind
 from quantry_deploy.artifacts import ArtifactCache, read_config
 from quantry_deploy.observations import ABSENT, PullState, PullStatus
-from quantry_deploy.servability import check_adapter, check_config, check_version
+from quantry_deploy.servability import check_adapter
 
 RETRY_S = {PullState.WAITING: 5.0, PullState.REFUSED: 15.0}
 """Seconds a failure is remembered. A refusal ends a rollout long before; outside one, or in the next one, the cause may be gone."""
+
+Check = Callable[[VersionDetail, Release], None]
+"""Raises NotServable where a release's engines could never serve the version. Called before a byte is fetched."""
+
+CheckConfig = Callable[[VersionDetail, Release, dict[str, Any]], None]
+"""The same, with the version's config.json. Called once its files are here."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,24 +43,26 @@ class _Pull:
 class Pulls:
     """Fetches versions without holding anybody up. Lives in one event loop."""
 
-    def __init__(self, cache: ArtifactCache, *, device: DeviceKind | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """``device`` is where the engines run that will load what is fetched; None: not known."""
+    def __init__(
+        self, cache: ArtifactCache, check: Check, check_config: CheckConfig, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cache = cache
-        self._device = device
+        self._check = check
+        self._check_config = check_config
         self._clock = clock
         self._pulls: dict[tuple[str, str], _Pull] = {}
 
-    def begin(self, version: VersionDetail, engine: EngineConfig) -> None:
+    def begin(self, version: VersionDetail, release: Release) -> None:
         """Begins a pull, unless it is done or going on."""
-        if self.status(version, engine).state is not PullState.ABSENT:
+        if self.status(version, release).state is not PullState.ABSENT:
             return
         pull = _Pull(PullStatus(PullState.RUNNING), version.manifest_digest)
-        pull.task = asyncio.create_task(self._run(pull, version, engine))
-        self._pulls[_key(version, engine)] = pull
+        pull.task = asyncio.create_task(self._run(pull, version, release))
+        self._pulls[_key(version, release)] = pull
 
-    def status(self, version: VersionDetail, engine: EngineConfig) -> PullStatus:
+    def status(self, version: VersionDetail, release: Release) -> PullStatus:
         """Returns how far it is; absent again once a failure may be tried anew."""
-        pull = self._pulls.get(_key(version, engine))
+        pull = self._pulls.get(_key(version, release))
         if pull is None or (pull.status.state in RETRY_S and self._clock() >= pull.retry_at_s):
             return ABSENT
         return pull.status
@@ -82,18 +91,18 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, pull: _Pull, version: VersionDetail, engine: EngineConfig) -> None:
+    async def _run(self, pull: _Pull, version: VersionDetail, release: Release) -> None:
         def report(fraction: float) -> None:
             pull.status = PullStatus(PullState.RUNNING, fraction=fraction)
 
         try:
             if version.kind is VersionKind.ADAPTER:
                 folder = await asyncio.to_thread(self._cache.pull, version, report)
-                await asyncio.to_thread(check_adapter, version, folder, engine)
+                await asyncio.to_thread(check_adapter, version, folder, release.engine)
             else:
-                check_version(version, self._device)
+                self._check(version, release)
                 folder = await asyncio.to_thread(self._cache.pull, version, report)
-                check_config(version, await asyncio.to_thread(read_config, folder), engine)
+                self._check_config(version, release, await asyncio.to_thread(read_config, folder))
             pull.status = PullStatus(PullState.DONE, fraction=1.0)
         except Exception as error:  # whatever went wrong, its words belong to the rollout, not to this task
             _log.warning("pull failed", version=version.ref, error=repr(error))
@@ -116,5 +125,5 @@ def failed_pull(error: Exception) -> PullStatus:
             return PullStatus(PullState.REFUSED, message=f"{type(error).__name__}: {error}")
 
 
-def _key(version: VersionDetail, engine: EngineConfig) -> tuple[str, str]:
-    return version.id, engine.model_dump_json()
+def _key(version: VersionDetail, release: Release) -> tuple[str, str]:
+    return version.id, release.engine.model_dump_json()

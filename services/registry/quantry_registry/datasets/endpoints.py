@@ -89,7 +89,7 @@ async def put_dataset(
     """Takes the request's body as the next version of a dataset. The same bytes again are the same version."""
     intake = Intake(name, kind, content_type)
     dataset, is_new = await service.add_dataset(database, parts.vault, caller, name, request.stream(), intake=intake)
-    return _made(request, response, dataset, is_new)
+    return answer_made(request, response, dataset, is_new)
 
 
 @router.post(
@@ -102,7 +102,7 @@ async def derive_dataset(
 ) -> Dataset:
     """Makes the next version of a dataset from others. The same recipe of the same parents is the same version."""
     dataset, is_new = await service.derive_dataset(database, parts, caller, name, recipe)
-    return _made(request, response, dataset, is_new)
+    return answer_made(request, response, dataset, is_new)
 
 
 async def _find(database: Database, project_id: str, ref: str) -> Dataset:
@@ -110,7 +110,9 @@ async def _find(database: Database, project_id: str, ref: str) -> Dataset:
         return await uow.datasets.resolve(project_id, ref)
 
 
-def _made(request: Request, response: Response, dataset: Dataset, is_new: bool) -> Dataset:
+def answer_made(request: Request, response: Response, dataset: Dataset, is_new: bool) -> Dataset:
+    """Returns the dataset as it is answered: made now, or there already, with where it is found."""
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"{request.url.path.partition('/datasets/')[0]}/datasets/{dataset.id}"
+    prefix = request.url.path.partition("/datasets/")[0].partition("/deployments/")[0]
+    response.headers["Location"] = f"{prefix}/datasets/{dataset.id}"
     return dataset

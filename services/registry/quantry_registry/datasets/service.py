@@ -58,7 +58,7 @@ async def add_dataset(
     Conflict where the name has these bytes as another kind, DatasetDeleted where it had them. Nothing was written then, nor when
     the client leaves.
     """
-    _check_own(name)
+    check_own(name)
     with SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES) as spool:
         file = cast(BinaryIO, spool)
         async for piece in pieces:
@@ -75,7 +75,7 @@ async def derive_dataset(database: Database, parts: Parts, caller: Identity, nam
     Raises InvalidName, UnknownDataset, Conflict; InvalidInput for parents of different kinds or too many bytes, and where
     nothing is left.
     """
-    _check_own(name)
+    check_own(name)
     async with database.begin() as uow:
         parents = [await uow.datasets.resolve(caller.project_id, parent.ref) for parent in recipe.parents]
     kind = _same_kind(parents)
@@ -115,7 +115,8 @@ def file_of(dataset: Dataset) -> ManifestFile:
     return ManifestFile(path=f"{dataset.name}-{dataset.number}{suffix}", size_bytes=dataset.size_bytes, sha256=dataset.sha256)
 
 
-def _check_own(name: str) -> None:
+def check_own(name: str) -> None:
+    """Raises InvalidName for a name of the platform's own."""
     if name.startswith(BUILT_IN_PREFIX):
         raise InvalidName(f"names that begin with {BUILT_IN_PREFIX} are the platform's own; choose another than {name!r}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from quantry_core.ids import IdPrefix, is_id
-from quantry_core.jobs.specs.deploy import DeploySpec, EngineConfig
+from quantry_core.jobs.specs.deploy import DeploySpec, EngineConfig, EngineKind, Scaling, ServerUrl
 from quantry_core.jobs.specs.evaluate import EvaluateSpec, SpeedSpec, TasksSpec
 from quantry_core.jobs.specs.finetune import (
     ALL_LINEAR,
@@ -56,6 +56,7 @@ __all__ = [
     "DistributedSpec",
     "DpoMethod",
     "EngineConfig",
+    "EngineKind",
     "EvaluateSpec",
     "FinetuneSpec",
     "GrpoMethod",
@@ -75,6 +76,8 @@ __all__ = [
     "RecalibrateSpec",
     "RewardSpec",
     "RlooMethod",
+    "Scaling",
+    "ServerUrl",
     "SpeedSpec",
     "SupervisedMethod",
     "TasksSpec",

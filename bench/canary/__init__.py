@@ -1,0 +1,1 @@
+"""A canary with real engines to its promotion, and bad candidates to their rollback: python -m bench.canary"""

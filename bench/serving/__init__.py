@@ -1,0 +1,1 @@
+"""What the benchmarks of rollouts share: checkpoints of the example master, bare engines, clients with a rate."""

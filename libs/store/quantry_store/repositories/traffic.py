@@ -1,0 +1,123 @@
+"""What gateways measured of each release, by windows of time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Double, Integer, cast, delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from quantry_core.histograms import Histogram
+from quantry_core.traffic import PairTally, Tally, TrafficWindow
+from quantry_store.tables import DeploymentRow, ReleaseRow, RolloutRow, TrafficWindowRow
+from quantry_store.tables.deployments import WATCHED
+
+_WRITERS = "traffic-windows"
+
+_COUNTS = tuple(name for name, field in Tally.model_fields.items() if field.annotation is int)
+_HISTOGRAMS = tuple(name for name, field in Tally.model_fields.items() if field.annotation is Histogram)
+_PAIR_FIELDS = tuple(PairTally.model_fields)
+
+
+class TrafficRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def owners(self, release_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Returns the project's and the deployment's id of each of these releases, of those that there are."""
+        statement = select(ReleaseRow.id, ReleaseRow.project_id, ReleaseRow.deployment_id).where(ReleaseRow.id.in_(release_ids))
+        return {row.id: (row.project_id, row.deployment_id) for row in await self._session.execute(statement)}
+
+    async def touch(self, requested: Mapping[str, datetime], demanded: Collection[str]) -> None:
+        """Notes when deployments were last asked for, by id, and which of them have requests that wait for a replica now."""
+        ids = sorted({*requested, *demanded})
+        if not ids:
+            return
+        # In one order, so that two gateways' reports never wait for each other.
+        locked = select(DeploymentRow.id).where(DeploymentRow.id.in_(ids)).order_by(DeploymentRow.id).with_for_update(key_share=True)
+        for id_ in (await self._session.scalars(locked)).all():
+            values: dict[str, Any] = {"demanded_at": func.now()} if id_ in demanded else {}
+            if id_ in requested:
+                # A gateway's clock that runs ahead must not keep a deployment up for ever.
+                heard_at = func.least(requested[id_], func.now())
+                values["requested_at"] = func.greatest(func.coalesce(DeploymentRow.requested_at, heard_at), heard_at)
+            await self._session.execute(
+                update(DeploymentRow).where(DeploymentRow.id == id_).values(values).execution_options(synchronize_session=False)
+            )
+
+    async def add(self, gateway_id: str, sequence: int, windows: Iterable[TrafficWindow], projects: Mapping[str, str]) -> int:
+        """Returns how many of these windows of different releases are new; ``projects`` has the project's id of each release.
+
+        Taken last in a transaction: from here to the commit no other one adds windows, so that ids are visible in their order and
+        who reads on after the last id that it saw misses none.
+        """
+        rows = [
+            {
+                "project_id": projects[window.release_id],
+                "release_id": window.release_id,
+                "gateway_id": gateway_id,
+                "sequence": sequence,
+                "began_at": window.began_at,
+                "ended_at": window.ended_at,
+                "tally": window.tally.model_dump(mode="json", exclude_defaults=True),
+            }
+            for window in windows
+        ]
+        if not rows:
+            return 0
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(_WRITERS, 0))))
+        key = [TrafficWindowRow.gateway_id, TrafficWindowRow.sequence, TrafficWindowRow.release_id]
+        statement = insert(TrafficWindowRow).values(rows).on_conflict_do_nothing(index_elements=key).returning(TrafficWindowRow.id)
+        return len((await self._session.scalars(statement)).all())
+
+    async def windows(
+        self, release_ids: Collection[str], *, since: datetime, after_id: int, limit: int | None = None
+    ) -> list[tuple[int, TrafficWindow]]:
+        """Returns the windows of these releases that began at ``since`` or later and have a greater id, by id; the first ``limit``."""
+        statement = (
+            select(TrafficWindowRow)
+            .where(TrafficWindowRow.release_id.in_(release_ids), TrafficWindowRow.began_at >= since, TrafficWindowRow.id > after_id)
+            .order_by(TrafficWindowRow.id)
+            .limit(limit)
+        )
+        return [(row.id, _to_window(row)) for row in await self._session.scalars(statement)]
+
+    async def total(self, release_id: str, *, since: datetime, until: datetime | None) -> Tally:
+        """Returns what was counted of a release between two moments; None: up to now. Added up in the database: a long rollout
+        has many windows."""
+        within = [TrafficWindowRow.release_id == release_id, TrafficWindowRow.began_at >= since]
+        if until is not None:
+            within.append(TrafficWindowRow.ended_at <= until)
+        tally = TrafficWindowRow.tally
+        pairs = tally["pairs"]
+        sums = [func.coalesce(func.sum(cast(tally[name].astext, BigInteger)), 0).label(name) for name in _COUNTS]
+        sums += [func.coalesce(func.sum(cast(pairs[name].astext, Double)), 0).label(f"pairs_{name}") for name in _PAIR_FIELDS]
+        counted = (await self._session.execute(select(*sums).where(*within))).mappings().one()
+        values: dict[str, Any] = {name: int(counted[name]) for name in _COUNTS}
+        values["pairs"] = {name: counted[f"pairs_{name}"] for name in _PAIR_FIELDS}
+        for name in _HISTOGRAMS:
+            bucket = func.jsonb_each_text(tally[name]["counts"]).table_valued("key", "value", name="bucket").render_derived()
+            number, count = cast(bucket.c.key, Integer), func.sum(cast(bucket.c.value, BigInteger))
+            statement = select(number, count).select_from(TrafficWindowRow).join(bucket, text("true")).where(*within).group_by(number)
+            values[name] = {"counts": {key: int(num) for key, num in await self._session.execute(statement)}}
+        return Tally.model_validate(values)
+
+    async def delete_old(self, retention_s: float, *, limit: int) -> int:
+        """Returns how many windows were deleted that ended so many seconds ago; those of a rollout that is not over are kept."""
+        in_use = or_(RolloutRow.finished_at.is_(None), text(WATCHED))
+        first = select(func.min(RolloutRow.created_at)).where(in_use).scalar_subquery()
+        old = (
+            select(TrafficWindowRow.id)
+            .where(TrafficWindowRow.ended_at < func.least(func.now() - timedelta(seconds=retention_s), first))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        statement = delete(TrafficWindowRow).where(TrafficWindowRow.id.in_(old)).returning(TrafficWindowRow.id)
+        return len((await self._session.scalars(statement.execution_options(synchronize_session=False))).all())
+
+
+def _to_window(row: TrafficWindowRow) -> TrafficWindow:
+    return TrafficWindow(release_id=row.release_id, began_at=row.began_at, ended_at=row.ended_at, tally=Tally.model_validate(row.tally))

@@ -1,0 +1,1 @@
+"""What gateways tell: how requests went, and the prompts that they captured."""

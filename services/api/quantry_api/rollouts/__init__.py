@@ -1,0 +1,1 @@
+"""Rollouts: begun, looked at, and what people ask of them."""

@@ -1,0 +1,110 @@
+"""/deployments/<name>/rollouts/<id>: one rollout, live while it is not over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout
+from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.deployments import deployment_address
+from quantry_dashboard.frame import Frame
+from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
+from quantry_dashboard.pages.rollout_actions import RolloutActions
+from quantry_dashboard.pages.rollout_panels import RolloutBody, ShareBar
+from quantry_dashboard.rollouts import STATE_CLASSES
+from quantry_dashboard.rollouts import state_text as rollout_state
+from quantry_dashboard.serving import HISTORY_HEADINGS, parts_of, period_texts, reason_text
+from quantry_dashboard.serving_reader import ServingReader
+from quantry_dashboard.sessions import Session
+
+REFRESH_S = 1.0
+
+
+class RolloutPage:
+    """One open page."""
+
+    def __init__(self, session: Session, name: str, rollout_id: str) -> None:
+        self._session = session
+        self._name = name
+        self._rollout_id = rollout_id
+        self._reader = ServingReader(session, name)
+        self._num_changes = -1
+
+    def build(self) -> None:
+        """Builds the page; the rollout comes with the first refresh, once the browser is connected."""
+        address = f"{deployment_address(self._name)}/rollouts/{self._rollout_id}"
+        self._frame = Frame(self._session, title=f"Rollout of {self._name}", address=address)
+        with self._frame.content:
+            with Node("div", classes="crumbs"):
+                link("Deployments", "/deployments")
+                Node("span", "/", classes="dim", aria_hidden="true")
+                link(self._name, deployment_address(self._name))
+                Node("span", "/", classes="dim", aria_hidden="true")
+                Node("span", self._rollout_id, classes="mono")
+            self._loading = Node("p", "Loading…", classes="dim", role="status")
+            with Node("div", classes="job", hidden="hidden") as self._all:
+                self._build_panels()
+        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+
+    def _build_panels(self) -> None:
+        with Node("section", classes="panel header", aria_label="Status"):
+            with Node("div", classes="heading"):
+                Node("h1", f"Rollout of {self._name}")
+                self._actions = RolloutActions(self._session, self._frame, self._refresh)
+            with Node("div", classes="state", role="status"):
+                self._state = Node("span", classes="status")
+                self._reason = Node("span", classes="reason")
+            self._shares = ShareBar()
+        with Node("section", classes="panel", aria_label="Rollout"):
+            self._body = RolloutBody()
+        with Node("section", classes="panel", aria_label="Changes"):
+            Node("h2", "What it changed")
+            self._changes = Node("div")
+
+    async def _refresh(self) -> None:
+        try:
+            rollout = await ask(self._session, lambda client: client.rollouts.get(self._rollout_id))
+            deployment = await ask(self._session, lambda client: client.deployments.get(self._name))
+        except NotDone as trouble:
+            self._loading.show_if(False)
+            if trouble.is_missing:
+                self._timer.deactivate()
+            raise
+        if rollout.deployment_id != deployment.id:
+            self._loading.show_if(False)
+            self._timer.deactivate()
+            raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.", is_missing=True)
+        await self._reader.read(deployment, rollout)
+        traffic = await self._reader.traffic(rollout)
+        self._actions.show(rollout)
+        self._state.say(rollout_state(rollout))
+        self._state.mark_as(f"status {STATE_CLASSES[rollout.state]}")
+        self._reason.say(reason_text(rollout))
+        self._shares.show(parts_of(deployment, self._reader.releases))
+        self._body.show(rollout, self._reader.releases, self._reader.periods, traffic, datetime.now(UTC))
+        self._show_changes()
+        self._loading.show_if(False)
+        self._all.show_if(True)
+        if _is_settled(rollout):
+            # Nothing about it changes any more.
+            self._timer.deactivate()
+
+    def _show_changes(self) -> None:
+        own = [period for period in self._reader.periods if period.rollout_id == self._rollout_id]
+        if len(own) == self._num_changes:
+            return
+        self._num_changes = len(own)
+        self._changes.clear()
+        with self._changes:
+            if own:
+                add_table("What it changed", HISTORY_HEADINGS, (TableRow(row[0], row[1:]) for row in map(period_texts, own)), WORDS)
+            else:
+                Node("p", "Nothing so far.", classes="dim")
+
+
+def _is_settled(rollout: Rollout) -> bool:
+    """Tells whether a rollout is over, its watch included."""
+    if rollout.state in ACTIVE_ROLLOUT_STATES:
+        return False
+    return rollout.watch_until is None or rollout.watch_until <= datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""How evidence becomes verdicts: pure functions over what gateways counted. See docs/analysis.md."""

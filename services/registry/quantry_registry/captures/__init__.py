@@ -1,0 +1,1 @@
+"""Captured prompts of deployments, scrubbed, as datasets."""
