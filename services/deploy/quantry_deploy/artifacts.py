@@ -3,7 +3,7 @@
 ``<directory>/<manifest digest>/`` is a complete version or it is not there: files are fetched into a folder beside it, their
 digests checked, and the folder renamed. A marker inside says which files it must have, and how each looked on disk when its bytes
 were last hashed. A folder is served from only if its files look so still and this process has hashed it itself: after a restart each
-is hashed once more, and so is one that looks changed. That costs reading it, a second for each gigabyte or so.
+is hashed once more, and so is one that looks changed. That costs reading it: a second or so for each GiB.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 
 from factories.job_api import a_job
 from quantry_core.jobs import (
+    DeploySpec,
     Estimate,
     EstimateFigures,
     InputRole,
@@ -18,6 +19,7 @@ from quantry_core.jobs import (
     JobStatus,
 )
 from quantry_core.keys import Identity, Role
+from quantry_core.strategies import CanaryStep, CanaryStrategy
 from quantry_dashboard import facts
 from quantry_dashboard.facts import Comparison, Fact
 
@@ -123,6 +125,15 @@ def test_metrics_are_flattened() -> None:
         "passed": "yes",
         "windows": "123456",
     }
+
+
+def test_lists_of_a_spec_are_told_item_by_item() -> None:
+    strategy = CanaryStrategy(steps=[CanaryStep(percent=10, wait_s=60), CanaryStep(percent=100, analysis=False)])
+    spec = DeploySpec(deployment="chat", version="bard@2", strategy=strategy, servers=["http://a:1", "http://b:2"])
+    by_name = named(facts.spec_facts(a_job(spec=spec)))
+    assert (by_name["strategy.steps.1.percent"].text, by_name["strategy.steps.2.analysis"].text) == ("10", "no")
+    assert by_name["strategy.analysis.rules.2.rule"].text == "latency_compared"
+    assert by_name["servers"].text == "http://a:1, http://b:2"
 
 
 @pytest.mark.parametrize("status", list(JobStatus))

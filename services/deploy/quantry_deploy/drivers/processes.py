@@ -141,17 +141,11 @@ class ProcessTable:
         """Sends SIGKILL to every process of a replica, its leader's group and what left it. How they ended is told no more."""
         for child in list(self._children.values()):
             child.is_told = child.is_told or child.replica_id == replica_id
-        for found in self._scan():
-            if found.replica_id == replica_id:
-                with suppress(psutil.NoSuchProcess):
-                    found.process.kill()
+        self._kill([found.process for found in self._scan() if found.replica_id == replica_id])
 
     def kill_only(self, pids: Collection[int]) -> None:
         """Sends SIGKILL to those of these processes that are engines of this directory."""
-        for found in self._scan():
-            if found.process.pid in pids:
-                with suppress(psutil.NoSuchProcess):
-                    found.process.kill()
+        self._kill([found.process for found in self._scan() if found.process.pid in pids])
 
     def end_all(self, within_s: float) -> None:
         """Sends SIGTERM to every engine's group at once, waits up to ``within_s`` seconds, and kills what is left."""
@@ -160,11 +154,9 @@ class ProcessTable:
             if engine.is_leader:
                 _signal_group(engine.process.pid, signal.SIGTERM)
         psutil.wait_procs([engine.process for engine in engines], timeout=within_s)
-        left = [engine.process for engine in self._scan()]
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=KILL_WAIT_S)
+        for pid in list(self._children):
+            self._reap(pid)
+        self._kill([engine.process for engine in self._scan()])
 
     def pids(self) -> dict[str, set[int]]:
         """Returns the process ids of this controller's engines by replica id."""
@@ -207,6 +199,16 @@ class ProcessTable:
                         )
                     )
         return found
+
+    def _kill(self, processes: Collection[psutil.Process]) -> None:
+        """Sends SIGKILL to processes and waits a moment until they are gone; our own children first, who tell how they ended once."""
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for child in [self._children[process.pid] for process in processes if process.pid in self._children]:
+            with suppress(subprocess.TimeoutExpired):
+                child.popen.wait(KILL_WAIT_S)
+        psutil.wait_procs(processes, timeout=KILL_WAIT_S)
 
     def _reap(self, pid: int) -> None:
         child = self._children.get(pid)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from lightkube import AsyncClient
-
 from quantry_deploy.artifacts import ArtifactCache
-from quantry_deploy.drivers.kubernetes.cluster import Cluster
-from quantry_deploy.drivers.kubernetes.driver import KubernetesDriver
-from quantry_deploy.drivers.kubernetes.settings import KubernetesSettings
 from quantry_deploy.drivers.pools import Pools
 from quantry_deploy.drivers.probes import EngineProbe
 from quantry_deploy.drivers.process import ProcessDriver
@@ -23,6 +18,17 @@ def make_driver(settings: DeploySettings, cache: ArtifactCache) -> PoolDriver:
         case DriverName.PROCESS:
             return Pools(ProcessDriver(settings, cache, EngineProbe()), static)
         case DriverName.KUBERNETES:
-            kubernetes = KubernetesSettings()
-            cluster = Cluster(AsyncClient(namespace=kubernetes.namespace, trust_env=True), kubernetes.namespace)
-            return Pools(KubernetesDriver(settings, kubernetes, cluster, cache, EngineProbe()), static)
+            return Pools(_kubernetes(settings, cache), static)
+
+
+def _kubernetes(settings: DeploySettings, cache: ArtifactCache) -> PoolDriver:
+    """Asks the cluster by the credentials of the pod this runs in, or of the kubeconfig that KUBECONFIG names."""
+    from lightkube import AsyncClient  # noqa: PLC0415  half a second, and no use anywhere else
+
+    from quantry_deploy.drivers.kubernetes.cluster import Cluster  # noqa: PLC0415
+    from quantry_deploy.drivers.kubernetes.driver import KubernetesDriver  # noqa: PLC0415
+    from quantry_deploy.drivers.kubernetes.settings import KubernetesSettings  # noqa: PLC0415
+
+    kubernetes = KubernetesSettings()
+    cluster = Cluster(AsyncClient(namespace=kubernetes.namespace), kubernetes.namespace)
+    return KubernetesDriver(settings, kubernetes, cluster, cache, EngineProbe())
