@@ -17,18 +17,18 @@ demo: ## From master to a served, quantized checkpoint, on real parts; stops eve
 	@.venvs/light/bin/quantry demo
 
 up: ## Start the whole platform on this machine and print its addresses
-	@$(ENVIRONMENTS) build light ml engine-cpu
+	@$(ENVIRONMENTS) build light ml engine-cpu engine-llama-cpp
 	@.venvs/light/bin/quantry up --state-dir "$(STATE_DIR)"
 
 down: ## Stop it; the data stays
 	@.venvs/light/bin/quantry down --state-dir "$(STATE_DIR)"
 
 test: ## The tests, on the same real parts
-	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@$(ENVIRONMENTS) build dev ml engine-cpu engine-llama-cpp
 	@$(DEV)/pytest $(SHARED) -m "not long"
 
 test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQModel
-	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu
+	@$(ENVIRONMENTS) build dev ml gptqmodel engine-cpu engine-llama-cpp
 	@$(DEV)/pytest $(SHARED)
 
 chaos: ## Sixteen ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them

@@ -142,17 +142,17 @@ def _tried(measured: Measured, made: Versions, case: Case, rate: float, where: W
 
 def _followed(measured: Measured, rollout: Rollout) -> tuple[Rollout, list[str]]:
     """Returns a rollout once it has ended, and what each verdict that led on said."""
-    passed: dict[int, str] = {}
+    passed: list[str] = []
     last = rollout
     for last in measured.client.rollouts.follow(rollout.id, poll_s=POLL_S):
-        if last.judgement is not None and last.judgement.verdict is Verdict.PASS:
-            passed[last.stage] = f"at {last.percent} percent {last.judgement.reason()}"
-    return last, [passed[stage] for stage in sorted(passed)]
+        if last.judgement is not None and last.judgement.verdict is Verdict.PASS and last.judgement.reason() not in passed:
+            passed.append(last.judgement.reason())
+    return last, passed
 
 
 def _told(measured: Measured, case: Case, rollout: Rollout, passed: Sequence[str], clients: Clients) -> Told:
     # A message ends with the engine's last log lines where it has any.
-    message = (rollout.message or "").split("\n", 1)[0] or " | ".join(passed)
+    message = (rollout.message or "").split("\n", 1)[0].removesuffix(" Its last log lines:") or " | ".join(passed)
     numbers = {release.id: str(release.number) for release in measured.client.deployments.releases(DEPLOYMENT).data}
     number = numbers[rollout.to_release_id]
     exposed_s = (rollout.finished_at - rollout.exposed_at).total_seconds() if rollout.exposed_at and rollout.finished_at else float("nan")
