@@ -56,9 +56,17 @@ class Balancer:
         else:
             del self._outstanding[replica_id]
 
-    def succeeded(self, turn: Turn) -> None:
+    def answering(self, turn: Turn) -> None:
         """The replica has begun an answer."""
+        self._ejection.answering(turn.replica.id, on_trial=turn.on_trial)
+
+    def succeeded(self, turn: Turn) -> None:
+        """The replica has answered to the end."""
         self._ejection.succeeded(turn.replica.id, on_trial=turn.on_trial)
+
+    def broke_off(self, turn: Turn) -> bool:
+        """The replica did not end an answer that it had begun. Returns whether that ejected it."""
+        return self._ejection.broke_off(turn.replica.id, on_trial=turn.on_trial)
 
     def failed(self, turn: Turn, *, at_once: bool = False) -> bool:
         """The replica refused, dropped or failed the request. Returns whether that ejected it; ``at_once``: whatever went before."""

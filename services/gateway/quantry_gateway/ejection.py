@@ -9,12 +9,17 @@ from dataclasses import dataclass
 _ALONE_S = 1.0
 """A replica on trial has one request for so long; one that answers late is not kept from everybody until then."""
 
+_ALONE_TO_THE_END_S = 10.0
+"""The same where the trial is not over before the end of the answer: the replica broke answers off that it had begun."""
+
 
 @dataclass(slots=True)
 class _Record:
     num_failures: int = 0
     """In a row."""
     num_ejections: int = 0
+    breaks_off: bool = False
+    """It began an answer and did not end it: only an answer to its end says that it is well."""
     out_until_s: float | None = None
     """Set until a request on trial has succeeded."""
     num_trials: int = 0
@@ -42,7 +47,8 @@ class Ejection:
         if record is None or record.out_until_s is None:
             return False
         now_s = self._clock_s()
-        return now_s < record.out_until_s or (record.num_trials > 0 and now_s < record.tried_at_s + _ALONE_S)
+        alone_s = _ALONE_TO_THE_END_S if record.breaks_off else _ALONE_S
+        return now_s < record.out_until_s or (record.num_trials > 0 and now_s < record.tried_at_s + alone_s)
 
     def begun(self, replica_id: str) -> bool:
         """A replica gets a request. Returns whether that is on trial: the other calls about it say so."""
@@ -53,15 +59,26 @@ class Ejection:
         record.num_trials += 1
         return True
 
+    def answering(self, replica_id: str, *, on_trial: bool) -> None:
+        """A replica has begun an answer: that it is well, unless it is one that breaks them off."""
+        record = self._records.get(replica_id)
+        if record is not None and not record.breaks_off:
+            self.succeeded(replica_id, on_trial=on_trial)
+
     def succeeded(self, replica_id: str, *, on_trial: bool) -> None:
-        """A replica has begun an answer. One that it was asked for before it was ejected says nothing."""
+        """A replica has answered to the end. An answer that it was asked for before it was ejected says nothing."""
         record = self._records.get(replica_id)
         if record is None:
             return
         if record.out_until_s is None:
-            record.num_failures = 0
+            record.num_failures, record.breaks_off = 0, False
         elif on_trial:
             del self._records[replica_id]
+
+    def broke_off(self, replica_id: str, *, on_trial: bool) -> bool:
+        """A replica did not end an answer that it had begun. Returns whether that ejected it."""
+        self._records.setdefault(replica_id, _Record()).breaks_off = True
+        return self.failed(replica_id, on_trial=on_trial)
 
     def failed(self, replica_id: str, *, on_trial: bool, at_once: bool = False) -> bool:
         """A replica refused, dropped or failed a request. Returns whether that ejected it; ``at_once``: without waiting for more."""

@@ -131,9 +131,10 @@ class ReplicaCaller:
         try:
             begun = await self._begin(turn.replica, request)
         except NotAnswered as failure:
-            self._failed(turn, request, f"{failure.why}: {failure.__cause__}", at_once=isinstance(failure, Refused))
+            is_ejected = self._balancer.failed(turn, at_once=isinstance(failure, Refused))
+            _log_failure(turn, request, f"{failure.why}: {failure.__cause__}", is_ejected=is_ejected)
             raise
-        self._balancer.succeeded(turn)
+        self._balancer.answering(turn)
         try:
             if begun.events is None:
                 record.whole(begun.response.status, begun.data)
@@ -141,20 +142,12 @@ class ReplicaCaller:
             else:
                 broken = await self._stream(begun, begun.events, answer, record)
                 if broken is not None:
-                    self._failed(turn, request, broken.message)
+                    _log_failure(turn, request, broken.message, is_ejected=self._balancer.broke_off(turn))
+                    return
+            self._balancer.succeeded(turn)
         finally:
             # A fully read connection went back to be kept; any other is cut, which is how an engine learns to stop.
             begun.response.close()
-
-    def _failed(self, turn: Turn, request: ReplicaRequest, why: str, *, at_once: bool = False) -> None:
-        is_ejected = self._balancer.failed(turn, at_once=at_once)
-        _log.warning(
-            "replica.ejected" if is_ejected else "replica.failed",
-            replica=turn.replica.id,
-            url=turn.replica.url,
-            why=why,
-            request_id=request.request_id.decode(),
-        )
 
     async def _begin(self, replica: RoutedReplica, request: ReplicaRequest) -> _Begun:
         try:
@@ -207,6 +200,16 @@ class ReplicaCaller:
             record.kind = OutcomeKind.FAILED
         await answer.end(failure.event() if failure is not None else b"")
         return failure
+
+
+def _log_failure(turn: Turn, request: ReplicaRequest, why: str, *, is_ejected: bool) -> None:
+    _log.warning(
+        "replica.ejected" if is_ejected else "replica.failed",
+        replica=turn.replica.id,
+        url=turn.replica.url,
+        why=why,
+        request_id=request.request_id.decode(),
+    )
 
 
 def _end_of_stream(request: ReplicaRequest, patience: asyncio.Timeout) -> None:

@@ -96,3 +96,40 @@ def test_replicas_that_are_gone_are_forgotten() -> None:
     out.failed("b", on_trial=False, at_once=True)
     out.keep_only(frozenset({"b"}))
     assert (out.is_out("a"), out.is_out("b")) == (False, True)
+
+
+def test_one_that_breaks_answers_off_is_not_well_because_it_begins_others() -> None:
+    out = ejection(Clock())
+    for expected in (False, False, True):
+        out.answering("a", on_trial=False)
+        assert out.broke_off("a", on_trial=False) is expected
+    assert out.is_out("a")
+
+
+def test_an_answer_to_its_end_brings_back_what_broke_answers_off() -> None:
+    clock = Clock()
+    out = ejection(clock)
+    for _ in range(3):
+        out.broke_off("a", on_trial=False)
+    clock.now_s += 1.1
+    assert out.begun("a")
+    out.answering("a", on_trial=True)
+    # Its answer may break off yet: nobody else is sent there for longer than to a replica that only answers late.
+    clock.now_s += 5.0
+    assert out.is_out("a")
+    out.succeeded("a", on_trial=True)
+    out.ended("a", on_trial=True)
+    assert not out.is_out("a")
+    assert not out.begun("a")
+
+
+def test_answers_to_the_end_in_between_are_no_row_of_failures() -> None:
+    out = ejection(Clock())
+    for _ in range(5):
+        assert not out.broke_off("a", on_trial=False)
+        out.succeeded("a", on_trial=False)
+    # And what it only begins counts again as well.
+    assert not out.failed("a", on_trial=False)
+    assert not out.failed("a", on_trial=False)
+    out.answering("a", on_trial=False)
+    assert not out.failed("a", on_trial=False)
