@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None, where: Where = HERE) -> int:
         log = measured.scratch / "bare.log"
         # Once each before anything is counted: the page cache, the bytecode, the pulled files.
         _bare_s(folder, log, where)
-        _platform_s(measured, made.candidate)
+        _platform_s(measured, made.candidate, "first")
         bare_s, platform_s = [], []
         for number in range(options.starts):
             bare_s.append(_bare_s(folder, log, where))
-            platform_s.append(_platform_s(measured, made.candidate))
+            platform_s.append(_platform_s(measured, made.candidate, f"start-{number + 1}"))
             print(f"start {number + 1}: bare {bare_s[-1]:.1f} s, platform {platform_s[-1]:.1f} s", flush=True)
         rollbacks = _rollbacks(measured, made.stable, made.candidate, options.rollbacks)
     details = {"bare_s": bare_s, "platform_s": platform_s, "rollbacks": [one._asdict() for one in rollbacks]}
@@ -83,16 +83,16 @@ def _bare_s(folder: Path, log: Path, where: Where) -> float:
         return engine.start_s
 
 
-def _platform_s(measured: Measured, version: str) -> float:
+def _platform_s(measured: Measured, version: str, deployment: str) -> float:
     """Returns the seconds from a deploy's request to the first answer through the gateway. The deployment is stopped afterwards."""
     began_s = time.monotonic()
-    deploy(measured, version)
-    body = {"model": DEPLOYMENT, "prompt": "The", "max_tokens": 1, "temperature": 0}
+    deploy(measured, version, deployment=deployment)
+    body = {"model": deployment, "prompt": "The", "max_tokens": 1, "temperature": 0}
     with httpx.Client(base_url=measured.url, headers={"Authorization": f"Bearer {measured.api_key}"}, timeout=60, trust_env=False) as http:
         while http.post("/v1/completions", json=body).status_code != 200:
             time.sleep(0.1)
     taken_s = time.monotonic() - began_s
-    stop(measured)
+    stop(measured, deployment)
     return taken_s
 
 

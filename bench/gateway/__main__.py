@@ -22,7 +22,7 @@ from bench.gateway.processes import on_cores, running, two_cores
 from bench.gateway.proxies import LITELLM, NGINX, PROXIES, QUANTRY, Proxy, Site
 from bench.report import Row, publish, row, versions
 
-FULL = Amounts(num_latencies=400, num_connections=32, rate_for_s=3.0, num_streams=40, events_per_stream=200)
+FULL = Amounts(num_latencies=400, num_connections=32, rate_for_s=3.0, num_streams=10, events_per_stream=300)
 QUICK = Amounts(num_latencies=60, num_connections=16, rate_for_s=0.5, num_streams=10, events_per_stream=30)
 NUM_FILES = 8192
 """Open ones: each idle stream is two in a proxy."""

@@ -55,7 +55,7 @@ class Connection:
         num_events, last = 0, b""
         async for piece in self._chunks():
             num_events += piece.count(b"data: {")
-            last = (last + piece)[-32:]
+            last = (last + piece)[-1000:]
         # A whole answer may come in chunks too.
         if b"data: [DONE]" not in last and (num_events or not last.endswith(b"}")):
             raise RuntimeError(f"a stream ended without [DONE]: {last!r}")

@@ -15,7 +15,7 @@ import psutil
 from bench.embedded import ROOT, free_port
 from bench.gateway import control, peers
 from bench.gateway.load import Target
-from bench.gateway.processes import Cores, running
+from bench.gateway.processes import Cores, running, wait_until_well
 
 QUANTRY, NGINX, LITELLM, PRODUCTION_STACK = "quantry", "nginx", "litellm", "production-stack"
 
@@ -72,6 +72,8 @@ def quantry(site: Site) -> Iterator[Proxy]:
             [sys.executable, "-m", "quantry_gateway"], port, site.cores.proxy, site.log(QUANTRY), environment=variables, cwd=site.scratch
         ) as process,
     ):
+        # It listens before it has learnt its routes.
+        wait_until_well(f"http://127.0.0.1:{port}/healthz")
         yield Proxy(QUANTRY, "this tree", Target(port, control.KEY, control.MODEL), process)
 
 

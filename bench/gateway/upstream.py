@@ -26,10 +26,12 @@ _ANSWER = (
     b'"content":"To be, or not to be, that is the question."},"logprobs":null,"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":12,"completion_tokens":12,"total_tokens":24}}'
 )
-_EVENT = (
+# LiteLLM takes a hundred equal events for a model that has gone mad.
+_EVENTS = [
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bard",'
-    b'"choices":[{"index":0,"delta":{"content":" be"},"logprobs":null,"finish_reason":null}]}\n\n'
-)
+    b'"choices":[{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}]}\n\n' % word
+    for word in (b" be", b" or", b" to")
+]
 _LAST = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bard",'
     b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
@@ -87,7 +89,7 @@ class Engine(asyncio.Protocol):
         else:
             found = MAX_TOKENS.search(request)
             num_events = int(found[1]) if found else 16
-            self._transport.write(_STREAM_HEAD + _chunk(_EVENT))
+            self._transport.write(_STREAM_HEAD + _chunk(_EVENTS[0]))
             if num_events < HELD_TOKENS:
                 self._next = asyncio.get_running_loop().call_later(EVENT_GAP_S, self._go_on, num_events - 1)
 
@@ -96,7 +98,7 @@ class Engine(asyncio.Protocol):
             self._transport.write(_chunk(_LAST) + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
             self._next = None
             return
-        self._transport.write(_chunk(_EVENT))
+        self._transport.write(_chunk(_EVENTS[num_left % len(_EVENTS)]))
         self._next = asyncio.get_running_loop().call_later(EVENT_GAP_S, self._go_on, num_left - 1)
 
 

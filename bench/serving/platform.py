@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.embedded import ROOT, Measured
@@ -85,15 +85,14 @@ def until(is_so: Callable[[], bool], what: str, timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def stop(measured: Measured) -> None:
-    """Stops the deployment and waits until its engines have given their memory back."""
-    measured.client.deployments.stop(DEPLOYMENT)
-    until(lambda: not live_pids(measured), "the engines did not end", STOP_TIMEOUT_S)
+def stop(measured: Measured, deployment: str) -> None:
+    """Stops a deployment and waits until its engines have given their memory back."""
+    measured.client.deployments.stop(deployment)
 
+    def is_over() -> bool:
+        return all(one.pid is None for one in measured.client.deployments.get(deployment).replicas)
 
-def live_pids(measured: Measured) -> Mapping[str, int]:
-    """Returns the process ids of the deployment's engines by replica."""
-    return {one.id: one.pid for one in measured.client.deployments.get(DEPLOYMENT).replicas if one.pid is not None}
+    until(is_over, "the engines did not end", STOP_TIMEOUT_S)
 
 
 def only_current(measured: Measured) -> None:

@@ -32,9 +32,12 @@ class Seen:
     release: str
 
 
-async def read_stream(http: aiohttp.ClientSession, url: str, num_tokens: int) -> Seen:
+async def read_stream(http: aiohttp.ClientSession, url: str, num_tokens: int, begun: list[str] | None = None) -> Seen:
+    """Reads a stream to its end; the release that answers is appended to ``begun`` with its first event."""
     async with http.post(f"{url}/v1/completions", json={"model": "bard", "stream": True, "max_tokens": num_tokens}) as answer:
         release = answer.headers["x-quantry-release"]
+        if begun is not None:
+            begun.append(release)
         try:
             body = await answer.read()
         except aiohttp.ClientPayloadError:
@@ -52,6 +55,10 @@ def ending_of(body: bytes) -> str:
         return "cut"
 
 
+async def has_begun(begun: list[str]) -> bool:
+    return len(begun) == NUM_STREAMS
+
+
 async def start_three(stack: AsyncExitStack) -> list[KillableEngine]:
     return list(await asyncio.gather(*(stack.enter_async_context(killable_engine()) for _ in range(3))))
 
@@ -62,8 +69,9 @@ async def test_one_of_three_replicas_ends_under_fifty_streams(
 ) -> None:
     engines = await start_three(stack)
     gateway = await start_routed(route("bard", *(engine.url for engine in engines)))
-    reading = [asyncio.create_task(read_stream(http, gateway.url, 20)) for _ in range(NUM_STREAMS)]
-    await asyncio.sleep(0.3)
+    begun: list[str] = []
+    reading = [asyncio.create_task(read_stream(http, gateway.url, 60, begun)) for _ in range(NUM_STREAMS)]
+    await until(lambda: has_begun(begun))
     killed_s = time.monotonic()
     await engines[0].end(number)
     later = [asyncio.create_task(read_stream(http, gateway.url, 3)) for _ in range(30)]

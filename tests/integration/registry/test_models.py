@@ -232,6 +232,7 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/jobs/{job_id}/checkpoints/{step}/files",
         "/api/v1/jobs/{job_id}/checkpoints/{step}/files/{path}",
         "/api/v1/datasets/{name}/derive",
+        "/api/v1/deployments/{name}/capture/dataset",
         "/api/v1/datasets/{ref}/content",
         "/api/v1/datasets/{ref}/preview",
         "/api/v1/vault/store",

@@ -113,10 +113,15 @@ class ProcessTable:
 
     def is_running(self, pid: int, started_at: float) -> bool:
         """Tells whether the process is there and is the one that was started then."""
-        self._reap(pid)
+        child = self._children.get(pid)
         try:
             process = psutil.Process(pid)
-            return abs(process.create_time() - started_at) < START_TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+            if abs(process.create_time() - started_at) >= START_TOLERANCE_S:
+                return False
+            if child is not None:
+                # A child whose first thread has ended before the others is no zombie to be waited for: it still runs.
+                return child.popen.poll() is None
+            return process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
