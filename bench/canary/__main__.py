@@ -47,6 +47,10 @@ STRATEGY: dict[str, Any] = {
     "analysis": ANALYSIS,
     "step_timeout_s": 900.0,
 }
+BY_EVIDENCE = "observations of the candidate: its share of the rate"
+BOUNDS = {"crash_loop": "starts of a real engine", "not_ready": "a candidate has 30 s (lost_after_s) without a ready replica"}
+"""What keeps a rollout from ending sooner, by its reason; BY_EVIDENCE for the others."""
+
 MIN_KNOWN_SHARE = 0.5
 """Of the pairs of words that follow one another in an answer: so many must occur in the texts for a reader to approve of it."""
 
@@ -59,6 +63,9 @@ class Told(NamedTuple):
     reason: str
     message: str
     is_as_expected: bool
+    is_streamed: bool
+    """Whether half of the clients streamed."""
+
     exposed_s: float
     """From the candidate's first share of traffic to the end of its rollout."""
 
@@ -164,6 +171,7 @@ def _told(measured: Measured, case: Case, rollout: Rollout, passed: Sequence[str
         str(rollout.reason),
         message,
         as_expected,
+        case.is_streamed,
         exposed_s,
         len(clients.ended()),
         sum(one.release == number for one in clients.ended()),
@@ -178,15 +186,12 @@ def _rows(told: Sequence[Told], alone_s: float) -> list[Row]:
     first_s = told[0].exposed_s
     for one in told:
         title = f"{one.name}: seconds of traffic until it was {one.state} ({one.reason})"
-        bound = (
-            "observations of the candidate: its share of the rate"
-            if one.reason not in {"crash_loop", "not_ready"}
-            else "starts of a real engine"
-        )
+        bound = BOUNDS.get(one.reason, BY_EVIDENCE)
         rows.append(row(title, one.exposed_s, first_s, "s", floor="the sound candidate", bound=bound))
     for one in told:
         title = f"{one.name}: failed client requests"
-        rows.append(row(title, one.num_failed, one.num_requests, "", goal="0", floor="all requests meanwhile", bound="-"))
+        floor = "all requests meanwhile, half of them streamed" if one.is_streamed else "all requests meanwhile, none of them streamed"
+        rows.append(row(title, one.num_failed, one.num_requests, "", goal="0", floor=floor, bound="-"))
     for one in told:
         title = f"{one.name}: p95 of all clients' latency meanwhile"
         rows.append(row(title, one.p95_s, alone_s, "s", floor="the stable release alone", bound="two engines and a start on two cores"))

@@ -20,7 +20,7 @@ from bench.embedded import Measured, embedded_stack
 from bench.report import Row, middle, publish, row, versions
 from bench.serving.checkpoints import prompts
 from bench.serving.clients import Clients, Load, asking
-from bench.serving.engine import HERE, Where, bare_engine
+from bench.serving.engine import HERE, START_TIMEOUT_S, Where, bare_engine
 from bench.serving.platform import DEPLOYMENT, deploy, make_versions, only_current, promoted, stop
 from quantry_core.rollouts import Deployment
 
@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None, where: Where = HERE) -> int:
         rollbacks = _rollbacks(measured, made.stable, made.candidate, options.rollbacks)
     details = {"bare_s": bare_s, "platform_s": platform_s, "rollbacks": [one._asdict() for one in rollbacks]}
     libraries = versions("aiohttp", "fastapi") | ml_versions("torch")
-    publish(
-        "deploy", "From a deploy to a served model, and back", _rows(bare_s, platform_s, rollbacks), libraries=libraries, details=details
-    )
+    if where.is_written:
+        rows = _rows(bare_s, platform_s, rollbacks)
+        publish(f"{where.folder}deploy", "From a deploy to a served model, and back", rows, libraries=libraries, details=details)
     too_slow = [one for one in rollbacks if max(one.first_s, one.last_s) >= MAX_ROLLBACK_S]
     return 1 if too_slow or any(one.num_failed for one in rollbacks) else 0
 
@@ -89,7 +89,9 @@ def _platform_s(measured: Measured, version: str, deployment: str) -> float:
     deploy(measured, version, deployment=deployment)
     body = {"model": deployment, "prompt": "The", "max_tokens": 1, "temperature": 0}
     with httpx.Client(base_url=measured.url, headers={"Authorization": f"Bearer {measured.api_key}"}, timeout=60, trust_env=False) as http:
-        while http.post("/v1/completions", json=body).status_code != 200:
+        while (answer := http.post("/v1/completions", json=body)).status_code != 200:
+            if time.monotonic() - began_s > START_TIMEOUT_S:
+                raise TimeoutError(f"{deployment} does not answer within {START_TIMEOUT_S:.0f} s: {answer.status_code} {answer.text[:500]}")
             time.sleep(0.1)
     taken_s = time.monotonic() - began_s
     stop(measured, deployment)

@@ -47,6 +47,13 @@ class Clients:
     asked: list[Asked] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
 
+    def close(self) -> None:
+        """Counts what has not ended by now as failed: nobody hears of it any more."""
+        for one in self.asked:
+            if not one.ended_s:
+                one.failure = one.failure or "its client broke off or never heard the end"
+                one.ended_s = time.monotonic()
+
     def ended(self, *, since: int = 0) -> list[Asked]:
         """Returns the requests that have ended, but for the first ``since`` that were sent."""
         return [one for one in self.asked[since:] if one.ended_s]
@@ -89,6 +96,7 @@ def asking(load: Load) -> Iterator[Clients]:
     finally:
         clients.is_over.set()
         thread.join(PATIENCE_S + 10)
+        clients.close()
 
 
 async def _ask_all(load: Load, clients: Clients) -> None:
@@ -126,11 +134,14 @@ async def _ask(session: aiohttp.ClientSession, body: dict[str, Any], one: Asked,
             else:
                 document = await response.json()
                 answer_id, one.text = document["id"], document["choices"][0]["text"]
+        # What a reader then says of it is no part of the answer's time.
+        one.ended_s = time.monotonic()
         if judge is not None and answer_id:
             await (await session.post("/v1/feedback", json={"id": answer_id, "approves": judge(one.text)})).read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    # ValueError and LookupError: an answer that was cut in its middle, or is none.
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError) as error:
         one.failure = f"{type(error).__name__}: {error}"
-    one.ended_s = time.monotonic()
+        one.ended_s = time.monotonic()
 
 
 async def _hear(response: aiohttp.ClientResponse, one: Asked) -> None:

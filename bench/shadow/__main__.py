@@ -1,8 +1,8 @@
 """``python -m bench.shadow``: prints the table and writes bench/results/shadow.json and .md. Takes about ten minutes.
 
 Real engines answer the prompts of a shadow's pairs once: the stable release (W8A8), a sound candidate (W4A16), and candidates whose
-scales were spoilt. Their pairs are then judged one by one, as the controller judges them, in several orders; with ``--live`` a stack
-does the same with requests as they come.
+scales were spoilt, which score the stable release's answers too. The pairs are compared as the gateway compares them and judged one by
+one, as the controller judges them, in several orders; then a stack does the same with requests as they come.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,24 +25,26 @@ import httpx
 
 from bench.child import ml_versions
 from bench.report import Row, middle, publish, row
-from bench.serving.checkpoints import EXAMPLE, candidate_spec, prompts, quantized, spoil, spoilt_spec, stable_spec
+from bench.serving.checkpoints import EXAMPLE, MODEL, candidate_spec, prompts, quantized, spoil, spoilt_spec, stable_spec
 from bench.serving.engine import Engine, bare_engine
 from bench.shadow.live import Live, live
 from quantry_core.strategies import ShadowStrategy
 from quantry_core.traffic import PairTally, ReleaseTraffic, Tally, TrafficWindow
 from quantry_core.verdicts import Verdict
 from quantry_deploy.analysis.pairs import judge_pairs
-from quantry_gateway.pairs import COMPLETIONS_PATH, PairScore, compare, pair_body, tokens_of
+from quantry_gateway.pairs import COMPLETIONS_PATH, PairScore, pair_body, tokens_of
+from quantry_gateway.scores import compare_scored, score_body, scores_of, written_by
 
 NUM_ORDERS = 11
 NUM_PROMPTS = 400
 ERROR_PROBABILITY = 0.05
+_CONCURRENCY = 8
 STABLE, SOUND = "W8A8", "W4A16"
 SPOILT: Mapping[str, float] = {"W4A16, scales off by about 1.4": 0.5, "W4A16, scales off by about 1.1": 0.14}
 """The standard deviation of the factors, as a power of two."""
 
-STRATEGY = ShadowStrategy(max_tokens=8, max_disagreement=0.5, max_logprob_divergence=0.3)
-"""The bounds are those of a model of six million weights: two sound quantizations of it differ in more than a third of eight tokens."""
+STRATEGY = ShadowStrategy()
+"""With the default bounds."""
 
 LIBRARIES = ("torch", "llmcompressor", "compressed-tensors")
 
@@ -128,26 +132,42 @@ def _scores(scratch: Path, asked: Sequence[str]) -> dict[str, list[PairScore]]:
     for number, (name, spread) in enumerate(SPOILT.items()):
         master = spoil(scratch / f"spoilt-{number}-master", spread=spread)
         folders[name] = quantized(scratch / f"spoilt-{number}", master, spoilt_spec("bard-spoilt@1"))
-    bodies = {name: _answers(folder, name, scratch, asked) for name, folder in folders.items()}
-    stable = bodies.pop(STABLE)
-    return {
-        name: [compare(tokens_of(mine), tokens_of(theirs)) for mine, theirs in zip(stable, answered, strict=True)]
-        for name, answered in bodies.items()
-    }
+    with _answering(folders[STABLE], STABLE, scratch) as engine, ThreadPoolExecutor(_CONCURRENCY) as threads:
+        answers = list(threads.map(partial(_answer, engine), asked))
+    found = {}
+    for name, folder in folders.items():
+        if name != STABLE:
+            with _answering(folder, name, scratch) as engine, ThreadPoolExecutor(_CONCURRENCY) as threads:
+                found[name] = list(threads.map(partial(_pair, engine), asked, answers))
+    return found
 
 
-def _answers(checkpoint: Path, name: str, scratch: Path, asked: Sequence[str]) -> list[bytes]:
-    """Returns the bodies that an engine answered the prompts with."""
-    print(f"{name} answers {len(asked)} prompts", flush=True)
-    with bare_engine(checkpoint, "bard", scratch / f"{checkpoint.parent.parent.name}.log") as engine, ThreadPoolExecutor(8) as threads:
-        return list(threads.map(lambda prompt: _ask(engine, prompt), asked))
+@contextmanager
+def _answering(checkpoint: Path, name: str, scratch: Path) -> Iterator[Engine]:
+    print(f"{name} is asked", flush=True)
+    with bare_engine(checkpoint, MODEL, scratch / f"{checkpoint.parent.parent.name}.log") as engine:
+        yield engine
 
 
-def _ask(engine: Engine, prompt: str) -> bytes:
+def _pair(engine: Engine, prompt: str, stable: bytes) -> PairScore:
+    """Returns how far a candidate is from the stable release's answer to a prompt."""
+    written = written_by(stable)
+    if written is None:
+        raise RuntimeError("the engine tells no token ids")
+    scores = scores_of(_post(engine, score_body(engine.name, written)), written)
+    if scores is None:
+        raise RuntimeError("the engine has no scores")
+    return compare_scored(tokens_of(stable), scores, tokens_of(_answer(engine, prompt)))
+
+
+def _answer(engine: Engine, prompt: str) -> bytes:
     body = json.dumps({"model": engine.name, "prompt": prompt}).encode()
-    pair = pair_body(COMPLETIONS_PATH, body, max_tokens=STRATEGY.max_tokens)
+    return _post(engine, pair_body(COMPLETIONS_PATH, body, max_tokens=STRATEGY.max_tokens))
+
+
+def _post(engine: Engine, body: bytes) -> bytes:
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{engine.url}{COMPLETIONS_PATH}", content=pair, headers=headers, timeout=120, trust_env=False)
+    answer = httpx.post(f"{engine.url}{COMPLETIONS_PATH}", content=body, headers=headers, timeout=120, trust_env=False)
     return answer.raise_for_status().content
 
 

@@ -1,11 +1,12 @@
-"""Checks that a folder holds exactly the files of a version, each with the digest that its manifest names.
+"""Checks that a folder holds exactly the files of a version, each with the digest that its manifest names. Hidden files do not count:
+engines load none.
 
 Standard library only: in a cluster it runs in whatever image the engine has, before the engine starts.
 
     python3 verify_files.py MANIFEST FOLDER
 
 MANIFEST is JSON: ``{"files": [{"path": ..., "size_bytes": ..., "sha256": ...}, ...]}``. Exits with status 1 and a sentence
-for each file that is missing, has another size or other bytes.
+for each file that is missing, has another size or other bytes, or that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> None:
         sys.exit("verify_files.py: a manifest and a folder are wanted")
     manifest, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     problems = [problem for file in manifest["files"] if (problem := problem_of(folder, file)) is not None]
+    problems += [f"{path} is no file of this version" for path in others(folder, {str(file["path"]) for file in manifest["files"]})]
     if problems:
         sys.exit("\n".join(f"verify_files.py: {problem}" for problem in problems))
     sys.stdout.write(f"verify_files.py: {len(manifest['files'])} files are what their digests say\n")
@@ -44,6 +46,12 @@ def problem_of(folder: Path, file: dict[str, object]) -> str | None:
         while block := opened.read(READ_BYTES):
             digest.update(block)
     return None if digest.hexdigest() == file["sha256"] else f"the bytes of {file['path']} are not what its digest says"
+
+
+def others(folder: Path, named: set[str]) -> list[str]:
+    """Returns the files that are there beside those that are named, but for hidden ones."""
+    there = (path for path in folder.rglob("*") if not path.name.startswith(".") and (path.is_symlink() or not path.is_dir()))
+    return sorted(str(path.relative_to(folder)) for path in there if str(path.relative_to(folder)) not in named)
 
 
 if __name__ == "__main__":

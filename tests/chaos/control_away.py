@@ -52,6 +52,7 @@ def run(chaos: Chaos, seed: int, counts: Counts) -> Result:
                 is_back = wait_until(lambda: answers(chaos, DEPLOYMENT), BACK_TIMEOUT_S)
                 with streaming(chaos, DEPLOYMENT, counts.streams) as again:
                     time.sleep(counts.restarted_s)
+                too_early = chaos.rpc.running(AWAY)
             deployed(chaos, DEPLOYMENT, following, replicas=2)
             with streaming(chaos, DEPLOYMENT, 2) as learnt:
                 time.sleep(3)
@@ -62,6 +63,7 @@ def run(chaos: Chaos, seed: int, counts: Counts) -> Result:
     failed = [number - len(one.of(Ending.DONE)) for number, one in zip(num, (streams, again), strict=True)]
     result.figures = {"requests": num[0], "errors": failed[0], "after_restart": num[1], "errors_after_restart": failed[1]}
     result.expect(min(num) > 0, "nothing was asked")
+    result.expect(not too_early, f"{too_early} ran again meanwhile")
     for one, number in zip((streams, again), failed, strict=True):
         result.expect(number == 0, f"{number} requests failed: {one.examples(Ending.REFUSED, Ending.TOLD, Ending.CUT)}")
     result.expect(is_back, "the restarted gateway did not serve from what it had kept")

@@ -38,7 +38,8 @@ UNSEEN_S = 12.0
 
 ANALYSIS = {"rules": [{"rule": "latency_limit", "metric": "e2e", "quantile": 0.5, "max_s": 0.5}], "min_requests": 10}
 CANARY: dict[str, Any] = {"name": "canary", "steps": [{"percent": 50}, {"percent": 100}], "analysis": ANALYSIS}
-AB: dict[str, Any] = {"name": "ab", "percent": 50, "analysis": ANALYSIS}
+# By the prompt, of which no two are the same: one time in sixteen none of so few users is the candidate's.
+AB: dict[str, Any] = {"name": "ab", "percent": 50, "sticky_by": "hash", "analysis": ANALYSIS}
 SHADOW: dict[str, Any] = {"name": "shadow", "percent": 100, "max_disagreement": 0.5, "on_pass": "promote"}
 AT_ONCE: dict[str, Any] = {"name": "canary", "steps": [{"percent": 100, "analysis": False}], "analysis": ANALYSIS}
 
@@ -182,7 +183,9 @@ def _converges(chaos: Chaos, rollout: Rollout, play: Play) -> bool:
 
 def _was_seen(rollout: Rollout) -> bool:
     judgement = rollout.judgement
-    return judgement is not None and judgement.verdict is Verdict.PASS and all(one.num_candidate for one in judgement.findings)
+    if judgement is None or judgement.verdict is not Verdict.PASS:
+        return False
+    return bool(judgement.findings) and all(one.num_candidate for one in judgement.findings)
 
 
 def _is_settled(chaos: Chaos) -> bool:

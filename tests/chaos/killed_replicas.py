@@ -1,4 +1,4 @@
-"""14. One of three replicas is killed, again and again, while fifty clients stream; then one of them breaks off, drops, hangs."""
+"""14. One of three replicas is killed, again and again, while fifty clients stream; then one of them breaks off, then one drops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from chaos.platform import Chaos, wait_until
 from chaos.processes import send
 from chaos.result import Result
-from chaos.serving import behave, deployed, ready, route, stop, version_of
+from chaos.serving import behave, deployed, num_asked, ready, route, stop, version_of
 from chaos.streams import Ending, Streams, streaming
 from quantry_core.rollouts import Replica
 
@@ -32,7 +32,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 """What else an engine does that its process survives: 200 and then cut; taken, and the connection closed."""
 
 MAX_TRIALS = 4
-"""Requests that a failing replica may break in the seconds after its ejection: it is tried again, with one at a time."""
+"""Requests that a failing replica may get in the seconds after its ejection: it is tried again, with one at a time."""
 
 
 class Counts(NamedTuple):
@@ -45,6 +45,19 @@ FULL = Counts(kills=20, streams=50)
 SHORT = Counts(kills=2, streams=12, failures=("cuts",))
 
 
+class Failing(NamedTuple):
+    """What a replica that fails all it is asked does to clients."""
+
+    num_early: int
+    """Requests that it got in the first MAX_EJECTION_S seconds."""
+
+    num_late: int
+    """Requests that it got in the next."""
+
+    num_told: int
+    """Streams that ended with an error event meanwhile and afterwards."""
+
+
 class Seen(NamedTuple):
     """What was measured."""
 
@@ -54,8 +67,8 @@ class Seen(NamedTuple):
     silent_s: list[float]
     """From each kill until the error event of each stream that it broke."""
 
-    broken: dict[str, tuple[int, int]]
-    """Requests that each failure broke: of those sent in the first MAX_EJECTION_S seconds, and of those sent in the next."""
+    failing: dict[str, Failing]
+    """By the name of the failure."""
 
 
 def run(chaos: Chaos, seed: int, counts: Counts) -> Result:
@@ -74,7 +87,7 @@ def run(chaos: Chaos, seed: int, counts: Counts) -> Result:
                 _kill_one(chaos, result, drawn, seen, streams)
             killed = streams.counts()
             for name in counts.failures:
-                seen.broken[name] = _failing(chaos, streams, drawn, name)
+                seen.failing[name] = _failing(chaos, streams, drawn, name)
     finally:
         stop(chaos, DEPLOYMENT)
     _judge(result, streams, killed, seen)
@@ -93,9 +106,10 @@ def _judge(result: Result, streams: Streams, killed: dict[str, int], seen: Seen)
         "refused": streams.counts()[Ending.REFUSED],
         "told_after_s": told_s,
         "ejected_after_s": ejected_s,
-        "then_failing": {name: f"{early} broken, then {late}" for name, (early, late) in seen.broken.items()},
+        "then_failing": {name: f"{one.num_early} asked, then {one.num_late}; {one.num_told} told" for name, one in seen.failing.items()},
     }
     result.expect(killed[Ending.DONE] > 0, "nothing was answered")
+    result.expect(killed[Ending.TOLD] > 0, "no stream was under way at a replica when it was killed")
     for ending, what in ((Ending.CUT, "were cut without a word"), (Ending.REFUSED, "were refused instead of retried")):
         found = streams.of(ending)
         result.expect(not found, f"{len(found)} requests {what}: {streams.examples(ending)}")
@@ -103,8 +117,10 @@ def _judge(result: Result, streams: Streams, killed: dict[str, int], seen: Seen)
     result.expect(not without, f"{len(without)} requests were told of an error before their first byte: {without[:2]}")
     result.expect(told_s <= MAX_SILENCE_S, f"an error was told only after {told_s:.1f} s")
     result.expect(ejected_s <= MAX_EJECTION_S, f"a dead replica stayed in the routes for {ejected_s:.1f} s")
-    for name, (_, late) in seen.broken.items():
-        result.expect(late <= MAX_TRIALS, f"{name}: {late} requests were broken {MAX_EJECTION_S:.0f} s after the replica began to fail")
+    for name, one in seen.failing.items():
+        result.expect(one.num_early > 0, f"{name}: the failing replica was asked nothing")
+        late = f"{name}: {one.num_late} requests came to the replica {MAX_EJECTION_S:.0f} s after it began to fail"
+        result.expect(one.num_late <= MAX_TRIALS, late)
 
 
 def _kill_one(chaos: Chaos, result: Result, drawn: random.Random, seen: Seen, streams: Streams) -> None:
@@ -126,14 +142,15 @@ def _is_routed(chaos: Chaos, replica: Replica) -> bool:
     return found is not None and replica.url in {one.url for one in found.replicas}
 
 
-def _failing(chaos: Chaos, streams: Streams, drawn: random.Random, name: str) -> tuple[int, int]:
-    """Has one replica fail in its way for a while; returns how many requests that broke at first, and later."""
+def _failing(chaos: Chaos, streams: Streams, drawn: random.Random, name: str) -> Failing:
+    """Has one replica fail in its way for a while."""
     victim = drawn.choice(ready(chaos, DEPLOYMENT))
     since = len(streams.asked)
-    struck_s = time.monotonic()
     behave(victim, **FAILURES[name])
-    time.sleep(2 * MAX_EJECTION_S)
+    counts = [num_asked(victim)]
+    for _ in range(2):
+        time.sleep(MAX_EJECTION_S)
+        counts.append(num_asked(victim))
     behave(victim, **dict.fromkeys(FAILURES[name], 0.0))
     time.sleep(MAX_EJECTION_S)
-    broken = [one.sent_s - struck_s for one in streams.of(Ending.TOLD, since=since)]
-    return sum(sent_s <= MAX_EJECTION_S for sent_s in broken), sum(sent_s > MAX_EJECTION_S for sent_s in broken)
+    return Failing(counts[1] - counts[0], counts[2] - counts[1], len(streams.of(Ending.TOLD, since=since)))

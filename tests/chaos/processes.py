@@ -56,7 +56,9 @@ def is_alive(pid: int) -> bool:
 
 
 def send(pid: int, number: signal.Signals) -> bool:
-    """Sends a signal; returns False for a process that has gone."""
+    """Sends a signal; returns False for a process that has gone, and for 0: to the kernel that is this process's own group."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, number)
     except ProcessLookupError:

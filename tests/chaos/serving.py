@@ -87,6 +87,12 @@ def route(chaos: Chaos, deployment: str) -> Route | None:
     return found[0] if found else None
 
 
+def num_asked(replica: Replica) -> int:
+    """Returns how many requests a replica's engine was asked, whatever became of them."""
+    answer = httpx.get(f"{replica.url}/fake/seen", timeout=5, trust_env=False).raise_for_status()
+    return int(answer.json()["seen"])
+
+
 def behave(replica: Replica, **changes: Any) -> None:
     """Changes what a replica's engine does from now on."""
     httpx.post(f"{replica.url}/fake/behaviour", json=changes, timeout=5, trust_env=False).raise_for_status()

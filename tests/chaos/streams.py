@@ -42,6 +42,8 @@ class Asked:
     last_event_s: float = 0.0
     """When its last event that was no error came; 0 for none."""
 
+    num_tokens: int = 0
+
     answered_by: str = ""
     """The engine's name."""
 
@@ -55,6 +57,13 @@ class Streams:
 
     asked: list[Asked] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """Counts what has not ended by now as cut: nobody hears of it any more."""
+        for one in self.asked:
+            if not one.ended_s:
+                one.ending, one.ended_s = Ending.CUT, time.monotonic()
+                one.words = one.words or "its client broke off or never heard the end"
 
     def ended(self, *, since: int = 0) -> list[Asked]:
         """Returns the requests that have ended, but for the first ``since`` that were sent."""
@@ -72,10 +81,6 @@ class Streams:
         """Returns what a few of those were told."""
         return [f"{one.ending}: {one.words[:160]}" for ending in endings for one in self.of(ending)[:num]]
 
-    def last_sent_s(self, name: str) -> float:
-        """Returns when the last request was sent that an engine of this name answered; 0 for none."""
-        return max((one.sent_s for one in self.asked if one.answered_by == name), default=0.0)
-
 
 @contextmanager
 def streaming(chaos: Chaos, model: str, num_clients: int) -> Iterator[Streams]:
@@ -88,6 +93,7 @@ def streaming(chaos: Chaos, model: str, num_clients: int) -> Iterator[Streams]:
     finally:
         streams.is_over.set()
         thread.join(SILENCE_S + 10)
+        streams.close()
 
 
 async def _clients(chaos: Chaos, model: str, num_clients: int, streams: Streams) -> None:
@@ -125,23 +131,30 @@ async def _ask(session: aiohttp.ClientSession, body: dict[str, Any], one: Asked)
                 one.ending, one.words = Ending.REFUSED, f"{response.status} {(await response.text())[:300]}"
                 return
             async for line in response.content:
-                _hear(line.strip(), one)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                hear(line.strip(), one)
+    # ValueError: a line that was cut in its middle.
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         one.words = one.words or f"{type(error).__name__}: {error}"
 
 
-def _hear(line: bytes, one: Asked) -> None:
-    """Takes one line of a stream."""
+def hear(line: bytes, one: Asked) -> None:
+    """Takes one line of a stream; ValueError for data that is no JSON. An end that comes before the last token is none."""
     if not line.startswith(DATA):
         return
     data = line.removeprefix(DATA).strip()
     if data == DONE:
         # After an error event it is no end of an answer.
-        one.ending = Ending.DONE if one.ending is not Ending.TOLD else Ending.TOLD
+        if one.ending is Ending.TOLD:
+            return
+        if one.num_tokens == TOKENS_PER_REQUEST:
+            one.ending = Ending.DONE
+        else:
+            one.words = f"{one.num_tokens} of {TOKENS_PER_REQUEST} tokens"
         return
     document = json.loads(data)
     if "error" in document:
         one.ending, one.words = Ending.TOLD, str(document["error"])
         return
     one.last_event_s = time.monotonic()
+    one.num_tokens += bool(document.get("choices"))
     one.answered_by = one.answered_by or str(document.get("system_fingerprint"))

@@ -40,13 +40,9 @@ class ApiProcess:
             environment = {**os.environ, **self.environment, "QUANTRY_API_PORT": str(self.port)}
             self.process = subprocess.Popen([sys.executable, "-m", "quantry_api"], env=environment, stdout=output, stderr=output)
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while True:
-            try:
-                if httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.1)
+        while not self._is_well():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stops it in order."""
@@ -54,16 +50,21 @@ class ApiProcess:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(STOP_TIMEOUT_S)
 
+    def _is_well(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
 
 @contextmanager
 def running_api(environment: dict[str, str], log: Path) -> Iterator[ApiProcess]:
     """Starts an api and ends it, whatever happened to it meanwhile."""
     process = ApiProcess(environment, log)
-    process.start()
     try:
+        process.start()
         yield process
     finally:
-        assert process.process is not None
-        if process.process.poll() is None:
+        if process.process is not None and process.process.poll() is None:
             process.process.kill()
             process.process.wait()

@@ -182,8 +182,10 @@ class KubernetesPool(PoolUnderTest):
         return KubernetesDriver(self.settings, self.kubernetes, Cluster(client, NAMESPACE), self.cache(), probe)
 
     async def close(self) -> None:
-        await super().close()
-        self.nodes.close()
+        try:
+            await super().close()
+        finally:
+            self.nodes.close()
 
 
 class StaticPool(PoolUnderTest):
@@ -215,10 +217,12 @@ class StaticPool(PoolUnderTest):
         return f"http://127.0.0.1:{port}"
 
     async def close(self) -> None:
-        await super().close()
-        for server in self.servers:
-            server.kill()
-            server.wait()
+        try:
+            await super().close()
+        finally:
+            for server in self.servers:
+                server.kill()
+                server.wait()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], words: Callable[[], str] = str) -> None:

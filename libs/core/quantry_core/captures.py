@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from quantry_core.names import Name
 
@@ -28,7 +28,7 @@ class CapturedPrompt(BaseModel):
     id: str = Field(min_length=1, max_length=64, description="Made by the gateway: told twice it is kept once.")
     deployment_id: str
     release_id: str
-    captured_at: datetime
+    captured_at: AwareDatetime
     path: Literal["/v1/completions", "/v1/chat/completions"]
     body: str = Field(max_length=262_144, description="The prompt or messages as JSON; nothing else of the request.")
 

@@ -137,4 +137,5 @@ def kv_token_bytes(config: Mapping[str, Any]) -> int | None:
         head_size = hidden_size // num_heads
     if not (isinstance(num_layers, int) and isinstance(num_kv_heads, int) and isinstance(head_size, int)):
         return None
-    return 2 * num_layers * num_kv_heads * head_size * KV_VALUE_BYTES
+    token_bytes = 2 * num_layers * num_kv_heads * head_size * KV_VALUE_BYTES
+    return token_bytes if token_bytes > 0 else None

@@ -113,14 +113,17 @@ _FINDERS = (
         _always,
     ),
     _Finder(
-        # password=..., "api_key": "...", Authorization: Bearer ...
+        # password=..., DB_PASSWORD=..., "dbPassword": "...", "api_key": "...", Authorization: Bearer ...
         ScrubKind.SECRET,
         re.compile(
-            r"(?i)\b(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key|client[_-]?secret|authorization)\b"
+            r"(?i)(?:(?<![a-z0-9])|(?-i:(?<=[a-z])(?=[A-Z])))"
+            r"(?:pass(?:word|wd|phrase)?|pwd|secret(?:[_-]?key)?|token|(?:api|access|private)[_-]?key|client[_-]?secret|authorization)\b"
             r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:bearer|basic)\s{1,3})?(?P<found>[^\s\"'<>,;]{4,400})"
         ),
         _always,
     ),
+    # Of a URL: postgres://user:...@host
+    _Finder(ScrubKind.SECRET, re.compile(r"://[^\s:/?#@<>\"']{0,100}:(?P<found>[^\s/@<>\"']{1,200})@"), _always),
     _Finder(ScrubKind.SECRET, re.compile(r"(?i)\bbearer\s{1,3}(?P<found>[A-Za-z0-9_.~+/=\-]{16,2000})"), _always),
     _Finder(
         ScrubKind.EMAIL,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from quantry_core.histograms import Histogram, add_counts
 from quantry_core.rules import LatencyMetric
@@ -100,8 +100,8 @@ class TrafficWindow(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     release_id: str
-    began_at: datetime
-    ended_at: datetime
+    began_at: AwareDatetime
+    ended_at: AwareDatetime
     tally: Tally
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quantry_core.pages import MAX_LIMIT
 from quantry_core.rollouts import Deployment, Release, Rollout, ServingPeriod
 from quantry_core.traffic import RolloutTraffic
-from quantry_dashboard.asking import ask
+from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.sessions import Session
+
+_REST = 9
+"""Times that a question for figures took until the next one: adding up a rollout of days takes seconds of the database's time."""
 
 
 @dataclass
@@ -23,6 +27,10 @@ class ServingReader:
     _seen: tuple[object, ...] | None = None
     _not_found: set[str] = field(default_factory=set)
     """Releases that are older than those that were read: not looked for again."""
+    _traffic: RolloutTraffic | None = None
+    _measured: tuple[object, ...] | None = None
+    """Of which rollout in which state these figures are."""
+    _traffic_due_s: float = 0.0
 
     async def read(self, deployment: Deployment, rollout: Rollout | None) -> None:
         """Brings releases and periods up to date with a deployment and the rollout that is shown of it."""
@@ -44,7 +52,22 @@ class ServingReader:
             self._not_found |= named - self.releases.keys()
 
     async def traffic(self, rollout: Rollout | None) -> RolloutTraffic | None:
-        """Returns what was measured of both releases; None where the candidate has had no traffic."""
+        """Returns what was measured of both releases; None where the candidate has had no traffic.
+
+        Where it cannot be told now, or has just taken long, the figures told before: what a rollout is, and the buttons to decide about it,
+        do not wait for them.
+        """
         if rollout is None or rollout.exposed_at is None:
             return None
-        return await ask(self.session, lambda client: client.rollouts.traffic(rollout.id))
+        measured = (rollout.id, rollout.state)
+        if self._measured is not None and self._measured[0] != rollout.id:
+            self._traffic = None
+        began_s = self.session.clock_s()
+        if measured == self._measured and began_s < self._traffic_due_s:
+            return self._traffic
+        self._measured = measured
+        with suppress(NotDone):
+            self._traffic = await ask(self.session, lambda client: client.rollouts.traffic(rollout.id))
+        ended_s = self.session.clock_s()
+        self._traffic_due_s = ended_s + _REST * (ended_s - began_s)
+        return self._traffic

@@ -15,6 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,12 +142,16 @@ class ArtifactCache:
         folder = self._directory / version.manifest_digest
         if not folder.is_dir():
             return None
+        look = look_at(folder)
         for file in version.files:
             if _sha256(folder / check_file_path(file.path)) != file.sha256:
                 _log.warning("damaged files are fetched again", version=version.ref, file=file.path)
                 self._discard(folder)
                 return None
-        self._verified[folder.name] = write_marker(folder, {file.path: file.size_bytes for file in version.files})
+        write_marker(folder, {file.path: file.size_bytes for file in version.files})
+        if look is not None:
+            # As they looked before the first byte was read: what was written meanwhile looks changed.
+            self._verified[folder.name] = look
         self._use(folder)
         return folder
 
@@ -223,7 +228,9 @@ class ArtifactCache:
         """Renames first: a folder that is half removed must not look like a version."""
         self._verified.pop(folder.name, None)
         doomed = self._directory / f"{INCOMING_PREFIX}{uuid7().hex}"
-        folder.rename(doomed)
+        with suppress(FileNotFoundError):
+            # Somebody else has seen it too.
+            folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
 

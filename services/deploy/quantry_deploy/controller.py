@@ -22,6 +22,9 @@ from quantry_store.transactions.rollouts import DeploymentRecord
 TIDY_INTERVAL_S = 60.0
 """Between two looks for engines that no record knows, and for files that nobody serves."""
 
+TIDY_PATIENCE_S = 2.0
+"""A look waits so long for that; what takes longer goes on beside the next ones."""
+
 JUDGED_INTERVAL_S = 0.25
 """While a candidate has traffic the controller looks at least this often: how long a bad one goes on is part of what it costs."""
 
@@ -45,6 +48,7 @@ class Controller:
         self._passes: dict[str, asyncio.Task[None]] = {}
         self._looked_at_s = time.monotonic()
         self._next_tidy_s = 0.0
+        self._tidying: asyncio.Task[None] | None = None
         self._rest_s = interval_s
         self._has_begun = False
         self._is_due = asyncio.Event()
@@ -78,14 +82,13 @@ class Controller:
         is_judged = any(case_of(record) is not None for record in records)
         self._rest_s = min(self._interval_s, JUDGED_INTERVAL_S) if is_judged else self._interval_s
         self._looked_at_s = time.monotonic()
-        if self._looked_at_s >= self._next_tidy_s:
-            await self._end_strays()
-            await self._prune(records)
-            # Only now that both succeeded: what failed is due again at the next look.
-            self._next_tidy_s = time.monotonic() + TIDY_INTERVAL_S
+        await self._tidy_when_due(records)
 
     async def settle(self, *, within_s: float) -> None:
         """Returns when every pass that was begun has ended; those that go on after ``within_s`` seconds are cancelled."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
         if not self._passes:
             return
         _, pending = await asyncio.wait(self._passes.values(), timeout=within_s)
@@ -115,15 +118,35 @@ class Controller:
         except Exception:  # one deployment's failure never stops the others
             _log.exception("pass failed", deployment=record.deployment.name)
 
-    async def _end_strays(self) -> None:
+    async def _tidy_when_due(self, records: list[DeploymentRecord]) -> None:
+        """Tidies up, or takes what came of that; a driver that hangs at it does not keep candidates from being looked at."""
+        if self._tidying is None:
+            if self._looked_at_s < self._next_tidy_s:
+                return
+            self._reconciler.keep_only(records)
+            self._tidying = asyncio.create_task(self._tidy())
+            await asyncio.wait([self._tidying], timeout=TIDY_PATIENCE_S)
+        if self._tidying.done():
+            tidied, self._tidying = self._tidying, None
+            tidied.result()
+
+    async def _tidy(self) -> None:
+        await self._prune(await self._end_strays())
+        # Only now that both succeeded: what failed is due again at the next look.
+        self._next_tidy_s = time.monotonic() + TIDY_INTERVAL_S
+
+    async def _end_strays(self) -> list[DeploymentRecord]:
+        """Returns the records that it went by."""
         # Processes first, records second: an engine is always recorded before it is started.
         running = await self._driver.running()
-        replicas = [replica for record in (await self._ledger.load()).records for replica in record.deployment.replicas]
+        records = (await self._ledger.load()).records
+        replicas = [replica for record in records for replica in record.deployment.replicas]
         known = {replica.id: replica.pid for replica in replicas}
         for replica_id, pids in running.items():
             if is_stray(replica_id, set(pids), known):
                 _log.warning("ending an engine that no record knows", replica=replica_id, pids=sorted(pids))
                 await self._driver.kill_strays(replica_id, pids)
+        return records
 
     async def _prune(self, records: list[DeploymentRecord]) -> None:
         """Forgets the files of versions that nobody serves or is about to."""
@@ -131,7 +154,6 @@ class Controller:
         kept += [(adapter.project_id, adapter.version_id) for record in records for adapter in record.deployment.adapters]
         versions = [await self._reconciler.version(project_id, version_id) for project_id, version_id in kept]
         await self._driver.prune({version.manifest_digest for version in versions})
-        self._reconciler.keep_only(records)
 
 
 def is_stray(replica_id: str, pids: set[int], known: Mapping[str, int | None]) -> bool:

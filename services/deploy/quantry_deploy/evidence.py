@@ -47,6 +47,11 @@ class Timeline:
         """Returns what is known, in order of time."""
         return ReleaseTraffic(release_id=self.release_id, windows=[self._spans[place] for place in sorted(self._spans)])
 
+    @property
+    def num_judged(self) -> int:
+        """Requests that say something of the release's errors."""
+        return sum(window.tally.num_judged for window in self._spans.values())
+
     def _counts(self, window: TrafficWindow) -> bool:
         is_over = self.until is not None and window.began_at >= self.until
         return window.release_id == self.release_id and window.began_at >= self.since and not is_over

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from quantry_core.errors import QuantryError
 from quantry_core.rules import AnalysisSpec, PrometheusLimit, RuleName
 from quantry_core.strategies import ShadowStrategy
 from quantry_core.traffic import ReleaseTraffic, TrafficWindow
@@ -70,6 +71,14 @@ class _Docket:
     external: Mapping[str, float | str] = field(default_factory=dict)
     asking: asyncio.Task[Mapping[str, float | str]] | None = None
     asked_at: datetime | None = None
+    has_enough: bool = False
+    """The candidate has had the requests that a value must be asked for after."""
+
+    def give_up_asking(self) -> None:
+        """Forgets a question that is open."""
+        if self.asking is not None:
+            self.asking.cancel()
+            self.asking = None
 
 
 class Judging:
@@ -82,18 +91,26 @@ class Judging:
         self._dockets: dict[str, _Docket] = {}
 
     async def look(self, record: DeploymentRecord, now: datetime) -> dict[str, Judgement]:
-        """Returns by rollout id what the evidence says now of the one that is judged; nothing where none is. Raises Unavailable."""
+        """Returns by rollout id what the evidence says now of the one that is judged; nothing where none is. Raises Unavailable.
+
+        Evidence that cannot be made sense of is inconclusive: the replicas are looked after all the same.
+        """
         case = case_of(record)
         if case is None:
             self._forget(record.deployment.id)
             return {}
         docket = self._docket(record.deployment.id, case)
-        news = [await self._read(timeline) for timeline in (docket.candidate, docket.stable)]
-        news.append(self._ask_metrics(docket, record.deployment.name, now))
-        if docket.judgement is None or any(news):
-            docket.judgement = await asyncio.to_thread(_judgement, docket, now)
-        await self._tell(docket, docket.judgement, now)
-        return {case.rollout.id: docket.judgement}
+        try:
+            judgement = await self._judged(docket, record.deployment.name, now)
+        except QuantryError:
+            docket.judgement = None
+            raise
+        except Exception as error:  # a defect in the evidence is no news of the candidate
+            _log.exception("evidence not read", rollout=case.rollout.id)
+            docket.judgement = None
+            judgement = _broken(case, error, now)
+        await self._tell(docket, judgement, now)
+        return {case.rollout.id: judgement}
 
     def keep_only(self, deployment_ids: Collection[str]) -> None:
         """Forgets the evidence of other deployments."""
@@ -107,19 +124,31 @@ class Judging:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _judged(self, docket: _Docket, name: str, now: datetime) -> Judgement:
+        """Returns what the evidence says; as it was where nothing is new."""
+        news = [await self._read(timeline) for timeline in (docket.candidate, docket.stable)]
+        news.append(self._ask_metrics(docket, name, now))
+        if docket.judgement is None or any(news):
+            docket.judgement = await asyncio.to_thread(_judgement, docket, now)
+        return docket.judgement
+
     def _docket(self, deployment_id: str, case: Case) -> _Docket:
         docket = self._dockets.get(deployment_id)
         if docket is None or docket.case.key != case.key:
             self._forget(deployment_id)
             candidate = Timeline(case.candidate.id, case.candidate_since)
             stable = Timeline(case.stable_id, case.stable_since, case.stable_until)
+            if docket is not None and docket.case.rollout.id == case.rollout.id:
+                # What was read at the stage before is of that one, though the clock of its gateway may run ahead.
+                candidate.last_id = docket.candidate.last_id
+                stable.last_id = docket.stable.last_id if case.stable_since == case.candidate_since else 0
             docket = self._dockets[deployment_id] = _Docket(case, candidate, stable, told=case.rollout.judgement)
         return docket
 
     def _forget(self, deployment_id: str) -> None:
         docket = self._dockets.pop(deployment_id, None)
-        if docket is not None and docket.asking is not None:
-            docket.asking.cancel()
+        if docket is not None:
+            docket.give_up_asking()
 
     async def _read(self, timeline: Timeline) -> bool:
         """Takes all that is new; returns whether there was anything."""
@@ -138,6 +167,10 @@ class Judging:
         if self._metrics is None:
             docket.external = without_server(spec)
             return False
+        if not docket.has_enough and docket.candidate.num_judged >= spec.min_requests:
+            # What was asked for before says nothing of these requests.
+            docket.has_enough, docket.external, docket.asked_at = True, {}, None
+            docket.give_up_asking()
         has_news = docket.asking is not None and docket.asking.done()
         if docket.asking is not None and has_news:
             docket.external = docket.asking.result()
@@ -153,8 +186,13 @@ class Judging:
             return
         is_turn = docket.told is None or docket.told.verdict is not judgement.verdict
         is_due = docket.told_at is None or now - docket.told_at >= timedelta(seconds=TOLD_EVERY_S)
-        if is_turn or is_due:
+        if not (is_turn or is_due):
+            return
+        try:
             await self._ledger.judge(docket.case.rollout.id, judgement)
+        except QuantryError as error:  # it is told again; what follows from it does not wait for that
+            _log.warning("judgement not written down", rollout=docket.case.rollout.id, error=error.detail)
+        else:
             docket.told, docket.told_at = judgement, now
 
 
@@ -178,11 +216,17 @@ def _judgement(docket: _Docket, now: datetime) -> Judgement:
             return judge(spec, docket.candidate.traffic(), docket.stable.traffic(), docket.external, now)
     except Exception as error:  # a defect in the analysis is no news of the candidate
         _log.exception("analysis failed", rollout=case.rollout.id)
-        names = [RuleName.SHADOW] if spec is None else [rule.rule for rule in spec.rules]
-        message = f"the analysis failed: {error!r}"
-        findings = [Finding(rule=name, verdict=Verdict.INCONCLUSIVE, message=message) for name in names]
-        return Judgement(verdict=Verdict.INCONCLUSIVE, findings=findings, made_at=now)
+        return _broken(case, error, now)
     return Judgement(verdict=Verdict.INCONCLUSIVE, findings=[], made_at=now)
+
+
+def _broken(case: Case, error: Exception, now: datetime) -> Judgement:
+    """Returns the judgement of an analysis that failed."""
+    spec = analysis_of(case.rollout)
+    names = [RuleName.SHADOW] if spec is None else [rule.rule for rule in spec.rules]
+    message = f"the analysis failed: {error!r}"
+    findings = [Finding(rule=name, verdict=Verdict.INCONCLUSIVE, message=message) for name in names]
+    return Judgement(verdict=Verdict.INCONCLUSIVE, findings=findings, made_at=now)
 
 
 def _shadow(strategy: ShadowStrategy, candidate: ReleaseTraffic, now: datetime) -> Judgement:

@@ -97,6 +97,10 @@ class Observer:
     async def _scaled(self, record: DeploymentRecord, looks: dict[str, ReplicaObservation], now: datetime) -> int | None:
         """Returns how many replicas of the current release are wanted now; None where that is not scaled."""
         deployment, current = record.deployment, record.deployment.current_release
+        for release_id in record.releases:
+            if current is None or release_id != current.id:
+                # What served before and comes back begins anew: its old load says nothing.
+                self._needs.pop(release_id, None)
         if current is None or current.scaling is None or deployment.is_stopped:
             return None
         elsewhere = await self._driver.scaled_to(current)

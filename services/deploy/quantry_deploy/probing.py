@@ -20,6 +20,9 @@ FIRST_PATIENCE_S = 3.0
 TIMEOUT_S = 15.0
 """A look that takes longer is given up, and begun anew."""
 
+MOST_BETWEEN_S = 5.0
+"""Of the time between two looks no more counts as silence: nobody asked meanwhile."""
+
 
 class Prober(Protocol):
     """Who looks: a ``quantry_deploy.drivers.protocol.PoolDriver``."""
@@ -37,6 +40,9 @@ class _Look:
     task: asyncio.Task[ReplicaObservation] | None = None
     last: ReplicaObservation | None = None
     last_at_s: float = 0.0
+    """When that was seen, or later by what does not count as silence."""
+    unasked_s: float = 0.0
+    """Of the time since it last answered, what does not count as silence."""
 
 
 class Probing:
@@ -77,16 +83,24 @@ class Probing:
             look = self._looks[replica.id] = _Look(process)
         self._take(look)
         if look.task is None:
-            look.task = asyncio.create_task(self._probe(replica, served_name))
+            unasked_s = self._clock() - look.last_at_s - MOST_BETWEEN_S
+            if look.last is not None and unasked_s > 0:
+                look.unasked_s += unasked_s
+                look.last_at_s += unasked_s
+            look.task = asyncio.create_task(self._probe(look, replica, served_name))
         return look
 
-    async def _probe(self, replica: Replica, served_name: str) -> ReplicaObservation:
+    async def _probe(self, look: _Look, replica: Replica, served_name: str) -> ReplicaObservation:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await self._prober.probe(replica, served_name)
+                seen = await self._prober.probe(replica, served_name)
         except TimeoutError:
-            look = self._looks.get(replica.id)
-            return _silent(None if look is None else look.last, TIMEOUT_S)
+            seen = _silent(look.last, TIMEOUT_S)
+        else:
+            look.unasked_s = 0.0 if seen.answers else look.unasked_s
+            seen = replace(seen, silent_s=max(0.0, seen.silent_s - look.unasked_s))
+        look.last_at_s = self._clock()
+        return seen
 
     async def _wait(self, looks: Sequence[_Look], timeout_s: float) -> None:
         tasks = [look.task for look in looks if look.task is not None]
@@ -103,7 +117,7 @@ class Probing:
         """Takes what a look that is over saw; raises what it raised."""
         if look.task is not None and look.task.done():
             task, look.task = look.task, None
-            look.last, look.last_at_s = task.result(), self._clock()
+            look.last = task.result()
 
     def _forget(self, replica_id: str) -> None:
         look = self._looks.pop(replica_id, None)

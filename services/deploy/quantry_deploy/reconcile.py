@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import get_args
@@ -92,8 +91,9 @@ class Reconciler:
         seen = await self._observer.observe(record, judgements, now)
         actions = decide(record, seen, now, self._policy)
         await self._tell(record, seen, now)
-        for action in actions:
-            await self._carry_out(record, action, now)
+        failures = [failure for action in actions if (failure := await self._attempt(record, action, now)) is not None]
+        if failures:
+            raise failures[0]
         return any(isinstance(action, WORTH_A_LOOK) for action in actions)
 
     async def version(self, project_id: str, version_id: str) -> VersionDetail:
@@ -112,8 +112,23 @@ class Reconciler:
         await self._judging.close()
         await self._observer.close()
 
+    async def _attempt(self, record: DeploymentRecord, action: Action, now: datetime) -> Exception | None:
+        """Carries an action out; returns why that failed: a replica that cannot be helped holds up none of the others."""
+        try:
+            await self._carry_out(record, action, now)
+        except Exception as error:
+            _log.warning("action failed", deployment=record.deployment.name, action=type(action).__name__, error=str(error))
+            return error
+        return None
+
     async def _tell(self, record: DeploymentRecord, seen: Observations, now: datetime) -> None:
-        """Shows where a rollout is as its job's progress, when that changed."""
+        """Shows where a rollout is as its job's progress, when that changed. Nothing that is to be done waits for it."""
+        try:
+            await self._tell_changes(record, seen, now)
+        except Exception as error:
+            _log.warning("progress not told", deployment=record.deployment.name, error=str(error))
+
+    async def _tell_changes(self, record: DeploymentRecord, seen: Observations, now: datetime) -> None:
         rollout = record.deployment.active_rollout
         progress = None if rollout is None else rollout_progress(record, rollout, seen)
         if rollout is None or progress is None:
@@ -215,11 +230,14 @@ class Reconciler:
         await self._ledger.write(action.replica.model_copy(update=changes))
 
     async def _with_log(self, message: str, witness: Replica | None) -> str:
+        """Returns a message with the witness's last lines, or without them where nobody can say them: nothing ends later for that."""
         tail = ""
         if witness is not None:
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LOG_PATIENCE_S):
                     tail = await self._driver.log_tail(witness)
+            except Exception as error:
+                _log.warning("no last log lines", replica=witness.id, error=repr(error))
         return f"{message}. Its last log lines:\n{tail}" if tail else message
 
 

@@ -16,6 +16,9 @@ from quantry_core.rollouts import Deployment, Release, Replica, ReplicaState
 from quantry_deploy.observations import ReplicaObservation
 from quantry_deploy.wanted import num_wanted
 
+UNSEEN_AFTER_S = 30.0
+"""Where nobody has looked for longer than this, nor for as long as needs are remembered, it is not known what was needed."""
+
 ROUNDING = 1e-6
 """What a sum of shares may be off by."""
 
@@ -30,7 +33,12 @@ class Needs:
     """Each need that no later one has reached, by its time: the first is the largest."""
 
     def seen(self, needed: int, now: datetime, *, kept_s: float) -> Needs:
-        """Returns what is remembered after one more look; what is older than ``kept_s`` seconds is forgotten."""
+        """Returns what is remembered after one more look; what is older than ``kept_s`` seconds is forgotten.
+
+        After so long a time without a look, because the database was away, say, it begins anew.
+        """
+        if self.peaks and now - self.peaks[-1][0] > timedelta(seconds=max(kept_s, UNSEEN_AFTER_S)):
+            return Needs(now, ((now, needed),))
         recent = tuple(peak for peak in self.peaks if now - peak[0] <= timedelta(seconds=kept_s) and peak[1] > needed)
         return Needs(self.since or now, (*recent, (now, needed)))
 

@@ -100,11 +100,13 @@ def warm_release(record: DeploymentRecord) -> Release | None:
 def num_wanted(deployment: Deployment, current: Release) -> int:
     """Returns how many replicas the current release should have: what scaling wants, within its bounds.
 
-    A release that a candidate is compared with is there to be compared: it has at least one.
+    Before scaling has said anything, one that was kept warm and serves again keeps what it has: load had brought that up. A release that
+    a candidate is compared with is there to be compared: it has at least one.
     """
     if current.scaling is None:
         return current.num_replicas
-    asked = current.num_replicas if deployment.num_wanted is None else deployment.num_wanted
+    standing = (one.ordinal + 1 for one in deployment.replicas if one.release_id == current.id and one.state is not ReplicaState.STOPPING)
+    asked = max(current.num_replicas, *standing, 0) if deployment.num_wanted is None else deployment.num_wanted
     lowest = max(1, current.scaling.min_replicas) if _is_compared(deployment.active_rollout) else current.scaling.min_replicas
     return min(max(asked, lowest), max(1, current.scaling.max_replicas))
 

@@ -23,7 +23,7 @@ from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.hooks import Surroundings
 from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.listeners import build_hooks
-from quantry_gateway.openai_errors import shutting_down
+from quantry_gateway.openai_errors import gateway_failed, shutting_down
 from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
 from quantry_gateway.queues import Queues
 from quantry_gateway.records import Announcer
@@ -153,6 +153,9 @@ class Gateway:
                 await self._refuse(request, answer, Unavailable("The gateway is shutting down; send the request again."))
         except Exception:
             _log.exception("request.failed", path=request.path, request_id=request.id.decode())
+            if answer.is_open_stream:
+                await answer.end(gateway_failed().event())
+                return
             if answer.started:
                 raise
             await self._refuse(request, answer, QuantryError("The gateway could not handle this request; its log says why."))

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, cast
 
 import structlog
@@ -112,7 +112,6 @@ class CaptureTeller:
         self._captures = captures
         self._interval_s = interval_s
         self._telling: list[CapturedPrompt] = []
-        self._telling_since_s = 0.0
         self._num_told_dropped = 0
 
     async def run(self) -> None:
@@ -132,10 +131,16 @@ class CaptureTeller:
                 # Without the traceback: what it is about could be a prompt.
                 _log.error("captures.failed", num_prompts=len(self._telling))
                 self._drop()
-            self._captures.expire()
-            if time.monotonic() - self._telling_since_s > self._captures.hold_s:
-                self._drop()
+            self.expire()
             self._log_dropped()
+
+    def expire(self) -> None:
+        """Drops what has been held for too long, since it was sampled: in the report that is being told, and behind it."""
+        self._captures.expire()
+        oldest_at = now() - timedelta(seconds=self._captures.hold_s)
+        kept = [prompt for prompt in self._telling if prompt.captured_at >= oldest_at]
+        self._captures.num_dropped += len(self._telling) - len(kept)
+        self._telling = kept
 
     async def flush(self, *, timeout_s: float) -> None:
         """Tells what is held, as far as that goes in the time. The rest is lost."""
@@ -147,9 +152,9 @@ class CaptureTeller:
             _log.warning("captures.lost", num_prompts=len(self._telling) + len(self._captures))
 
     async def _tell_next(self, *, timeout_s: float) -> bool:
-        """Tells one report; returns False where nothing is held. Raises ApiAway: the same report comes next."""
+        """Tells one report; returns False where nothing is held. Raises ApiAway: the same prompts come next."""
         if not self._telling:
-            self._telling, self._telling_since_s = self._captures.take(), time.monotonic()
+            self._telling = self._captures.take()
         if not self._telling:
             return False
         try:

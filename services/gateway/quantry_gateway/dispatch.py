@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from quantry_core.routes import Route, RoutedReplica, Variant
+from quantry_core.routes import Route, RoutedReplica, Variant, VariantRole
 from quantry_gateway import openai_errors as errors
 from quantry_gateway.balancer import Balancer
 from quantry_gateway.demands import WaitingRoom
@@ -81,7 +81,8 @@ class Dispatcher:
     async def serve(self, errand: Errand, answer: Answer) -> None:
         """Answers a request; raises OpenAIError where it cannot.
 
-        Where every replica of a release failed before a byte was passed on, the other release is asked: nobody is failed by a candidate.
+        Where every replica of a release failed before a byte was passed on, the other release is asked; so is the stable one where a
+        candidate has no room. Nobody is failed by a candidate.
         """
         given = header_value(errand.headers, errors.VARIANT_FIELD.encode())
         if given is not None:
@@ -161,12 +162,13 @@ class Dispatcher:
                 is_told = record.num_tries > 0
                 record.kind = OutcomeKind.FAILED
             return failure
-        except QueueFull:
+        except (QueueFull, WaitedTooLong) as refusal:
             record.kind = OutcomeKind.REFUSED
-            raise errors.queue_full(errand.model, self._patience.retry_after_s) from None
-        except WaitedTooLong:
-            record.kind = OutcomeKind.REFUSED
-            raise errors.waited_too_long(errand.model, self._patience.queue_wait_s, self._patience.retry_after_s) from None
+            error = self._no_room(errand, refusal)
+            if variant.role is VariantRole.CANDIDATE:
+                return error
+            # What the stable release has no room for is not a candidate's: that would be more than its share.
+            raise error from None
         except OpenAIError:
             # The gateway's own limits: another replica would meet them too.
             record.kind = OutcomeKind.REFUSED
@@ -178,6 +180,11 @@ class Dispatcher:
         finally:
             if is_told:
                 self._announcer.tell(record, errand.asked)
+
+    def _no_room(self, errand: Errand, refusal: QueueFull | WaitedTooLong) -> OpenAIError:
+        if isinstance(refusal, QueueFull):
+            return errors.queue_full(errand.model, self._patience.retry_after_s)
+        return errors.waited_too_long(errand.model, self._patience.queue_wait_s, self._patience.retry_after_s)
 
     async def _try_replicas(self, variant: Variant, errand: Errand, answer: Answer, record: Record) -> NotAnswered | OpenAIError | None:
         find = partial(self._replicas_of, variant.release_id, errand)

@@ -158,6 +158,11 @@ def upstream_timeout(idle_s: float) -> OpenAIError:
     return OpenAIError(504, "upstream_timeout", f"The engine sent nothing for {idle_s:g} seconds.", type="server_error")
 
 
+def gateway_failed() -> OpenAIError:
+    """A defect of the gateway, in the middle of an answer."""
+    return OpenAIError(500, "internal", "The gateway could not finish this answer; its log says why.", type="server_error")
+
+
 def shutting_down(retry_after_s: int | None = None) -> OpenAIError:
     """The gateway stops before the answer was complete."""
     message = "The gateway is shutting down; send the request again."

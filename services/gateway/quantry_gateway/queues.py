@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from quantry_core.routes import RoutedReplica
 from quantry_gateway.balancer import Balancer, Turn
 
+LOOK_AGAIN_S = 0.5
+"""Room that nobody gave back is found so late: that of a replica whose time out is over, or which has passed its trial."""
+
 FindReplicas = Callable[[], Sequence[RoutedReplica]]
 """Returns the replicas that may be asked, as the newest routes have them."""
 
@@ -41,6 +44,7 @@ class Queues:
         self._max_waiting = max_waiting
         self._wait_s = wait_s
         self._waiting: dict[str, deque[_Waiter]] = {}
+        self._looking: asyncio.TimerHandle | None = None
 
     async def take(self, release_id: str, find: FindReplicas, besides: Collection[str] = ()) -> Turn:
         """Returns a turn at a replica that has room, waiting for it where it must; it is to be given back.
@@ -59,6 +63,8 @@ class Queues:
     async def _wait(self, release_id: str, waiter: _Waiter) -> Turn:
         queue = self._waiting.setdefault(release_id, deque())
         queue.append(waiter)
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look_again)
         try:
             async with asyncio.timeout(self._wait_s):
                 return await waiter.turn
@@ -84,9 +90,15 @@ class Queues:
         self._offer(release_id, num_rooms=1)
 
     def refresh(self) -> None:
-        """Looks at who waits once more: the routes have changed."""
+        """Looks at who waits once more: the routes have changed, or a replica may be in again."""
         for release_id in self._waiting:
             self._offer(release_id, num_rooms=self._max_waiting)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        if self._waiting:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look_again)
+            self.refresh()
 
     def _offer(self, release_id: str, *, num_rooms: int) -> None:
         for waiter in self._waiting.get(release_id, ()):

@@ -47,13 +47,15 @@ class ReplicaRequest:
 class NotAnswered(Exception):
     """No byte was passed on: the request may be asked of another replica."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, quoted: str = "") -> None:
         super().__init__(why)
         self.why = why
+        # The engine's words may repeat the prompt. They are for the client, and for no log.
+        self._quoted = quoted
 
     def error(self) -> OpenAIError:
         """Returns what the client is told where no other replica answers either."""
-        return upstream_failed(self.why)
+        return upstream_failed(f"{self.why}: {self._quoted}" if self._quoted else self.why)
 
     async def send(self, answer: Answer) -> None:
         """Answers the client with it."""
@@ -132,7 +134,8 @@ class ReplicaCaller:
             begun = await self._begin(turn.replica, request)
         except NotAnswered as failure:
             is_ejected = self._balancer.failed(turn, at_once=isinstance(failure, Refused))
-            _log_failure(turn, request, f"{failure.why}: {failure.__cause__}", is_ejected=is_ejected)
+            cause = "" if failure.__cause__ is None else f": {failure.__cause__}"
+            _log_failure(turn, request, failure.why + cause, is_ejected=is_ejected)
             raise
         self._balancer.answering(turn)
         try:
@@ -179,7 +182,7 @@ class ReplicaCaller:
         record.began_stream(begun.data)
         # The field tells a proxy in front of this one not to collect events.
         await answer.stream(begun.response.status, [*begun.headers, (b"x-accel-buffering", b"no")])
-        failure: OpenAIError | None = None
+        failure = upstream_failed("it ended its answer without finishing it")
         try:
             record.passed(begun.data)
             await answer.piece(begun.data)
@@ -191,14 +194,13 @@ class ReplicaCaller:
             failure = upstream_timeout(self._idle_timeout_s)
         except (aiohttp.ClientError, OSError):
             failure = upstream_failed("it broke off in the middle of its answer")
-        else:
-            if not events.saw_done:
-                failure = upstream_failed("it ended its answer without finishing it")
-        if failure is None:
+        if events.saw_done:
+            # Whatever became of the connection after that: the answer is complete.
             record.ended_stream()
-        else:
-            record.kind = OutcomeKind.FAILED
-        await answer.end(failure.event() if failure is not None else b"")
+            await answer.end()
+            return None
+        record.kind = OutcomeKind.FAILED
+        await answer.end(failure.event())
         return failure
 
 
@@ -228,17 +230,17 @@ async def _read_beginning(response: aiohttp.ClientResponse) -> _Begun:
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> _Begun:
-    headers = forwarded_response_headers(response.raw_headers)
+    # Of a stream too: an error event may have to follow what its length counts.
+    headers = [field for field in forwarded_response_headers(response.raw_headers) if field[0] != b"content-length"]
     if response.content_type == "text/event-stream" and response.status not in FAULTY_STATUSES:
         events = EventBoundary()
         async for chunk in response.content.iter_any():
             if first := events.feed(chunk):
                 if holds_error(first):
-                    raise Dropped(f"it began with an error: {first[:300].decode(errors='replace').strip()}")
+                    raise Dropped("it began with an error", quoted=first[:300].decode(errors="replace").strip())
                 return _Begun(response, headers, first, events)
         raise Dropped("it ended its answer before it began")
     body = await response.read()
-    headers = [field for field in headers if field[0] != b"content-length"]
     if response.status in FAULTY_STATUSES:
         raise Faulty(response.status, headers, body)
     return _Begun(response, headers, body, None)

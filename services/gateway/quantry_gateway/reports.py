@@ -89,14 +89,14 @@ class Reporter:
         report = TrafficReport(gateway_id=self._gateway_id, sequence=self._sequence, windows=self._telling, demands=demands)
         try:
             await self._teller.post(PATH, report, timeout_s=timeout_s)
-        except ApiAway:
-            # Without windows nothing has to be said again. The number is spent, since the api may have heard it:
-            # what the next report tells of would pass for this one otherwise.
-            self._sequence += not self._telling
-            raise
         except ReportRefused as error:
             # The same bytes would be refused again, and hold up all that follow.
             _log.error("traffic.refused", error=str(error), num_windows=len(self._telling))
+        except BaseException:
+            # Without windows nothing has to be said again. The number is spent, since the api may have heard it, also where this
+            # task is cancelled: what the next report tells of would pass for this one otherwise.
+            self._sequence += not self._telling
+            raise
         self._told()
 
     def _told(self) -> None:

@@ -64,13 +64,22 @@ def sticky_point(salt: str, client: bytes) -> float:
 
 def client_of(split: Split, headers: RawHeaders, fields: Fields) -> bytes | None:
     """Returns what a request is known by, or None where it does not carry it: then it is dealt out on its own."""
-    match split.by:
-        case StickyBy.HEADER:
-            return header_value(headers, (split.header or "").encode()) or None
-        case StickyBy.USER:
-            user = fields.get("user")
-            return user.encode() if isinstance(user, str) and user else None
-        case StickyBy.HASH:
-            prompts = (fields.get(name) for name in _PROMPT_FIELDS)
-            prompt = next((prompt for prompt in prompts if prompt is not None), None)
-            return None if prompt is None else json.dumps(prompt).encode()
+    if split.by is StickyBy.HEADER:
+        return header_value(headers, (split.header or "").encode()) or None
+    try:
+        return _user(fields) if split.by is StickyBy.USER else _prompt(fields)
+    except (ValueError, RecursionError):
+        # A large body that proves to be broken: its engine will say so.
+        return None
+
+
+def _user(fields: Fields) -> bytes | None:
+    user = fields.get("user")
+    # Half of a surrogate pair is JSON too.
+    return user.encode(errors="surrogatepass") if isinstance(user, str) and user else None
+
+
+def _prompt(fields: Fields) -> bytes | None:
+    prompts = (fields.get(name) for name in _PROMPT_FIELDS)
+    prompt = next((prompt for prompt in prompts if prompt is not None), None)
+    return None if prompt is None else json.dumps(prompt).encode()

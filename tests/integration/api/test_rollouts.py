@@ -14,7 +14,7 @@ from quantry_core.rollouts import Rollout
 from quantry_core.traffic import Tally, TrafficReport, TrafficWindow
 from quantry_store.transactions import begin_rollout, promote_rollout, stage_rollout, upsert_replica
 
-from .conftest import Api, slug
+from .conftest import Api, client_of, slug
 
 ROLLOUTS = "/api/v1/rollouts"
 NOBODY = f"{ROLLOUTS}/rol_{'0' * 32}"
@@ -127,6 +127,27 @@ async def test_an_unknown_rollout_is_404(api: Api, request_: str) -> None:
         assert (answer.status_code, slug(answer)) == (404, "unknown-rollout")
 
 
+async def test_a_key_of_another_project_finds_and_changes_nothing(api: Api) -> None:
+    await api.make_master()
+    rollout = await create(api)
+    async with api.database.begin() as uow:
+        other = await uow.projects.get_or_create("other")
+        _, secret = await uow.keys.create(other, "stranger", Role.ADMIN)
+    async with client_of(api.app, secret) as stranger:
+        assert (await stranger.get(ROLLOUTS)).json()["data"] == []
+        for request in ("pause", "resume", "promote", "abort", "rollback"):
+            asked = await stranger.post(f"{ROLLOUTS}/{rollout['id']}/{request}")
+            assert (request, asked.status_code, slug(asked)) == (request, 404, "unknown-rollout")
+        for path in ("", "/traffic"):
+            assert (path, (await stranger.get(f"{ROLLOUTS}/{rollout['id']}{path}")).status_code) == (path, 404)
+        for path in ("/releases", "/history", "/at?time=2030-01-01T00:00:00Z", "/diff?from=1&to=1", "/capture"):
+            seen = await stranger.get(f"/api/v1/deployments/bard{path}")
+            assert (path, seen.status_code, slug(seen)) == (path, 404, "unknown-deployment")
+        back = await stranger.post("/api/v1/deployments/bard/rollback", json={"release": 1})
+        assert (back.status_code, slug(back)) == (404, "unknown-deployment")
+    assert (await shown(api, rollout)).state == "pending"
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"strategy": {"name": "canary", "steps": [{"percent": 10}, {"percent": 50}]}}, "100 percent, not 50"),
     ({"strategy": {"name": "canary", "steps": [{"percent": 50}, {"percent": 10}, {"percent": 100}]}}, "must grow"),
@@ -222,7 +243,7 @@ async def test_what_served_when_and_why(api: Api) -> None:
     assert (await api[Role.VIEWER].get(f"{path}/at", params={"time": began_at})).json() == history[1]
     early = await api[Role.VIEWER].get(f"{path}/at", params={"time": "2020-01-01T00:00:00Z"})
     assert (early.status_code, slug(early)) == (404, "not-found")
-    for time in ("yesterday", "2026-01-01T00:00:00", ""):
+    for time in ("yesterday", "2026-01-01T00:00:00", "", "20261123120000", "1795435200"):
         bad = await api[Role.VIEWER].get(f"{path}/at", params={"time": time})
         assert (time, bad.status_code, slug(bad)) == (time, 422, "invalid-input")
     now = datetime.now(UTC).isoformat()
@@ -231,7 +252,7 @@ async def test_what_served_when_and_why(api: Api) -> None:
         assert diff["config"] == [{"key": "engine.max_num_seqs", "left": 16, "right": 32}]
         assert (diff["left"]["release"]["number"], diff["right"]["release"]["number"]) == (1, 2)
         assert diff["versions"]["relation"] == "same"
-    for left, status in (("9", 404), ("soon", 422), ("2020-01-01T00:00:00Z", 404)):
+    for left, status in (("9", 404), ("soon", 422), ("4000000000", 422), ("2020-01-01T00:00:00Z", 404)):
         refused = await api[Role.VIEWER].get(f"{path}/diff", params={"from": left, "to": "1"})
         assert (left, refused.status_code) == (left, status)
         assert slug(refused)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from factories.kube_api import KubeApi, serving
+from factories.kube_api import KubeApi, Refused, now, serving
 from factories.kube_nodes import manifest_of
 from factories.pools import NAMESPACE, SERVED_NAME, KubernetesPool
 from quantry_core.errors import Unavailable
 from quantry_core.jobs import EngineConfig, EngineKind, Scaling
 from quantry_core.methods import DeviceKind
-from quantry_core.rollouts import ReplicaState
+from quantry_core.rollouts import Replica, ReplicaState
 from quantry_deploy.drivers.kubernetes.names import object_name
 from quantry_deploy.drivers.kubernetes.settings import Scaler
 from quantry_deploy.drivers.protocol import StartOrder
@@ -186,12 +187,72 @@ async def test_an_engine_without_an_image_is_refused_by_name(make: Make) -> None
     assert "QUANTRY_KUBE_IMAGE_SGLANG is not set" in pool.driver.pull_status(version, release).message
 
 
+def pod_of(replica: Replica) -> str:
+    return str(replica.log_path).removeprefix("pods/")
+
+
 async def test_a_pod_that_was_replaced_must_prove_itself_anew(make: Make) -> None:
     pool = make()
     version = pool.version()
-    replica = (await pool.ready(version, pool.release(version))).model_copy(update={"state": ReplicaState.READY})
+    release = pool.release(version)
+    starting = await pool.ready(version, release)
+    ready = starting.model_copy(update={"state": ReplicaState.READY})
     # As when its node is drained: the name stays, the pod is another.
-    pool.nodes.end_pod(str(replica.log_path).removeprefix("pods/"), True)
-    seen = await pool.driver.probe(replica, SERVED_NAME)
+    pool.nodes.end_pod(pod_of(ready), True)
+    for _ in range(2):
+        assert not (await pool.driver.probe(ready, SERVED_NAME)).is_running
+    await pool.driver.kill(ready)
+    await pool.started_again(version, release, ready)
+    seen = await pool.driver.probe(starting, SERVED_NAME)
     assert (seen.is_running, seen.is_proven) == (True, False)
-    await pool.until_seen(replica, lambda seen: seen.is_proven)
+    await pool.until_seen(starting, lambda seen: seen.is_proven)
+
+
+async def test_a_pod_whose_end_has_begun_serves_no_more_and_finishes_what_runs(make: Make, api: KubeApi) -> None:
+    pool = make()
+    version = pool.version()
+    release = pool.release(version)
+    starting = await pool.ready(version, release)
+    ready = starting.model_copy(update={"state": ReplicaState.READY})
+    metadata = api.objects[("pods", NAMESPACE, pod_of(ready))]["metadata"]
+    # Its node is drained: it answers for a while yet.
+    metadata["deletionTimestamp"] = (datetime.now(UTC) + timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    seen = await pool.driver.probe(ready, SERVED_NAME)
+    assert (seen.is_running, seen.ending) == (False, "was asked to end by the cluster")
+    await pool.driver.kill(ready)
+    process = pool.nodes.engines[pod_of(ready)].process
+    assert process.poll() is None
+    await pool.started_again(version, release, ready)
+    seen = await pool.driver.probe(starting, SERVED_NAME)
+    assert (seen.is_running, seen.is_proven, seen.doubt) == (True, False, "the pod before it has yet to end")
+    # What is left of one whose time is over, as on a node that has gone, is removed.
+    metadata["deletionTimestamp"] = now()
+    await pool.driver.kill(starting)
+    assert process.poll() is not None
+
+
+async def test_a_failed_replica_that_nobody_wants_takes_its_objects_with_it(make: Make, api: KubeApi) -> None:
+    pool = make()
+    version = pool.version("crash")
+    release = pool.release(version, num_replicas=2)
+    replicas = [await pool.started(version, release, ordinal) for ordinal in range(2)]
+    for replica in replicas:
+        await pool.until_seen(replica, lambda seen: not seen.is_running)
+        await pool.driver.kill(replica)
+    for replica in replicas:
+        await pool.driver.kill(replica.model_copy(update={"url": None, "state": ReplicaState.FAILED}))
+    assert kinds(api) == set()
+
+
+async def test_a_pod_without_a_log_and_a_cluster_that_is_away_hold_no_end_up(make: Make, api: KubeApi) -> None:
+    pool = make()
+    version = pool.version()
+    replica = await pool.started(version, pool.release(version))
+
+    def not_begun(_name: str) -> str:
+        raise Refused(400, 'container "engine" is waiting to start: PodInitializing')
+
+    api.pod_log = not_begun
+    assert await pool.driver.log_tail(replica) == ""
+    api.is_away = True
+    assert await pool.driver.log_tail(replica) == ""

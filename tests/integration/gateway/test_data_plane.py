@@ -31,6 +31,7 @@ from factories.gateway import (
     snapshot,
     until,
 )
+from quantry_gateway.records import Record
 
 
 async def test_the_body_passes_byte_for_byte_and_the_key_does_not(
@@ -262,3 +263,28 @@ async def test_fifty_megabytes_are_refused_before_they_are_read(
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"request_too_large"' in answer
     assert engine.bodies == []
+
+
+async def test_not_even_a_defect_cuts_a_stream_silently(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = asyncio.Event()
+
+    async def stream_in_two(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chat_event("To"))
+        await may_go_on.wait()
+        await response.write(DONE)
+        return response
+
+    def fail(_record: Record, _events: bytes) -> None:
+        raise ZeroDivisionError
+
+    [engine] = await start_engines(stream_in_two)
+    url = await start_gateway(engine.url)
+    async with http.post(f"{url}/v1/completions", json={"model": "bard", "prompt": "To be", "stream": True}) as answer:
+        assert await answer.content.readany() == chat_event("To")
+        monkeypatch.setattr(Record, "passed", fail)
+        may_go_on.set()
+        assert b'"code":"internal"' in await answer.read()

@@ -6,6 +6,7 @@ import asyncio
 
 import aiohttp
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from factories.gateway import (
     COMPLETION_ANSWER,
@@ -20,6 +21,7 @@ from factories.gateway import (
     hang,
     refusing_url,
     route,
+    stream,
     until,
     until_any,
 )
@@ -129,6 +131,60 @@ async def test_a_replica_that_hangs_is_given_up_in_time(
         body = await answer.read()
     assert body.startswith(chat_event("To"))
     assert b'"code":"upstream_timeout"' in body
+
+
+async def test_an_engines_error_that_repeats_the_prompt_is_for_the_client_and_for_no_log(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    async def quote(request: web.Request) -> web.StreamResponse:
+        return await stream(request, [b'data: {"error":{"message":"input_value=To be","code":400}}\n\n', DONE])
+
+    [engine] = await start_engines(quote)
+    url = await start_gateway(engine.url)
+    with capture_logs() as lines:
+        async with http.post(f"{url}/v1/completions", json=ASK | {"stream": True}) as answer:
+            assert answer.status == 502
+            assert "input_value=To be" in (await answer.json())["error"]["message"]
+    assert any(line["event"] == "replica.failed" for line in lines)
+    assert "To be" not in str(lines)
+
+
+async def test_a_stream_that_has_its_end_mark_is_complete_however_its_connection_ends(
+    start_engines: StartEngines, start_routed: StartRouted, http: aiohttp.ClientSession
+) -> None:
+    async def cut_after_the_end_mark(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chat_event("To") + DONE)
+        await asyncio.sleep(0.05)
+        cut(request)
+        return response
+
+    [engine] = await start_engines(cut_after_the_end_mark)
+    gateway = await start_routed(route("bard", engine.url))
+    async with http.post(f"{gateway.url}/v1/completions", json=ASK | {"stream": True}) as answer:
+        assert await answer.read() == chat_event("To") + DONE
+    assert gateway.told() == [("rel_1", OutcomeKind.ANSWERED)]
+
+
+async def test_a_stream_that_says_its_length_and_breaks_off_ends_with_an_error_too(
+    start_engines: StartEngines, start_gateway: StartGateway, http: aiohttp.ClientSession
+) -> None:
+    async def cut_before_its_end(request: web.Request) -> web.StreamResponse:
+        size_bytes = len(chat_event("To") + DONE)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "content-length": str(size_bytes)})
+        await response.prepare(request)
+        await response.write(chat_event("To"))
+        await asyncio.sleep(0.05)
+        cut(request)
+        return response
+
+    [engine] = await start_engines(cut_before_its_end)
+    url = await start_gateway(engine.url)
+    async with http.post(f"{url}/v1/completions", json=ASK | {"stream": True}) as answer:
+        body = await answer.read()
+    assert body.startswith(chat_event("To"))
+    assert b'"code":"upstream_failed"' in body
 
 
 async def test_the_least_busy_replica_is_asked(

@@ -26,14 +26,16 @@ from factories.gateway import (
     until_any,
     variant,
 )
-from quantry_core.routes import VariantRole
+from quantry_core.routes import Split, VariantRole
+from quantry_core.strategies import StickyBy
 from quantry_gateway import app
 from quantry_gateway.demands import WaitingRoom
 from quantry_gateway.hooks import Hooks, Surroundings
 from quantry_gateway.outcomes import OutcomeKind
+from quantry_gateway.variants import sticky_point
 
 ASK = {"model": "bard", "prompt": "To be"}
-STABLE = VariantRole.STABLE
+STABLE, CANDIDATE = VariantRole.STABLE, VariantRole.CANDIDATE
 
 
 class Gate:
@@ -97,6 +99,31 @@ async def test_who_waits_too_long_for_room_is_told_to_come_again(
     gate.open.set()
     assert (await first)[0] == 200
     assert gateway.told() == [("rel_3", OutcomeKind.REFUSED), ("rel_3", OutcomeKind.ANSWERED)]
+
+
+@pytest.mark.parametrize("patience", [{"gateway_queue_length": 0}, {"gateway_queue_wait_s": 0.1}], ids=["full", "too-long"])
+async def test_a_candidate_without_room_fails_nobody_and_gets_nothing_that_stable_has_no_room_for(
+    start_engines: StartEngines, start_routed: StartRouted, http: aiohttp.ClientSession, patience: dict[str, float]
+) -> None:
+    gate = Gate()
+    slow, quick = await start_engines(gate.answer, answer_normally)
+    by_user = Split(by=StickyBy.USER, salt="rol_1")
+    # One who is dealt to the stable release.
+    will = next(name for name in map(str, range(100)) if sticky_point(by_user.salt, name.encode()) >= 0.5)
+    gateway = await start_routed(
+        routed("bard", variant(STABLE, 3, 0, quick.url), variant(CANDIDATE, 4, 100, slow.url, max_requests=1)),
+        routed("full", variant(STABLE, 4, 50, slow.url, max_requests=1), variant(CANDIDATE, 3, 50, quick.url), split=by_user),
+        **patience,
+    )
+    first = asyncio.create_task(post(http, gateway.url))
+    await until_any(slow.bodies)
+    assert await post(http, gateway.url) == (200, None, None)
+    assert gateway.told() == [("rel_4", OutcomeKind.REFUSED), ("rel_3", OutcomeKind.ANSWERED)]
+    async with http.post(f"{gateway.url}/v1/completions", json=ASK | {"model": "full", "user": will}) as answer:
+        assert answer.status in {429, 503}
+    assert len(quick.bodies) == 1
+    gate.open.set()
+    assert (await first)[0] == 200
 
 
 async def test_a_client_that_leaves_the_queue_leaves_its_place(

@@ -173,10 +173,10 @@ async def test_controller_that_looks_stops_nobody_and_sees_one_moment(platform: 
     await begin(platform, rollout)
     async with platform.database.begin() as looking:
         (before,) = await load_deployments(looking)
-        async with asyncio.timeout(10), platform.database.begin() as uow:
-            await stop_deployment(uow, platform.admin, "chat")
         async with asyncio.timeout(10):
             await promote(platform, rollout)
+        async with asyncio.timeout(10), platform.database.begin() as uow:
+            await stop_deployment(uow, platform.admin, "chat")
         assert await looking.deployments.of_every_project() == [before.deployment], "half a promotion would drain what it brought up"
     async with platform.database.begin() as uow:
         await uow.deployments.lock(platform.project_id, "chat")

@@ -10,7 +10,7 @@ import pytest
 
 from factories.store import Platform, adapter_draft, finetune_spec, replica
 from quantry_core.errors import Conflict, NotServable, RolloutOver, StaleRollout, UnknownRelease, UnknownRollout
-from quantry_core.jobs import DeploySpec, EngineConfig, JobReason, JobStatus, JobSubmission
+from quantry_core.jobs import DeploySpec, EngineConfig, JobReason, JobStatus, JobSubmission, Scaling
 from quantry_core.rollouts import (
     Deployment,
     PeriodCause,
@@ -93,16 +93,26 @@ async def test_pause_and_resume_keep_the_share(platform: Platform, master: Versi
     assert await platform.revision() == revision + 2
 
 
-@pytest.mark.parametrize("reason", [RolloutReason.STEP, RolloutReason.INCONCLUSIVE])
-async def test_resume_lets_a_stage_through_that_waits_for_a_person(platform: Platform, master: Version, reason: RolloutReason) -> None:
+async def test_resume_lets_a_stage_through_that_waits_for_a_person(platform: Platform, master: Version) -> None:
     rollout = await exposed(platform, master)
     async with platform.database.begin() as uow:
-        await pause_rollout(uow, rollout.id, seen=rollout, reason=reason, message="waits")
+        await pause_rollout(uow, rollout.id, seen=rollout, reason=RolloutReason.STEP, message="waits")
     resumed = await ask(platform, rollout, RolloutRequest.RESUME)
     assert (resumed.state, resumed.is_resumed) == (RolloutState.PROGRESSING, True)
     async with platform.database.begin() as uow:
         staged = await stage_rollout(uow, rollout.id, seen=resumed, stage=1, percent=50, mirror_percent=0)
     assert not staged.is_resumed, "that was for one stage"
+
+
+async def test_resume_gives_an_inconclusive_stage_its_time_again_and_nothing_more(platform: Platform, master: Version) -> None:
+    rollout = await exposed(platform, master)
+    async with platform.database.begin() as uow:
+        await pause_rollout(uow, rollout.id, seen=rollout, reason=RolloutReason.INCONCLUSIVE, message="no requests")
+    resumed = await ask(platform, rollout, RolloutRequest.RESUME)
+    assert rollout.staged_at is not None
+    assert resumed.staged_at is not None
+    assert (resumed.state, resumed.percent, resumed.staged_at > rollout.staged_at) == (RolloutState.PROGRESSING, 10, True)
+    assert not resumed.is_resumed, "where it passes later and its strategy pauses then, it does"
 
 
 async def test_promote_is_a_wish_that_the_controller_fulfils(platform: Platform, master: Version) -> None:
@@ -325,6 +335,52 @@ async def test_rollback_while_something_else_begins_is_to_be_asked_again(platfor
     with pytest.raises(StaleRollout, match="ask again"):
         await waiting
     assert (await rolled(platform)).active_rollout is None
+
+
+async def test_rollback_while_a_rollout_begins_waits_for_it(platform: Platform, master: Version) -> None:
+    """Two transactions: the controller has the job of a rollout that begins, and then ends the watch of the one before."""
+    first = await platform.promoted(master)
+    await platform.promoted(master, watch_s=60)
+    third = await platform.rollout(master)
+    assert third.job_id is not None
+    async with platform.database.begin() as controller:
+        await controller.jobs.lock(platform.project_id, third.job_id)
+        waiting = asyncio.create_task(rolled(platform, 1))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await begin_rollout(controller, third.id)
+    back = (await waiting).active_rollout
+    assert back is not None
+    assert (back.cause, back.to_release_id) == (RolloutCause.ROLLBACK, first.to_release_id)
+    async with platform.database.begin() as uow:
+        assert (await uow.rollouts.get(platform.project_id, third.id)).state is RolloutState.ROLLED_BACK
+
+
+async def test_rollback_while_its_deployment_is_stopped_is_refused(platform: Platform, master: Version) -> None:
+    """Two transactions: the person has read the deployment, and another one stops it first."""
+    first = await platform.promoted(master)
+    await platform.promoted(master)
+    await ready(platform, first.to_release_id)
+    async with platform.database.begin() as other:
+        await stop_deployment(other, platform.admin, "chat")
+        waiting = asyncio.create_task(rolled(platform, 1))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    with pytest.raises(StaleRollout, match="ask again"):
+        await waiting
+    assert serves(await platform.deployment()) == 2
+
+
+async def test_a_scaled_release_that_serves_again_keeps_what_is_warm_of_it(platform: Platform, master: Version) -> None:
+    scaling = Scaling(min_replicas=1, max_replicas=4)
+    first = await platform.promoted(master, scaling=scaling)
+    second = await platform.promoted(master)
+    async with platform.database.begin() as uow:
+        for ordinal, state in enumerate([ReplicaState.READY, ReplicaState.FAILED, ReplicaState.READY, ReplicaState.STOPPING]):
+            await upsert_replica(uow, replica(first.to_release_id, state, ordinal=ordinal))
+        await upsert_replica(uow, replica(second.to_release_id))
+    assert (await rolled(platform, 1)).num_wanted == 3
+    assert (await rolled(platform, 2)).num_wanted is None, "it has its number, whatever there is of the other one"
 
 
 async def test_an_adapter_waits_until_its_base_cannot_be_rolled_back_by_itself(platform: Platform, master: Version) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from quantry_core.rollouts import (
     Rollout,
     RolloutCause,
     RolloutReason,
+    RolloutRequest,
     RolloutState,
     ServingPeriod,
 )
@@ -26,6 +28,7 @@ from quantry_core.strategies import AbStrategy, CanaryStrategy, ShadowStrategy, 
 from quantry_core.verdicts import Finding, Judgement, Verdict
 from quantry_core.versions import Version
 from quantry_store.transactions import (
+    ask_of_rollout,
     begin_rollout,
     end_watch,
     fail_rollout,
@@ -169,6 +172,35 @@ async def test_what_moved_meanwhile_is_not_staged_or_paused(platform: Platform, 
     with pytest.raises(UnknownRollout):
         async with platform.database.begin() as uow:
             await begin_rollout(uow, "rol_" + "0" * 32)
+
+
+async def test_a_deployment_that_was_stopped_meanwhile_is_not_promoted(platform: Platform, master: Version) -> None:
+    first = await platform.promoted(master)
+    rollout = await begun(platform, master)
+    async with platform.database.begin() as uow:
+        await stop_deployment(uow, platform.admin, "chat")
+    with pytest.raises(StaleRollout, match="was stopped"):
+        await promote(platform, rollout)
+    deployment = await platform.deployment()
+    assert deployment.current_release is not None
+    assert (deployment.current_release.id, deployment.active_rollout) == (first.to_release_id, rollout)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_overtaken"),
+    [(RolloutReason.VERDICT_FAILED, True), (RolloutReason.INCONCLUSIVE, True), (RolloutReason.CRASH_LOOP, False)],
+)
+async def test_a_person_who_says_promote_is_believed_more_than_evidence(
+    platform: Platform, master: Version, reason: RolloutReason, is_overtaken: bool
+) -> None:
+    await platform.promoted(master)
+    rollout = await begun(platform, master)
+    async with platform.database.begin() as uow:
+        await ask_of_rollout(uow, platform.admin, rollout.id, RolloutRequest.PROMOTE, None)
+    with pytest.raises(StaleRollout, match="is to be promoted") if is_overtaken else nullcontext():
+        async with platform.database.begin() as uow:
+            await fail_rollout(uow, rollout.id, RolloutState.ROLLED_BACK, reason, JobReason.TIMED_OUT, "as was seen before")
+    assert ((await platform.deployment()).active_rollout is not None) is is_overtaken
 
 
 async def test_a_failed_rollout_has_no_share_from_that_moment(platform: Platform, master: Version) -> None:

@@ -162,6 +162,19 @@ async def test_old_windows_go_but_not_those_of_a_rollout_that_is_not_over(platfo
     assert [one.began_at for one in (await read(platform, rollout.to_release_id, since=NOW - timedelta(days=99)))[0]] == [NOW]
 
 
+async def test_a_rollout_that_is_not_over_keeps_no_windows_of_other_deployments(platform: Platform) -> None:
+    master = await platform.master()
+    first = await platform.promoted(master)
+    other = await platform.promoted(master, "other")
+    pending = await platform.rollout(master)
+    await platform.sql("update rollouts set created_at = %s where id = %s", NOW - timedelta(days=90), pending.id)
+    ids = (first.to_release_id, pending.to_release_id, other.to_release_id)
+    await tell(platform, *(window(id_, -60 * DAY_S) for id_ in ids))
+    assert await sweep(platform) == 1
+    found, _ = await read(platform, *ids, since=NOW - timedelta(days=99))
+    assert {one.release_id for one in found} == {first.to_release_id, pending.to_release_id}
+
+
 def prompt(rollout: Rollout, number: int, **changes: object) -> EncryptedPrompt:
     return EncryptedPrompt(
         id=f"cap_{number}",
@@ -241,3 +254,17 @@ async def test_prompts_are_deleted_after_their_time(platform: Platform) -> None:
         status = await uow.captures.status(deployment)
     assert (status.settings, status.num_prompts) == (None, 0)
     assert (await platform.actions()).count("capture.end") == 1
+
+
+async def test_a_gateways_clock_that_runs_ahead_keeps_no_prompt_for_longer(platform: Platform) -> None:
+    rollout = await platform.promoted(await platform.master())
+    settings = CaptureSettings(percent=10, retention_days=7)
+    async with platform.database.begin() as uow:
+        await set_capture(uow, platform.admin, "chat", settings)
+    await keep(platform, prompt(rollout, 30 * 86400))
+    (is_in_time,) = await platform.sql("select expires_at <= now() + interval '7 days' from captured_prompts")
+    assert is_in_time == (True,)
+    async with platform.database.begin() as uow:
+        await set_capture(uow, platform.admin, "chat", settings.model_copy(update={"retention_days": 8}))
+    (is_in_time,) = await platform.sql("select expires_at <= now() + interval '8 days' from captured_prompts")
+    assert is_in_time == (True,)

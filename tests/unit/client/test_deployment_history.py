@@ -138,6 +138,21 @@ def test_a_cold_rollback_says_what_is_waited_for(server: FakeServer, capsys: pyt
     assert f"quantry rollouts follow {a_rollout().id}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"current_release": None}, "the rollout of chat is ended; nothing has served before it"),
+        ({"is_stopped": True}, "chat is stopped at bard@1 (release 1)"),
+    ],
+)
+def test_a_rollback_to_nothing_or_of_what_is_stopped_does_not_say_that_it_serves(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], changes: dict[str, object], words: str
+) -> None:
+    server.on("POST", f"{CHAT}/rollback", answer(DEPLOYMENT.model_copy(update=changes)))
+    assert run("deployments", "rollback", "chat") == 0
+    assert capsys.readouterr().out.strip() == words
+
+
 def test_sides_of_a_difference_are_numbers_and_moments_with_their_zone(server: FakeServer) -> None:
     prepare(server)
     client = server.client()

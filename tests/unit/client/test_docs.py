@@ -1,4 +1,4 @@
-"""docs/jobs.md, docs/pipelines.md, docs/finetuning.md, docs/deployments.md and the README's canary say what the code does."""
+"""docs/jobs.md, docs/pipelines.md, docs/finetuning.md, those of deployments and the gateway, and the README's canary say what is so."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from quantry import read_pipeline, read_strategy
 from quantry.cli.main import main
 from quantry_core.jobs import RETRIES, JobReason, JobStatus, WaitingOn
 from quantry_core.strategies import CanaryStrategy, OnInconclusive
+from quantry_deploy.settings import DeploySettings
+from quantry_gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
@@ -21,6 +23,9 @@ JOBS = (DOCS / "jobs.md").read_text()
 PIPELINES = (DOCS / "pipelines.md").read_text()
 FINETUNING = (DOCS / "finetuning.md").read_text()
 DEPLOYMENTS = (DOCS / "deployments.md").read_text()
+GATEWAY = (DOCS / "gateway.md").read_text()
+SHADOW = (DOCS / "shadow.md").read_text()
+CAPTURE = (DOCS / "capture.md").read_text()
 README = (ROOT / "README.md").read_text()
 ENDS = {JobReason.COMPLETED, JobReason.CANCELLED, JobReason.POISON}
 
@@ -85,7 +90,15 @@ def test_every_option_of_a_deployment_is_explained(capsys: pytest.CaptureFixture
     assert {option for option in options - shared if option not in DEPLOYMENTS} == set()
 
 
-COMMANDS = sorted(set(re.findall(r"^quantry ((?:deploy|deployments|rollouts) .*?)(?: +#.*)?$", DEPLOYMENTS + README, re.MULTILINE)))
+COMMANDS = sorted(
+    set(
+        re.findall(
+            r"^quantry ((?:deploy|deployments|rollouts|jobs submit (?:deploy|recalibrate)) [^<\n]*?)(?: +#.*)?$",
+            "\n".join([README, *((DOCS / f"{name}.md").read_text() for name in ("deployments", "rollouts", "shadow", "pools", "capture"))]),
+            re.MULTILINE,
+        )
+    )
+)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -94,3 +107,38 @@ def test_every_command_about_deployments_is_one(server: FakeServer, line: str) -
     server.on("GET", "/api/v1/deployments/bard/rollouts", page(a_rollout()))
     assert main(shlex.split(line)) == 1
     assert server.requests
+
+
+def test_the_gateways_errors_are_those_of_the_code() -> None:
+    source = "".join((ROOT / "services/gateway/quantry_gateway" / name).read_text() for name in ("openai_errors.py", "feedback.py"))
+    raised = set(re.findall(r'OpenAIError\((\d+), "(\w+)"', source))
+    rows = re.findall(r"^\| (\d+) \| ((?:`\w+`(?:, )?)+) \|", GATEWAY, re.MULTILINE)
+    assert {(status, code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)} == raised
+
+
+def test_the_gateways_settings_have_their_defaults() -> None:
+    told = dict(re.findall(r"^\| `QUANTRY_(GATEWAY_\w+)` \| ([^|]+) \|", GATEWAY, re.MULTILINE))
+    elsewhere = {name for name in GatewaySettings.model_fields if f"`QUANTRY_{name.upper()}`" in SHADOW + CAPTURE}
+    assert {name.upper() for name in GatewaySettings.model_fields if name.startswith("gateway_")} == {
+        *told,
+        "GATEWAY_HOST",
+        "GATEWAY_PORT",
+        *(name.upper() for name in elsewhere),
+    }
+    for name, default in told.items():
+        field = GatewaySettings.model_fields[name.lower()]
+        number = re.fullmatch(r"([\d,.]+)( MiB)?", default)
+        if number is None:
+            assert (name, default) == (name, "must be set" if field.is_required() else "none")
+            assert field.is_required() or field.default in (None, "")
+        else:
+            assert field.default == float(number[1].replace(",", "")) * (2**20 if number[2] else 1), name
+
+
+def test_the_controllers_settings_are_told_with_the_numbers_that_hold() -> None:
+    rollouts, everything = (DOCS / "rollouts.md").read_text(), "".join(path.read_text() for path in DOCS.glob("*.md"))
+    assert [name for name in DeploySettings.model_fields if f"QUANTRY_{name.upper()}" not in everything] == []
+    table = rollouts[rollouts.index("## Settings of the controller") :]
+    for names, defaults in re.findall(r"^\| ((?:`QUANTRY_\w+`(?:, )?)+) \| ([\d, ]+) \|", table, re.MULTILINE):
+        fields = [DeploySettings.model_fields[name.lower()].default for name in re.findall(r"`QUANTRY_(\w+)`", names)]
+        assert (names, fields) == (names, [float(default) for default in defaults.split(", ")])

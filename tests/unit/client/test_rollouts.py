@@ -12,7 +12,7 @@ from factories.client import FakeServer, answer, failing, job, page, problem
 from factories.command import check_both_ways, run
 from factories.serving import NOW, ROLLOUT_ID, a_judgement, a_rollout, traffic
 from quantry import ApiError, ServerUnreachable, WaitTimedOut
-from quantry.cli.rollout_view import REASON_WORDS, STATE_STYLES, VERDICT_STYLES, share_text, strategy_text, why_text
+from quantry.cli.rollout_view import REASON_WORDS, STATE_STYLES, VERDICT_STYLES, line_of, share_text, strategy_text, why_text
 from quantry_core.jobs import DeploySpec, JobStatus, JobType
 from quantry_core.rollouts import Rollout, RolloutReason, RolloutRequest, RolloutState
 from quantry_core.strategies import AbStrategy, BlueGreenStrategy, ImmediateStrategy, ShadowStrategy, StickyBy, Strategy
@@ -176,6 +176,20 @@ def test_a_terminal_is_redrawn_with_traffic_and_findings(
         assert words in out
 
 
+def test_a_terminal_goes_on_where_the_figures_do_not_come(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    half = a_rollout(percent=50, stage=1)
+    server.on("GET", PATH, answer(a_rollout()), answer(half), answer(PROMOTED))
+    server.on("GET", f"{PATH}/traffic", answer(traffic()), failing(httpx.ConnectError))
+    assert run("rollouts", "follow", ROLLOUT_ID) == 0
+    out = capsys.readouterr().out
+    assert "606 ms" in out[out.index("50% (step 2 of 3)") :]
+
+
 def test_ctrl_c_leaves_it_going(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(_request: httpx.Request) -> httpx.Response:
         raise KeyboardInterrupt
@@ -218,6 +232,8 @@ def test_shares_and_reasons_in_words() -> None:
     assert share_text(a_rollout(exposed_at=None, percent=0)) == "0%"
     assert why_text(a_rollout(RolloutState.PAUSED, reason=RolloutReason.STEP)) == "its step says so"
     assert why_text(a_rollout()) == ""
+    crashed = a_rollout(RolloutState.ROLLED_BACK, reason=RolloutReason.CRASH_LOOP, message="replica 0 ended:\n  KeyError: 'scales'\n")
+    assert line_of(crashed).endswith(" - replicas keep ending: replica 0 ended: KeyError: 'scales'")
 
 
 def test_every_state_verdict_and_reason_has_its_words() -> None:

@@ -58,8 +58,8 @@ def test_a_canary_by_its_steps(strategy: Any) -> None:
         {"percent": 100, "wait_s": 0.0, "analysis": False, "pause": False},
     ]
     assert [rule["rule"] for rule in found["analysis"]["rules"]] == ["error_rate_compared", "latency_compared"]
-    steps = strategy("--strategy canary --steps 10:no-analysis,100:90:analysis")["steps"]
-    assert [(step["analysis"], step["wait_s"]) for step in steps] == [(False, 0.0), (True, 90.0)]
+    steps = strategy("--strategy canary --steps 10:no-analysis,50:0,100:90:analysis")["steps"]
+    assert [(step["analysis"], step["wait_s"]) for step in steps] == [(False, 0.0), (True, 0.0), (True, 90.0)]
 
 
 def test_the_rules_of_an_analysis(strategy: Any) -> None:
@@ -98,7 +98,9 @@ def test_every_strategy_by_options(strategy: Any, line: str, fields: dict[str, A
         ("--strategy canary --steps 50,10,100", "must grow from one to the next, not 50, 10, 100"),
         ("--strategy canary --steps 0,100", "--steps: Input should be greater than or equal to 1"),
         ("--strategy canary --steps ten,100", "--steps 'ten': a step is PERCENT[:WAIT][:pause][:no-analysis]"),
-        ("--strategy canary --steps 10:soon,100", "'soon' is no duration"),
+        ("--strategy canary --steps 10:soon,100", "--steps '10:soon': 'soon' is no duration"),
+        ("--strategy canary --steps 10:60s:2m,100", "--steps '10:60s:2m': '2m' is one too many of its kind"),
+        ("--strategy canary --steps 10:analysis:no-analysis,100", "'no-analysis' is one too many of its kind"),
         ("--strategy blue-green --steps 10,100", "--steps is of --strategy canary, not of blue-green"),
         ("--steps 10,100", "--steps is of --strategy canary, not of immediate"),
         ("--strategy canary --sticky-by user", "--sticky-by is of --strategy ab, not of canary"),
@@ -108,6 +110,8 @@ def test_every_strategy_by_options(strategy: Any, line: str, fields: dict[str, A
         ("--strategy canary --rule shadow", "'shadow' is none of"),
         ("--strategy canary --rule latency_limit:2", "RULE[:FIELD=VALUE,...]"),
         ("--strategy canary --rule latency_limit", "--rule: Field required"),
+        ("--strategy canary --rule latency_limit:max_s=2,max_s=9", "'max_s' is given twice"),
+        ("--strategy canary --rule latency_compared:rule=error_rate_compared", "'rule' is given twice"),
         ("--strategy canary --rule latency_limit:max_s=2,mode=fast", "--rule: Extra inputs are not permitted"),
         ("--strategy immediate --max-surge 0", "no replica could ever be replaced"),
         ("--strategy shadow --percent 101", "--percent: Input should be less than or equal to 100"),

@@ -58,6 +58,7 @@ def test_adapters_come_only_into_engines_that_load_them_and_that_the_platform_st
         ({"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}, 131072),
         ({"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}, 524288),
         ({"num_hidden_layers": 32}, None),
+        ({"num_hidden_layers": 0, "num_attention_heads": 32, "hidden_size": 4096}, None),
         ({}, None),
     ],
 )

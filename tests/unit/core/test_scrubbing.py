@@ -26,6 +26,12 @@ FOUND = [
     ("AKIAIOSFODNN7EXAMPLE", "<secret>", ScrubKind.SECRET),
     ('{"password": "hunter2!"}', '{"password": "<secret>"}', ScrubKind.SECRET),
     ("api_key=abcd1234&x=1", "api_key=<secret>", ScrubKind.SECRET),
+    ("POSTGRES_PASSWORD: hunter2", "POSTGRES_PASSWORD: <secret>", ScrubKind.SECRET),
+    ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "AWS_SECRET_ACCESS_KEY=<secret>", ScrubKind.SECRET),
+    ("SECRET_KEY = 'insecure-one'", "SECRET_KEY = '<secret>'", ScrubKind.SECRET),
+    ('{"dbPassword": "hunter2!"}', '{"dbPassword": "<secret>"}', ScrubKind.SECRET),
+    ("postgres://bard:hunter2@db:5432/x", "postgres://bard:<secret>@db:5432/x", ScrubKind.SECRET),
+    ("redis://:hunter2@cache.example.com/0", "redis://:<secret>@cache.example.com/0", ScrubKind.SECRET),
     ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer <secret>", ScrubKind.SECRET),
     ("curl -H 'bearer abcdefghijklmnopqrstu'", "curl -H 'bearer <secret>'", ScrubKind.SECRET),
     ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl", "<secret>", ScrubKind.SECRET),
@@ -45,6 +51,9 @@ LEFT = [
     "population 8000000000",
     "at 12:30:45 o'clock",
     "what is a token, and what is a password?",
+    "max_tokens=2048 and token_count: 1024",
+    "the compass: north, the bypass: closed",
+    "see http://localhost:8080/a@b",
 ]
 
 
@@ -67,7 +76,10 @@ def test_scrubbing_twice_changes_nothing_more(text: str) -> None:
     assert scrub(once).text == once
 
 
-@pytest.mark.parametrize("unit", ["1", "1-", "a@", "a.", "::", "(", "aA1_", "-----BEGIN PRIVATE KEY-----", "password=", "eyJ.", "1 "])
+@pytest.mark.parametrize(
+    "unit",
+    ["1", "1-", "a@", "a.", "::", "(", "aA1_", "-----BEGIN PRIVATE KEY-----", "password=", "eyJ.", "1 ", "://", "://a:", "aPassword"],
+)
 def test_no_text_takes_long(unit: str) -> None:
     text = unit * (65_536 // len(unit))
     began = time.perf_counter()

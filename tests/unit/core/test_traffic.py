@@ -84,3 +84,10 @@ def test_a_report_survives_json(tally: Tally) -> None:
     window = TrafficWindow(release_id="rel_1", began_at=BEGAN_AT, ended_at=BEGAN_AT, tally=tally)
     report = TrafficReport(gateway_id="gw", sequence=1, windows=[window])
     assert TrafficReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_time_without_its_zone_is_refused() -> None:
+    """Beside one that has its zone it could not be compared."""
+    window = {"release_id": "rel_1", "began_at": "2026-11-23T00:00:00Z", "ended_at": "2026-11-23T00:00:01", "tally": {}}
+    with pytest.raises(ValidationError, match="timezone"):
+        TrafficReport.model_validate({"gateway_id": "gw", "sequence": 1, "windows": [window]})

@@ -180,6 +180,30 @@ def test_after_a_restart_every_folder_is_hashed_once_before_it_is_served_from(tm
     assert source.num_fetched == len(CONTENTS) * (2 if is_damaged else 1)
 
 
+def test_what_changes_while_it_is_hashed_is_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ArtifactCache(Source(), tmp_path).pull(VERSION, unheard)
+
+    def written_meanwhile(path: Path) -> str:
+        digest = sha(path.read_bytes())
+        if path.name == "model.safetensors":
+            path.write_bytes(b"WEIGHTS")
+        return digest
+
+    after = ArtifactCache(Source(), tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("quantry_deploy.artifacts._sha256", written_meanwhile)
+        after.pull(VERSION, unheard)
+    assert after.find(VERSION) is None
+    assert (after.pull(VERSION, unheard) / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_bad_folder_that_somebody_else_removes_first_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArtifactCache(Source(), tmp_path)
+    cache.pull(VERSION, unheard)
+    monkeypatch.setattr("quantry_deploy.artifacts.look_at", shutil.rmtree)
+    assert cache.find(VERSION) is None
+
+
 BIG = {"config.json": b"{}", "model.safetensors": bytes(98)}
 """100 bytes."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from factories.rollout_records import NOW, ago, record, release, rollout
+from factories.rollout_records import NOW, ago, record, release, rollout, true_version
 from quantry_core.errors import Unavailable
 from quantry_core.rollouts import Replica
 from quantry_core.strategies import CanaryStrategy
@@ -67,7 +67,7 @@ class Passes:
         return self.worth.pop(0) if self.worth else False
 
     async def version(self, project_id: str, version_id: str) -> Any:
-        return release(version_id)
+        return true_version({version_id: b""})
 
     def keep_only(self, records: Collection[DeploymentRecord]) -> None: ...
 
@@ -75,7 +75,17 @@ class Passes:
 class Engines:
     """A driver without engines."""
 
+    def __init__(self) -> None:
+        self.num_tidied = 0
+        self.failing: Exception | None = None
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
     async def running(self) -> Mapping[str, Collection[int]]:
+        self.num_tidied += 1
+        await self.goes_on.wait()
+        if self.failing is not None:
+            raise self.failing
         return {}
 
     async def prune(self, manifest_digests: Collection[str]) -> None: ...
@@ -132,6 +142,29 @@ async def test_a_pass_that_hangs_holds_up_no_other_deployment() -> None:
         await asyncio.sleep(0)
     assert passes.names == ["chat", "other", "other", "other"]
     await controller.settle(within_s=0)
+
+
+async def test_tidying_up_that_hangs_keeps_nothing_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIDY_PATIENCE_S", 0.001)
+    engines, passes = Engines(), Passes()
+    engines.goes_on.clear()
+    controller = Controller(Records(QUIET), engines, passes, interval_s=1)  # type: ignore[arg-type]
+    for _ in range(3):
+        await controller.look()
+        await asyncio.sleep(0)
+    assert (engines.num_tidied, passes.names) == (1, ["chat"] * 3)
+    # What came of it is told by a later look; what failed is due again.
+    engines.failing = Unavailable("the cluster's API server did not answer")
+    engines.goes_on.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await controller.look()
+    engines.failing = None
+    for _ in range(2):
+        await controller.look()
+    assert engines.num_tidied == 2
+    await controller.settle(within_s=1)
 
 
 @pytest.mark.parametrize(

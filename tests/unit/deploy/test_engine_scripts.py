@@ -107,6 +107,11 @@ def test_files_are_checked_byte_by_byte_before_an_engine_starts_on_them(tmp_path
         {"path": path, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for path, content in contents.items()
     ]
     assert verify(tmp_path, files).stdout == "verify_files.py: 2 files are what their digests say\n"
+    (tmp_path / "files" / ".quantry-complete.json").write_text("{}")
+    assert verify(tmp_path, files).returncode == 0
+    (tmp_path / "files" / "sub" / "more.gguf").write_bytes(b"weights")
+    assert verify(tmp_path, files).stderr == "verify_files.py: sub/more.gguf is no file of this version\n"
+    (tmp_path / "files" / "sub" / "more.gguf").unlink()
     (tmp_path / "files" / "sub" / "model.gguf").write_bytes(b"Weights")
     damaged = verify(tmp_path, files)
     assert (damaged.returncode, damaged.stderr) == (1, "verify_files.py: the bytes of sub/model.gguf are not what its digest says\n")

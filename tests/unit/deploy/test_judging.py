@@ -122,6 +122,30 @@ async def test_a_new_stage_begins_from_nothing_and_one_that_has_its_time_again_d
     assert (await look(judge, moving(staged_at=NOW, stage=1, percent=50))).verdict is Verdict.INCONCLUSIVE
 
 
+async def test_a_gateway_whose_clock_runs_ahead_does_not_bring_a_candidate_through_two_stages_at_once() -> None:
+    store = Store()
+    judge = Judging(store)
+    for release_id in ("rel_new", "rel_old"):
+        store.tell(release_id, answered=500, ago_s=-3600)
+    assert (await look(judge)).verdict is Verdict.PASS
+    later = moving(staged_at=NOW, stage=1, percent=50)
+    assert (await look(judge, later)).verdict is Verdict.INCONCLUSIVE
+    for release_id in ("rel_new", "rel_old"):
+        store.tell(release_id, answered=500, ago_s=-3601)
+    assert (await look(judge, later)).verdict is Verdict.PASS
+
+
+async def test_what_the_stable_release_showed_before_a_step_of_100_percent_is_read_from_the_beginning() -> None:
+    store = Store()
+    judge = Judging(store)
+    for release_id in ("rel_new", "rel_old"):
+        store.tell(release_id, answered=500)
+    assert (await look(judge)).verdict is Verdict.PASS
+    whole = moving(staged_at=NOW, stage=2, percent=100)
+    store.tell("rel_new", answered=500, ago_s=-1)
+    assert (await look(judge, whole)).verdict is Verdict.PASS
+
+
 async def test_a_turn_is_told_at_once_and_the_rest_now_and_then() -> None:
     store = Store()
     judge = Judging(store)
@@ -177,6 +201,49 @@ async def test_evidence_that_cannot_be_read_is_no_verdict() -> None:
         await look(Judging(Away()))
 
 
+@pytest.mark.parametrize("failing", [ValueError("a bucket of 9999"), Unavailable("the database is away")])
+async def test_evidence_that_was_broken_once_is_judged_whole_afterwards(failing: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    judge = Judging(store)
+    store.tell("rel_old", answered=500)
+    await look(judge)
+    # What is new is read, and then something breaks.
+    store.tell("rel_new", answered=500)
+    whole = store.windows
+
+    async def broken(release_id: str, since: datetime, after_id: int, limit: int) -> tuple[list[TrafficWindow], int]:
+        if release_id == "rel_old":
+            raise failing
+        return await whole(release_id, since, after_id, limit)
+
+    monkeypatch.setattr(store, "windows", broken)
+    if isinstance(failing, Unavailable):
+        with pytest.raises(Unavailable):
+            await look(judge)
+    else:
+        # It holds up nothing else, and is no verdict.
+        found = await look(judge)
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert "the analysis failed: ValueError('a bucket of 9999')" in found.reason()
+    monkeypatch.setattr(store, "windows", whole)
+    assert (await look(judge)).verdict is Verdict.PASS
+
+
+async def test_a_verdict_that_cannot_be_written_down_holds_and_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(rollout_id: str, judgement: Judgement) -> None:
+        raise Unavailable("the database is busy")
+
+    store = Store()
+    judge = Judging(store)
+    store.tell("rel_new", failed=500)
+    store.tell("rel_old", answered=500)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "judge", away)
+        assert (await look(judge)).verdict is Verdict.FAIL
+    await look(judge)
+    assert [judgement.verdict for _, judgement in store.judgements] == [Verdict.FAIL]
+
+
 async def test_a_shadow_is_judged_by_its_pairs() -> None:
     good = PairTally(num_pairs=400, disagreement_sum=4, disagreement_square_sum=0.5, divergence_sum=8, divergence_square_sum=1)
     bad = PairTally(num_pairs=400, disagreement_sum=360, disagreement_square_sum=330, divergence_sum=1900, divergence_square_sum=9100)
@@ -228,6 +295,26 @@ async def test_prometheus_is_asked_in_the_background(value: float | str | Except
     await look(judge, moving(WITH_GAUGE), at_s=10)
     await asyncio.sleep(0)
     assert len(metrics.calls) == 2
+    await judge.close()
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_value_from_before_the_requests_is_not_what_they_are_judged_by(*, is_answered: bool) -> None:
+    store, metrics = Store(), Metrics(0.0)
+    judge = Judging(store, metrics)
+    if is_answered:
+        metrics.go_on.set()
+    await look(judge, moving(WITH_GAUGE))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    metrics.go_on.set()
+    store.tell("rel_new", answered=500)
+    metrics.value = 90.0
+    assert (await look(judge, moving(WITH_GAUGE), at_s=1)).verdict is Verdict.INCONCLUSIVE
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (await look(judge, moving(WITH_GAUGE), at_s=2)).verdict is Verdict.FAIL
+    assert [seconds for _, _, seconds in metrics.calls] == [60.0, 61.0]
     await judge.close()
 
 

@@ -104,6 +104,12 @@ def test_an_engine_that_loads_adapters_sees_the_whole_cache() -> None:
     assert {"name": "cache", "mountPath": "/cache", "subPath": "cache", "readOnly": True} in engine["volumeMounts"]
 
 
+def test_why_something_ended_is_told_with_its_last_lines() -> None:
+    spec = pod(rendering())
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
 def test_a_pod_asks_for_gpus_where_engines_run_on_gpus_and_for_memory_where_they_do_not() -> None:
     gib = 1024**3
     engine = EngineConfig(num_gpus=2, kv_cache_bytes=gib)

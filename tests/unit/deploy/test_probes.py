@@ -11,7 +11,7 @@ import pytest
 
 from quantry_core.jobs import EngineKind
 from quantry_deploy.drivers.gauges import Load
-from quantry_deploy.drivers.probes import EngineProbe, Target
+from quantry_deploy.drivers.probes import MAX_TOLD_CHARS, EngineProbe, Target
 
 URL = "http://127.0.0.1:8001"
 TARGET = Target(URL, "chat", mark="rep_1")
@@ -51,6 +51,18 @@ async def test_another_replica_on_the_port_is_noticed() -> None:
 
 async def test_a_server_of_something_else_is_noticed() -> None:
     assert "it serves nothing" in await doubt(engine(names=()))
+
+
+async def test_whatever_a_server_answers_can_be_recorded() -> None:
+    listed = json.dumps({"data": [{"id": "a\x00b\ud800c"}, *({"id": f"model-{number}"} for number in range(1000))]})
+    odd = await doubt(httpx.MockTransport(lambda _request: httpx.Response(200, text=listed)))
+    assert "ab?c" in odd
+    assert len(odd) <= MAX_TOLD_CHARS
+    nothing = httpx.MockTransport(lambda _request: httpx.Response(200, json={"data": None}))
+    assert "TypeError" in await doubt(nothing)
+    probe = EngineProbe(nothing)
+    assert await probe.adapters(URL) is None
+    await probe.close()
 
 
 async def test_llama_cpp_shows_the_replica_as_a_tag_of_its_model() -> None:

@@ -82,10 +82,10 @@ async def test_one_that_hangs_is_silent_ever_longer_and_the_others_are_seen(engi
     both = [one(), one("rep_2")]
     await looks.look(both, "chat")
     engines.hanging["rep_1"] = asyncio.Event()
-    clock.now_s = 7.0
+    clock.now_s = 4.0
     found = await looks.look(both, "chat")
     assert found["rep_2"] == ANSWERS
-    assert (found["rep_1"].is_running, found["rep_1"].answers, found["rep_1"].silent_s) == (True, False, 7.0)
+    assert (found["rep_1"].is_running, found["rep_1"].answers, found["rep_1"].silent_s) == (True, False, 4.0)
     clock.now_s = 9.0
     assert (await looks.look(both, "chat"))["rep_1"].silent_s == 9.0
     # It is not asked again while the question is open.
@@ -93,6 +93,42 @@ async def test_one_that_hangs_is_silent_ever_longer_and_the_others_are_seen(engi
     engines.hanging.pop("rep_1").set()
     await settle(lambda: len(asyncio.all_tasks()) == 1)
     assert (await looks.look(both, "chat"))["rep_1"] == ANSWERS
+
+
+async def test_one_that_nobody_asked_was_not_silent(engines: Engines) -> None:
+    clock = Ticks()
+    looks = Probing(engines, clock=clock)
+    engines.seen["rep_1"] = ANSWERS
+    await looks.look([one()], "chat")
+    # The database was away: no pass came for five minutes, and now it takes its time.
+    clock.now_s = 300.0
+    engines.hanging["rep_1"] = asyncio.Event()
+    assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 5.0
+    clock.now_s = 302.0
+    assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 7.0
+    engines.hanging.pop("rep_1").set()
+    engines.seen["rep_1"] = ReplicaObservation(is_running=True, silent_s=303.0)
+    await settle(lambda: len(asyncio.all_tasks()) == 1)
+    assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 8.0
+    clock.now_s = 304.0
+    engines.seen["rep_1"] = ReplicaObservation(is_running=True, silent_s=304.0)
+    assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 9.0
+    # Once it has answered its silence counts from then.
+    engines.seen["rep_1"] = ANSWERS
+    await looks.look([one()], "chat")
+    engines.seen["rep_1"] = ReplicaObservation(is_running=True, silent_s=12.0)
+    assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 12.0
+
+
+async def test_one_that_is_seldom_asked_is_silent_all_the_same(engines: Engines) -> None:
+    clock = Ticks()
+    looks = Probing(engines, clock=clock)
+    engines.seen["rep_1"] = ANSWERS
+    await looks.look([one()], "chat")
+    for num in (1, 2, 3):
+        clock.now_s = 20.0 * num
+        engines.seen["rep_1"] = ReplicaObservation(is_running=True, silent_s=clock.now_s)
+        assert (await looks.look([one()], "chat"))["rep_1"].silent_s == 5.0 * num
 
 
 async def test_one_that_was_never_seen_counts_as_a_process_that_does_not_answer(engines: Engines) -> None:

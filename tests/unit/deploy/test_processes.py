@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from quantry_deploy.controller import is_stray
@@ -41,6 +42,7 @@ def test_a_started_engine_is_known_again_by_its_environment(table: ProcessTable,
     assert ProcessTable(tmp_path / "other").leader("rep_1") is None
     assert table.leader("rep_2") is None
     assert table.pids() == {"rep_1": {process.pid}}
+    assert ProcessTable(tmp_path).ports() == {9}
     assert os.getpgid(process.pid) == process.pid
 
 
@@ -50,6 +52,19 @@ def test_a_reused_process_id_is_not_the_engine(table: ProcessTable, tmp_path: Pa
     assert not table.is_running(process.pid, process.started_at - 60)
     table.terminate(process.pid, process.started_at - 60)
     assert table.is_running(process.pid, process.started_at)
+
+
+def test_an_engine_with_a_reused_process_id_is_told_from_who_had_it_before(
+    table: ProcessTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = spawn(table, tmp_path)
+    before = psutil.Process(process.pid)
+    monkeypatch.setattr(before, "_create_time", 1.0)
+    monkeypatch.setattr(before, "_ident", (process.pid, 1.0))
+    monkeypatch.setattr("psutil._pmap", {process.pid: before})
+    assert table.leader("rep_1") == process
+    table.kill("rep_1")
+    assert not table.is_running(process.pid, process.started_at)
 
 
 def test_how_an_engine_ended_is_told(table: ProcessTable, tmp_path: Path) -> None:
@@ -131,6 +146,18 @@ def test_a_log_that_has_grown_too_long_is_moved_aside(tmp_path: Path) -> None:
     logs.rotate(log_path)
     assert not log_path.exists()
     assert (tmp_path / "rep_1.log.1").exists()
+
+
+def test_the_log_of_an_engine_that_runs_on_is_kept_short(tmp_path: Path) -> None:
+    log_path = tmp_path / "rep_1.log"
+    with log_path.open("ab") as log:
+        log.write(b"first\n" + bytes(logs.MAX_LOG_BYTES))
+        log.flush()
+        assert logs.trim(tmp_path) == 1
+        log.write(b"more\n")
+    assert log_path.read_bytes() == b"more\n"
+    assert (tmp_path / "rep_1.log.1").read_bytes()[:6] == b"first\n"
+    assert logs.trim(tmp_path) == 0
 
 
 def test_logs_of_long_ago_are_removed(tmp_path: Path) -> None:

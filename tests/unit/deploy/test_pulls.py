@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from quantry_deploy.servability import check_config, check_release
 
 CONTENTS = {"config.json": b'{"max_position_embeddings": 1024}', "model.safetensors": b"weights"}
 VERSION = true_version(CONTENTS)
+NUM_THREADS = 40
+"""More than asyncio's own has, whatever the machine: 32 at most."""
 RELEASE = release()
 
 
@@ -106,6 +109,48 @@ async def test_pulls_of_versions_that_are_wanted_no_more_are_forgotten_once_they
     pulls.keep_only([])
     assert pulls.status(VERSION, RELEASE).state is PullState.ABSENT
     assert pulls.manifest_digests() == set()
+
+
+class HeldVault(Vault):
+    """Answers once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = threading.Event()
+
+    def fetch(self, file: ManifestFile, to: Path) -> None:
+        self.may_answer.wait()
+        super().fetch(file, to)
+
+
+async def test_a_version_that_several_releases_ask_for_at_once_is_fetched_once(tmp_path: Path) -> None:
+    vault = HeldVault()
+    pulls = make_pulls(vault, tmp_path)
+    releases = [served_by(EngineConfig(max_num_seqs=number)) for number in (1, 2, 3)]
+    for asked in releases:
+        pulls.begin(VERSION, asked)
+    # Somebody misses the files that are on their way: they are not asked for anew.
+    pulls.forget(VERSION)
+    pulls.begin(VERSION, releases[0])
+    vault.may_answer.set()
+    assert [(await settled(pulls, asked)).state for asked in releases] == [PullState.DONE] * 3
+    assert vault.num_fetched == len(CONTENTS)
+
+
+async def test_who_waits_for_a_slow_vault_holds_nobody_else_up(tmp_path: Path) -> None:
+    vault = HeldVault()
+    pulls = make_pulls(vault, tmp_path)
+    for number in range(NUM_THREADS):
+        other = true_version({**CONTENTS, "model.safetensors": number.to_bytes(2, "big")})
+        pulls.begin(other.model_copy(update={"id": f"ver_{number}"}), RELEASE)
+    # Each of them has come to its thread, or to its wait for one.
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(5.0):
+            assert await asyncio.to_thread(vault.may_answer.is_set) is False
+    finally:
+        vault.may_answer.set()
+        await pulls.close()
 
 
 async def test_an_engine_configuration_is_checked_against_the_files(tmp_path: Path) -> None:

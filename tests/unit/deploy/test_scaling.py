@@ -113,6 +113,15 @@ def test_a_controller_that_begins_anew_waits_first() -> None:
     assert clock.look(1, after_s=1) == 1
 
 
+def test_a_controller_that_could_not_look_for_long_waits_first() -> None:
+    clock = Clock(4)
+    clock.look(8)
+    # The database was away: who asked meanwhile, nobody knows.
+    assert clock.look(1, after_s=301) == 4
+    assert clock.look(1, after_s=299) == 4
+    assert clock.look(1, after_s=1) == 1
+
+
 def test_engines_that_say_nothing_leave_the_number_as_it_is() -> None:
     clock = Clock(3)
     assert [clock.look(None, after_s=200) for _ in range(5)] == [3] * 5
@@ -188,6 +197,19 @@ def test_a_change_is_written_down_first_and_followed_in_the_next_pass() -> None:
 def test_a_number_that_nobody_scales_is_forgotten() -> None:
     assert look(None, 3, scaling=None) == [SetWanted("dep_1", None)]
     assert look(None, 1) == []
+
+
+def test_a_release_that_serves_again_keeps_the_replicas_that_load_had_brought_up() -> None:
+    # After a rollback nothing is known yet of what is wanted; three are warm, and one is what the release says.
+    assert look(3, None, num=3) == [SetWanted("dep_1", 3)]
+    warm = deployed(num_ready=3, num_wanted=None)
+    assert num_wanted(warm, served()) == 3
+    assert scaled(warm, served(), [busy()] * 3, Needs(), NOW)[0] == 3
+    assert num_wanted(deployed(num_ready=9, num_wanted=None), served()) == 4
+    going = replica(ReplicaState.STOPPING, "rel_now", ordinal=2)
+    assert num_wanted(record(going, current=served()).deployment, served()) == 1
+    # A number that scaling has said holds.
+    assert num_wanted(deployed(num_ready=3, num_wanted=1), served()) == 1
 
 
 def test_only_ready_replicas_are_listened_to() -> None:

@@ -76,6 +76,26 @@ def test_it_ends_with_its_time_and_the_release_before_winds_down() -> None:
     assert look(unwatched) == [SetReplica(one, ReplicaState.STOPPING, "draining") for one in WARM]
 
 
+OVER = {"watch_until": NOW}
+
+
+def test_it_does_not_end_while_the_release_before_is_all_that_could_serve() -> None:
+    starting, one = replica(ReplicaState.STARTING), watched(**OVER)
+    recent = Readiness(none_s=20, some_missing_s=20, was_ready=True)
+    for missing in (recent, Readiness(none_s=200, some_missing_s=200), Readiness()):
+        assert not any(isinstance(action, EndWatch | UndoPromotion) for action in look(after(starting, *WARM, one=one), missing))
+    (undo,) = look(after(starting, *WARM, one=one), LOST)
+    assert isinstance(undo, UndoPromotion)
+    # Neither could serve, or nobody is to.
+    assert look(after(starting, replica(ReplicaState.STARTING, "rel_old"), one=one), recent) == [EndWatch(one)]
+    assert look(after(starting, *WARM, one=one, is_stopped=True), recent) == [EndWatch(one)]
+
+
+def test_a_verdict_that_fails_at_its_end_brings_the_release_before_back() -> None:
+    (undo,) = look(after(SERVING, *WARM, one=watched(**OVER)), judgement=judged(Verdict.FAIL))
+    assert isinstance(undo, UndoPromotion)
+
+
 @pytest.mark.parametrize(
     "changes", [{"from_release_id": None}, {"watch_until": None}, {"to_release_id": "rel_old", "from_release_id": "rel_new"}]
 )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
+from pydantic import BaseModel
 
 from factories.outcomes import outcome, table_of, watched_route
 from quantry_core.captures import CaptureReport, CaptureSettings
-from quantry_gateway.captures import MAX_PROMPT_CHARS, MAX_REPORT_PROMPTS, Captures
+from quantry_gateway import captures as captures_module
+from quantry_gateway.captures import MAX_PROMPT_CHARS, MAX_REPORT_PROMPTS, Captures, CaptureTeller
 from quantry_gateway.outcomes import OutcomeKind
 from quantry_gateway.sampling import WatchedDeployments
+from quantry_gateway.telling import ApiAway, Teller
 
 
 class Clock:
@@ -122,3 +127,32 @@ def test_a_report_holds_what_the_api_takes() -> None:
         sizes.append(len(prompts))
         assert len(report.model_dump_json()) < 2 * 1024**2
     assert sizes == [MAX_REPORT_PROMPTS, 8, 3, 1]
+
+
+class Away:
+    """A teller whose api is away."""
+
+    async def post(self, _path: str, _document: BaseModel, *, timeout_s: float) -> None:
+        raise ApiAway(f"nothing within {timeout_s:g} seconds")
+
+
+async def test_waiting_in_a_report_counts_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    times = [at]
+    monkeypatch.setattr(captures_module, "now", lambda: times[-1])
+    held = captures()
+    teller = CaptureTeller(cast("Teller", Away()), held, interval_s=1.0)
+    held.tell(outcome())
+    times.append(at + timedelta(seconds=30))
+    held.tell(outcome())
+    # Taken into a report when the first of them is nearly too old already.
+    times.append(at + timedelta(seconds=59))
+    with pytest.raises(ApiAway):
+        await teller._tell_next(timeout_s=1.0)
+    teller.expire()
+    assert held.num_dropped == 0
+    for seconds, num_dropped in ((61, 1), (91, 2)):
+        times.append(at + timedelta(seconds=seconds))
+        teller.expire()
+        assert held.num_dropped == num_dropped
+    assert not await teller._tell_next(timeout_s=1.0)

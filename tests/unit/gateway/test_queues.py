@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from quantry_core.routes import RoutedReplica
+from quantry_gateway import queues
 from quantry_gateway.balancer import Balancer, Turn
 from quantry_gateway.ejection import Ejection
 from quantry_gateway.queues import FindReplicas, NothingLeft, QueueFull, Queues, WaitedTooLong
@@ -20,7 +21,8 @@ class Release:
 
     def __init__(self, *replicas: RoutedReplica, max_waiting: int = 8, wait_s: float = 60.0) -> None:
         self.replicas: Sequence[RoutedReplica] = replicas
-        self.balancer = Balancer(Ejection(after=1, first_s=60.0, longest_s=60.0, clock_s=lambda: 0.0))
+        self.now_s = 0.0
+        self.balancer = Balancer(Ejection(after=1, first_s=60.0, longest_s=60.0, clock_s=lambda: self.now_s))
         self.queues = Queues(self.balancer, max_waiting=max_waiting, wait_s=wait_s)
 
     async def take(self, *besides: str, find: FindReplicas | None = None) -> Turn:
@@ -120,6 +122,26 @@ async def test_new_replicas_are_for_those_who_wait() -> None:
     await settle()
     assert [task.done() for task in waiting] == [True, False]
     waiting[1].cancel()
+
+
+async def test_who_waits_gets_a_replica_that_is_in_again_though_nothing_was_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "LOOK_AGAIN_S", 0.001)
+    release = Release(A, B)
+    held_a, held_b = await release.take(), await release.take()
+    release.balancer.failed(held_a, at_once=True)
+    release.give_back(held_a)
+    waiting = [release.wait(), release.wait()]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    release.now_s = 61.0
+    turn = await asyncio.wait_for(waiting[0], timeout=5)
+    assert (turn.replica.id, turn.on_trial) == (held_a.replica.id, True)
+    assert not waiting[1].done()
+    for task in waiting:
+        task.cancel()
+    assert held_b.replica is B
+    await asyncio.sleep(0.01)
+    assert release.queues._looking is None, "nobody waits, so nobody looks"
 
 
 async def test_nobody_waits_for_a_release_that_is_gone_or_whose_replicas_are_all_out() -> None:

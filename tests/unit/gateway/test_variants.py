@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from factories.gateway import route, routed, variant
 from quantry_core.routes import Split, Variant, VariantRole
 from quantry_core.strategies import StickyBy
-from quantry_gateway.peek import Fields
+from quantry_gateway.peek import WHOLE_BYTES, Fields
 from quantry_gateway.variants import can_answer, client_of, known_names, named, pick, serving, sticky_point
 
 STABLE, CANDIDATE = VariantRole.STABLE, VariantRole.CANDIDATE
@@ -91,6 +91,9 @@ def test_what_a_client_is_known_by() -> None:
     assert client_of(by_user, [], fields) == b"ann"
     for body in (b"{}", b'{"user":""}', b'{"user":7}', b'{"user":null}'):
         assert client_of(by_user, [], Fields(body)) is None
+    halves = [client_of(by_user, [], Fields(b'{"user":"\\ud8%d0"}' % n)) for n in (0, 1)]
+    assert None not in halves
+    assert halves[0] != halves[1]
 
 
 def test_a_prompt_is_known_whatever_else_the_body_says() -> None:
@@ -103,3 +106,11 @@ def test_a_prompt_is_known_whatever_else_the_body_says() -> None:
     assert client(b'{"messages":[{"role":"user","content":"a"}]}') != client(b'{"messages":[{"role":"user","content":"b"}]}')
     assert client(b'{"input":["a"]}') is not None
     assert client(b"{}") is None
+
+
+@pytest.mark.parametrize("by", [StickyBy.USER, StickyBy.HASH])
+@pytest.mark.parametrize("broken", [b"{,}", b"[" * 200_000], ids=["no-json", "too-deep"])
+def test_a_large_body_that_proves_to_be_broken_is_dealt_out_and_left_to_its_engine(by: StickyBy, broken: bytes) -> None:
+    fields = Fields(b'{"model":"bard","padding":"' + b"x" * WHOLE_BYTES + b'","messages":[' + broken + b'],"user":{"a":1}}')
+    assert fields.get("model") == "bard"
+    assert client_of(Split(by=by, salt="rol_1"), [], fields) is None

@@ -64,7 +64,7 @@ def list_releases(
     after: AfterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what was rolled out under a name, newest first; each can serve again by 'rollback --to'."""
+    """List what was rolled out under a name, newest first; one that has served can serve again by 'rollback --to'."""
     with connect(context) as client:
         page = client.deployments.releases(name, after=after, limit=limit)
     if as_json:
@@ -91,8 +91,10 @@ def roll_back_deployment(
     release, rollout = deployment.current_release, deployment.active_rollout
     if rollout is not None:
         say(f"{name} is being rolled back; what serves goes on until it is ready. Follow it: quantry rollouts follow {rollout.id}")
-    elif release is not None:
-        say(f"{name} serves {release.version_ref} (release {release.number})")
+    elif release is None:
+        say(f"the rollout of {name} is ended; nothing has served before it")
+    else:
+        say(f"{name} {'is stopped at' if deployment.is_stopped else 'serves'} {release.version_ref} (release {release.number})")
 
 
 def show_history(

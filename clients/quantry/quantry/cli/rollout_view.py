@@ -174,7 +174,8 @@ def picture(rollout: Rollout, traffic: RolloutTraffic | None) -> RenderableType:
 def line_of(rollout: Rollout) -> str:
     """Returns where a rollout is, on one line that changes only when that does."""
     verdict = "" if rollout.judgement is None else f", verdict {rollout.judgement.verdict}"
-    why = why_text(rollout)
+    # A message may have the last lines of a replica's log.
+    why = " ".join(why_text(rollout).split())
     return f"{rollout.state} candidate {share_text(rollout)}{verdict}{f' - {why}' if why else ''}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from quantry.cli import rollout_view
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, stderr, stdout, time_text
 from quantry.client import Client
-from quantry.errors import ApiError
+from quantry.errors import ApiError, ServerUnreachable
 from quantry_core.ids import is_any_id
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout, RolloutState
@@ -127,11 +128,7 @@ def follow(client: Client, rollout_id: str, *, as_json: bool) -> Rollout:
         if not console.is_terminal:
             return _each(client, rollout_id, _Lines().show)
         with Live(console=console, auto_refresh=False, transient=True) as live:
-            return _each(
-                client,
-                rollout_id,
-                lambda rollout: live.update(rollout_view.picture(rollout, _traffic(client, rollout)), refresh=True),
-            )
+            return _each(client, rollout_id, _Picture(client, live).show)
     except KeyboardInterrupt:
         stderr().print(f"{rollout_id} goes on. To stop it: quantry rollouts abort {rollout_id}")
         raise
@@ -159,6 +156,22 @@ class _Lines:
         if line != self._said:
             self._said = line
             say(line)
+
+
+class _Picture:
+    """A picture that is drawn anew at each change."""
+
+    def __init__(self, client: Client, live: Live) -> None:
+        self._client = client
+        self._live = live
+        self._traffic: RolloutTraffic | None = None
+
+    def show(self, rollout: Rollout) -> None:
+        """Draws the rollout as it is."""
+        # Without the newest figures those before stay. Whether the server is there again is the matter of who asks for the rollout.
+        with suppress(ServerUnreachable, ApiError):
+            self._traffic = _traffic(self._client, rollout)
+        self._live.update(rollout_view.picture(rollout, self._traffic), refresh=True)
 
 
 def _traffic(client: Client, rollout: Rollout) -> RolloutTraffic | None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from quantry.cli.spec_fields import Option, OptionGroup
 from quantry.cli.specs import build_named, words
-from quantry.cli.values import duration_s
+from quantry.cli.values import duration_or_none_s, duration_s
 from quantry.strategy_files import read_strategy
 from quantry_core.rules import AnalysisSpec, RuleName
 from quantry_core.strategies import (
@@ -154,16 +154,26 @@ def _step(text: str) -> dict[str, object]:
     percent, *rest = text.split(":")
     if not percent.isdecimal():
         raise typer.BadParameter(f"--steps {text!r}: a step is PERCENT[:WAIT][:pause][:no-analysis], as in 10:60s")
-    step: dict[str, object] = {"percent": int(percent), "analysis": int(percent) < WHOLE_PERCENT}
+    given: dict[str, object] = {}
     for word in rest:
-        match word:
-            case "pause":
-                step["pause"] = True
-            case "analysis" | "no-analysis":
-                step["analysis"] = word == "analysis"
-            case _:
-                step["wait_s"] = duration_s(word)
-    return step
+        field, value = _part_of_step(text, word)
+        if field in given:
+            raise typer.BadParameter(f"--steps {text!r}: {word!r} is one too many of its kind")
+        given[field] = value
+    return {"percent": int(percent), "analysis": int(percent) < WHOLE_PERCENT} | given
+
+
+def _part_of_step(text: str, word: str) -> tuple[str, object]:
+    """Returns the field of a step that a word sets, and its value."""
+    match word:
+        case "pause":
+            return "pause", True
+        case "analysis" | "no-analysis":
+            return "analysis", word == "analysis"
+    try:
+        return "wait_s", duration_or_none_s(word)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"--steps {text!r}: {error.message}") from None
 
 
 def rule_of(text: str) -> dict[str, str]:
@@ -177,6 +187,8 @@ def rule_of(text: str) -> dict[str, str]:
         field, has_value, value = part.partition("=")
         if not has_value:
             raise typer.BadParameter(f"--rule {text!r}: RULE[:FIELD=VALUE,...], as in error_rate_limit:max_rate=0.02")
+        if field.strip() in rule:
+            raise typer.BadParameter(f"--rule {text!r}: {field.strip()!r} is given twice")
         rule[field.strip()] = value.strip()
     return rule
 

@@ -33,8 +33,8 @@ class Rollouts:
     def create(self, spec: DeploySpec, *, idempotency_key: str | None = None) -> Rollout | Job:
         """Begins to serve a version under a deployment's name and returns the rollout; its ``job_id`` is the deploy job that ends with it.
 
-        Returns the job alone where that has to wait: for what makes its version, or for another rollout of the deployment. The same as
-        ``client.jobs.submit`` of the spec, whose key works the same way.
+        Returns the job alone where that has to wait for what makes its version; raises ApiError (409) where another rollout of the
+        deployment is under way. The same as ``client.jobs.submit`` of the spec, whose key works the same way.
         """
         return self._transport.post_once(_Begun, _PATH, spec, idempotency_key=idempotency_key).root
 

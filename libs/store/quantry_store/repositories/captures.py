@@ -49,7 +49,8 @@ class CaptureRepository:
                 "path": prompt.path,
                 "ciphertext": prompt.ciphertext,
                 "captured_at": prompt.captured_at,
-                "expires_at": prompt.captured_at + retention,
+                # A gateway's clock that runs ahead must not have it kept for longer.
+                "expires_at": func.least(prompt.captured_at, func.now()) + retention,
             }
             for prompt in prompts
         ]
@@ -88,7 +89,7 @@ class CaptureRepository:
         await self._session.execute(
             update(CapturedPromptRow)
             .where(CapturedPromptRow.deployment_id == deployment.id)
-            .values(expires_at=CapturedPromptRow.captured_at + timedelta(days=days))
+            .values(expires_at=func.least(CapturedPromptRow.captured_at, CapturedPromptRow.created_at) + timedelta(days=days))
             .execution_options(synchronize_session=False)
         )
 

@@ -166,6 +166,16 @@ class RolloutRepository:
         deadline = func.now() + RolloutRow.ready_timeout_s * timedelta(seconds=1)
         return await self.move(rollout, RolloutState.PROGRESSING, ready_deadline_at=deadline)
 
+    async def resume(self, rollout: Rollout) -> Rollout:
+        """Returns the locked rollout, progressing after a pause. A step that waits for a person is let through; one that was inconclusive
+        has its time again; one that was paused out of its turn goes on where it was. Raises IllegalTransition."""
+        also: dict[str, Any] = {}
+        if rollout.reason is RolloutReason.STEP:
+            also = {"is_resumed": True}
+        elif rollout.reason is RolloutReason.INCONCLUSIVE:
+            also = {"staged_at": func.now()}
+        return await self.move(rollout, RolloutState.PROGRESSING, **also)
+
     async def set_stage(self, rollout: Rollout, *, stage: int, percent: int, mirror_percent: int) -> Rollout:
         """Returns the locked rollout at a stage that begins now."""
         values: dict[str, Any] = {"stage": stage, "percent": percent, "mirror_percent": mirror_percent}

@@ -106,12 +106,14 @@ class TrafficRepository:
         return Tally.model_validate(values)
 
     async def delete_old(self, retention_s: float, *, limit: int) -> int:
-        """Returns how many windows were deleted that ended so many seconds ago; those of a rollout that is not over are kept."""
+        """Returns how many windows were deleted that ended so many seconds ago; those of a rollout that is not over are kept, of both
+        its releases."""
         in_use = or_(RolloutRow.finished_at.is_(None), text(WATCHED))
-        first = select(func.min(RolloutRow.created_at)).where(in_use).scalar_subquery()
+        of_release = or_(RolloutRow.to_release_id == TrafficWindowRow.release_id, RolloutRow.from_release_id == TrafficWindowRow.release_id)
+        needed = select(RolloutRow.id).where(in_use, of_release, RolloutRow.created_at <= TrafficWindowRow.ended_at).exists()
         old = (
             select(TrafficWindowRow.id)
-            .where(TrafficWindowRow.ended_at < func.least(func.now() - timedelta(seconds=retention_s), first))
+            .where(TrafficWindowRow.ended_at < func.now() - timedelta(seconds=retention_s), ~needed)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )

@@ -47,13 +47,16 @@ async def roll_back(uow: UnitOfWork, identity: Identity, name: str, order: Rollb
     if seen.is_stopped:
         raise Conflict(f"deployment {seen.name!r} is stopped; start it before you roll it back")
     goes_back = target is not None and not _serves(seen, target)
+    if seen.active_rollout is not None and seen.active_rollout.job_id is not None:
+        # A job's row before those of all rollouts.
+        await uow.jobs.lock(identity.project_id, seen.active_rollout.job_id)
     if goes_back:
         # The watched rollout's row before the active one's: the older before the newer.
         await uow.rollouts.end_watch_of(seen.id)
     if seen.active_rollout is not None:
         await _end(uow, identity, seen.active_rollout, order.note)
     deployment = await uow.deployments.lock(identity.project_id, name)
-    if deployment.active_rollout is not None or _current_id(deployment) != _current_id(seen):
+    if deployment.is_stopped or deployment.active_rollout is not None or _current_id(deployment) != _current_id(seen):
         raise StaleRollout(f"deployment {deployment.name!r} changed at this very moment; ask again")
     facts = {"name": name, "note": order.note, "ended_rollout_id": None if seen.active_rollout is None else seen.active_rollout.id}
     if goes_back and target is not None:
@@ -69,14 +72,18 @@ async def roll_back(uow: UnitOfWork, identity: Identity, name: str, order: Rollb
 async def serve_again(uow: UnitOfWork, deployment: Deployment, target: Release, back: Return) -> Rollout:
     """Returns the rollout that takes a locked deployment, which has none under way, to an earlier release.
 
-    Promoted already where a replica of it is ready: gateways then only shift their weights. Pending otherwise, and what serves goes
-    on until one is.
+    Promoted already where a replica of it is ready: gateways then only shift their weights. One that is scaled keeps all that are, as
+    they get the whole load at once. Pending otherwise, and what serves goes on until one is.
     """
     rollout = await uow.rollouts.add(deployment, target, back.draft)
-    if not any(replica.release_id == target.id and replica.state is ReplicaState.READY for replica in deployment.replicas):
+    ready = [one.ordinal for one in deployment.replicas if one.release_id == target.id and one.state is ReplicaState.READY]
+    if not ready:
         return rollout
     begun = Locked(await uow.rollouts.begin(rollout), None, deployment.project_id)
-    return await complete_rollout(uow, begun, reason=back.reason, message=back.message)
+    rollout = await complete_rollout(uow, begun, reason=back.reason, message=back.message)
+    if target.scaling is not None and max(ready) >= target.num_replicas:
+        await uow.deployments.set_wanted(deployment.id, max(ready) + 1)
+    return rollout
 
 
 async def _target(uow: UnitOfWork, deployment: Deployment, order: RollbackOrder) -> Release | None:

@@ -56,9 +56,7 @@ async def _act(uow: UnitOfWork, identity: Identity, locked: Locked, request: Rol
             message = "paused by request" + (f": {note}" if note else "")
             return await uow.rollouts.move(rollout, RolloutState.PAUSED, reason=RolloutReason.REQUESTED, message=message)
         case RolloutRequest.RESUME:
-            # Who paused it out of its turn lets it go on where it was; only a stage that waits for a person is let through.
-            is_resumed = rollout.is_resumed or rollout.reason is not RolloutReason.REQUESTED
-            return await uow.rollouts.move(rollout, RolloutState.PROGRESSING, is_resumed=is_resumed)
+            return await uow.rollouts.resume(rollout)
         case RolloutRequest.PROMOTE:
             rollout = await uow.rollouts.ask_promotion(rollout)
             if rollout.state is RolloutState.PAUSED:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantry_core.errors import StaleRollout
 from quantry_core.jobs import JobReason
 from quantry_core.rollouts import Deployment, Release, Replica, Rollout, RolloutReason, RolloutState
 from quantry_store.transactions.rollout_ends import Ending, complete_rollout, end_rollout, lock_rollout
 from quantry_store.unit_of_work import UnitOfWork
+
+_BY_EVIDENCE = frozenset({RolloutReason.VERDICT_FAILED, RolloutReason.INCONCLUSIVE})
+"""Ends that a person who says promote is believed more than."""
 
 
 class DeploymentRecord(BaseModel):
@@ -58,8 +62,12 @@ async def begin_rollout(uow: UnitOfWork, rollout_id: str) -> Rollout:
 
 async def promote_rollout(uow: UnitOfWork, rollout_id: str) -> Rollout:
     """Returns the rollout, promoted: its release is the current one, gateways learn of it, its job has succeeded. Its watch begins
-    where it has one. Raises UnknownRollout, IllegalTransition."""
-    return await complete_rollout(uow, await lock_rollout(uow, rollout_id), reason=RolloutReason.COMPLETED)
+    where it has one. Raises UnknownRollout, IllegalTransition, StaleRollout if its deployment was stopped meanwhile."""
+    locked = await lock_rollout(uow, rollout_id)
+    deployment = await uow.deployments.lock_by_id(locked.rollout.deployment_id)
+    if deployment.is_stopped:
+        raise StaleRollout(f"deployment {deployment.name!r} was stopped: rollout {rollout_id} is not promoted any more")
+    return await complete_rollout(uow, locked, reason=RolloutReason.COMPLETED)
 
 
 async def fail_rollout(  # noqa: PLR0917 - where it ends, and why, read in this order
@@ -68,9 +76,13 @@ async def fail_rollout(  # noqa: PLR0917 - where it ends, and why, read in this 
     """Returns the rollout in ``state`` (rolled_back or aborted), its target without a share; its job ends failed or cancelled, as
     ``job_reason`` says.
 
-    A rollout that never began can only be aborted, its job with reason cancelled. Raises UnknownRollout, IllegalTransition.
+    A rollout that never began can only be aborted, its job with reason cancelled. Raises UnknownRollout, IllegalTransition;
+    StaleRollout where it is to end by its evidence, and a person wants it promoted meanwhile.
     """
-    return await end_rollout(uow, await lock_rollout(uow, rollout_id), Ending(state, reason, job_reason, message))
+    locked = await lock_rollout(uow, rollout_id)
+    if reason in _BY_EVIDENCE and locked.rollout.promote_requested:
+        raise StaleRollout(f"rollout {rollout_id} is to be promoted, whatever was measured")
+    return await end_rollout(uow, locked, Ending(state, reason, job_reason, message))
 
 
 async def upsert_replica(uow: UnitOfWork, replica: Replica) -> Replica:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from quantry_api.deployments import service
 from quantry_api.state import State
@@ -72,7 +71,7 @@ async def show_history(name: Name, caller: Viewer, db: Db, page: PageParams) -> 
 
 @router.get("/{name}/at", responses=problem_responses(404))
 async def show_served_at(
-    name: Name, caller: Viewer, db: Db, time: Annotated[AwareDatetime, Query(description="With its zone: 2026-11-23T12:00:00Z.")]
+    name: Name, caller: Viewer, db: Db, time: Annotated[service.Moment, Query(description="With its zone: 2026-11-23T12:00:00Z.")]
 ) -> ServingPeriod:
     """Shows what served under a deployment's name at a moment."""
     return await service.served_at(db, caller, name, time)

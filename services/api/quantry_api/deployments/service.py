@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
 from quantry_api.state import ApiState
 from quantry_core.captures import CaptureSettings, CaptureStatus
@@ -23,7 +25,20 @@ from quantry_store.unit_of_work import UnitOfWork
 MAX_TRIES = 5
 """Of a rollback that meets another change of the same deployment at its very moment."""
 
-_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_NUMBER = re.compile(r"[+-]?[\d.]+")
+
+
+def _in_words(value: object) -> object:
+    # Pydantic takes a number for seconds since 1970: 20261123120000, which lacks its zone, would be a day in 2612.
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        raise ValueError(f"{value!r} is no time with its zone, such as 2026-11-23T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_in_words)]
+"""A time as ISO 8601 writes it, with its zone."""
+
+_TIME: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 
 async def roll_back(database: Database, caller: Identity, name: str, order: RollbackOrder) -> Deployment:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 MAX_LOG_BYTES = 16 * 1024**2
-"""A longer log is moved to ``<name>.1`` before the engine starts again."""
+"""A longer log is moved to ``<name>.1``: before the engine starts again, or while it runs."""
 
 KEPT_S = 7 * 24 * 3600
 """Logs of replicas that are gone are kept this long after their last line."""
@@ -34,6 +35,18 @@ def tail(log_path: Path) -> str:
     # A NUL cannot be stored in Postgres text, and an engine may write anything.
     lines = [line.rstrip() for line in text.replace("\x00", "").splitlines() if line.strip()]
     return "\n".join(lines[-TAIL_LINES:])[-TAIL_CHARS:]
+
+
+def trim(folder: Path) -> int:
+    """Moves the lines of logs that have grown too long aside while their engines write on; returns how many logs.
+
+    The file stays, for it is open; its engine appends to what is left. Lines that come in between may be lost.
+    """
+    long = [log_path for log_path in folder.glob("*.log") if log_path.stat().st_size > MAX_LOG_BYTES]
+    for log_path in long:
+        shutil.copy(log_path, log_path.with_name(log_path.name + ".1"))
+        os.truncate(log_path, 0)
+    return len(long)
 
 
 def prune(folder: Path, now_unix_s: float) -> int:

@@ -17,6 +17,9 @@ LOAD_TIMEOUT_S = 120.0
 PROOF_TIMEOUT_S = 60.0
 """The first completion of a big model on a busy CPU takes a while."""
 
+MAX_TOLD_CHARS = 600
+"""Of what an engine answers where it should not."""
+
 MODEL_INFO_PATH = "/model_info"
 """Where SGLang shows its weight_version."""
 
@@ -64,6 +67,9 @@ class EngineProbe:
 
         An engine shows the replica's id where it can: another process that took the port does not.
         """
+        return _told(await self._doubt(target))
+
+    async def _doubt(self, target: Target) -> str:
         try:
             doubt = await self._identity_doubt(target)
             if doubt:
@@ -74,7 +80,7 @@ class EngineProbe:
                 return f"a completion of one token answered {completion.status_code}: {completion.text[:200]}"
             if not completion.json().get("choices"):
                 return "a completion of one token answered no choice"
-        except (httpx.HTTPError, ValueError, AttributeError) as error:
+        except (httpx.HTTPError, ValueError, AttributeError, TypeError) as error:
             return f"a completion of one token failed: {error!r}"
         return ""
 
@@ -85,7 +91,7 @@ class EngineProbe:
             response.raise_for_status()
             models = response.json().get("data", [])
             return {str(model["id"]): str(model.get("root")) for model in models if model.get("parent") is not None}
-        except (httpx.HTTPError, ValueError, AttributeError, KeyError):
+        except (httpx.HTTPError, ValueError, AttributeError, KeyError, TypeError):
             return None
 
     async def load_adapter(self, url: str, name: str, folder: Path) -> str:
@@ -117,15 +123,15 @@ class EngineProbe:
             answer = await self._client.post(url, json=body, timeout=LOAD_TIMEOUT_S)
         except httpx.HTTPError as error:
             return f"the engine did not answer: {error!r}"
-        return "" if answer.status_code == 200 else f"the engine answered {answer.status_code}: {_refusal(answer)}"
+        return "" if answer.status_code == 200 else _told(f"the engine answered {answer.status_code}: {_refusal(answer)}")
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
 def _names(response: httpx.Response) -> set[str]:
-    """Returns the ids that /v1/models lists, and their tags where they have any; raises ValueError or AttributeError if it answered
-    something else."""
+    """Returns the ids that /v1/models lists, and their tags where they have any; raises ValueError, AttributeError or TypeError if it
+    answered something else."""
     response.raise_for_status()
     models: list[dict[str, Any]] = response.json().get("data", [])
     return {str(name) for model in models for name in (model.get("id"), *(model.get("tags") or []))}
@@ -137,4 +143,9 @@ def _refusal(response: httpx.Response) -> str:
         sentence = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         sentence = response.text
-    return str(sentence)[:500]
+    return str(sentence)
+
+
+def _told(sentence: str) -> str:
+    """Returns what an engine said as it can be recorded: an engine may say anything, and Postgres takes no NUL and no half of a pair."""
+    return sentence[:MAX_TOLD_CHARS].encode("utf-8", "replace").decode("utf-8").replace("\x00", "")

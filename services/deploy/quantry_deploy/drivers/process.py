@@ -79,10 +79,7 @@ class ProcessDriver:
         if folder is None:
             self._pulls.forget(order.version)
             raise Unavailable(f"the files of {order.version.ref} are not on this host (any more); they are pulled again")
-        process = await asyncio.to_thread(self._table.leader, order.replica_id)
-        if process is None:
-            process = await asyncio.to_thread(self._spawn, order, folder)
-            _log.info("engine started", replica=order.replica_id, pid=process.pid, url=process.url, version=order.version.ref)
+        process = await asyncio.to_thread(self._started, order, folder)
         self._looks.started(order.replica_id)
         return StartedReplica(process.url, process.pid, process.started_at, str(self._log_path(order.replica_id)))
 
@@ -141,6 +138,7 @@ class ProcessDriver:
         self._pulls.keep_only(manifest_digests)
         await asyncio.to_thread(self._cache.prune, {*manifest_digests, *self._pulls.manifest_digests(), *self._loads.given_digests()})
         await asyncio.to_thread(logs.prune, self._home / "replicas", time.time())
+        await asyncio.to_thread(logs.trim, self._home / "replicas")
 
     async def close(self) -> None:
         await self._pulls.close()
@@ -162,21 +160,31 @@ class ProcessDriver:
         except NotServable as error:
             raise NotServable(f"{version.ref}: {error.detail}") from error
 
-    def _spawn(self, order: StartOrder, folder: Path) -> EngineProcess:
-        """Starts an engine on what is free: one at a time, so that nothing is given away twice."""
+    def _started(self, order: StartOrder, folder: Path) -> EngineProcess:
+        """Returns the replica's engine, started unless it runs: one at a time, so that nothing is given away twice."""
         with self._starting:
-            self._check_free(order)
-            gpus = self._host.choose_gpus(order.engine.num_gpus, {gpu for gpus in self._table.gpus().values() for gpu in gpus})
-            port = free_port(HOST, set(self._ports.values()))
-            self._ports[order.replica_id] = port
-            log_path = self._log_path(order.replica_id)
-            logs.rotate(log_path)
-            serving = self._serving(order.release, str(folder), order.served_name, order.replica_id, read_config(folder), port=port)
-            command = engine_command(self._settings, serving)
-            environment = self._environment() | engine_environment(order.engine.engine)
-            process = self._table.spawn(order.replica_id, f"http://{HOST}:{port}", command, environment, log_path, gpus=gpus)
-            self._needs_bytes[order.replica_id] = needed_memory_bytes(order.version, order.engine)
+            process = self._table.leader(order.replica_id)
+            if process is None:
+                # What a leader that is gone has left behind serves nothing, and may hold GPUs.
+                self._table.kill(order.replica_id)
+                process = self._spawn(order, folder)
+                _log.info("engine started", replica=order.replica_id, pid=process.pid, url=process.url, version=order.version.ref)
             return process
+
+    def _spawn(self, order: StartOrder, folder: Path) -> EngineProcess:
+        """Starts an engine on what is free. Call it with the lock held."""
+        self._check_free(order)
+        gpus = self._host.choose_gpus(order.engine.num_gpus, {gpu for gpus in self._table.gpus().values() for gpu in gpus})
+        port = free_port(HOST, {*self._ports.values(), *self._table.ports()})
+        self._ports[order.replica_id] = port
+        log_path = self._log_path(order.replica_id)
+        logs.rotate(log_path)
+        serving = self._serving(order.release, str(folder), order.served_name, order.replica_id, read_config(folder), port=port)
+        command = engine_command(self._settings, serving)
+        environment = self._environment() | engine_environment(order.engine.engine)
+        process = self._table.spawn(order.replica_id, f"http://{HOST}:{port}", command, environment, log_path, gpus=gpus)
+        self._needs_bytes[order.replica_id] = needed_memory_bytes(order.version, order.engine)
+        return process
 
     def _check_free(self, order: StartOrder) -> None:
         """Raises Unavailable where the replica does not fit beside what runs, and what has been started but has not grown yet."""

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -174,6 +175,10 @@ class ProcessTable:
         """Returns the GPUs that each replica's processes were given, as long as one of them runs."""
         return {found.replica_id: found.gpus for found in self._scan() if found.gpus}
 
+    def ports(self) -> set[int]:
+        """Returns the ports that running engines were given, whoever started them: one that loads has yet to listen on its own."""
+        return {port for found in self._scan() if (port := urlsplit(found.url).port) is not None}
+
     def memory_bytes(self) -> dict[str, int]:
         """Returns the resident memory of each replica's processes, what they share counted more than once."""
         sizes: dict[str, int] = {}
@@ -188,9 +193,11 @@ class ProcessTable:
             if child.popen.poll() is not None and child.is_told:
                 self._children.pop(pid, None)
         found: list[_Found] = []
-        for process in psutil.process_iter():
+        for pid in psutil.pids():
             # What ends while it is looked at, or belongs to another user, is none of ours.
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+                # Not process_iter: that may know a reused id by who had it before, whom a signal no longer reaches.
+                process = psutil.Process(pid)
                 environment = process.environ()
                 if environment.get(OWNER_VARIABLE) == self._owner and REPLICA_VARIABLE in environment:
                     found.append(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,9 +16,12 @@ from quantry_core.errors import InvalidInput, NotServable, QuantryError, Unavail
 from quantry_core.jobs import JobReason
 from quantry_core.rollouts import Release
 from quantry_core.versions import VersionDetail, VersionKind
-from quantry_deploy.artifacts import ArtifactCache, read_config
+from quantry_deploy.artifacts import ArtifactCache, Report, read_config
 from quantry_deploy.observations import ABSENT, PullState, PullStatus
 from quantry_deploy.servability import check_adapter
+
+NUM_AT_ONCE = 4
+"""Versions that are fetched or hashed side by side, on threads of their own: whoever looks at engines must never wait for one."""
 
 RETRY_S = {PullState.WAITING: 5.0, PullState.REFUSED: 15.0}
 """Seconds a failure is remembered. A refusal ends a rollout long before; outside one, or in the next one, the cause may be gone."""
@@ -51,6 +56,9 @@ class Pulls:
         self._check_config = check_config
         self._clock = clock
         self._pulls: dict[tuple[str, str], _Pull] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        """One for each manifest digest: who comes second finds the files there."""
+        self._threads = ThreadPoolExecutor(NUM_AT_ONCE, thread_name_prefix="pull")
 
     def begin(self, version: VersionDetail, release: Release) -> None:
         """Begins a pull, unless it is done or going on."""
@@ -68,9 +76,8 @@ class Pulls:
         return pull.status
 
     def forget(self, version: VersionDetail) -> None:
-        """Says that a version's files are not here any more."""
-        for key in [key for key in self._pulls if key[0] == version.id]:
-            del self._pulls[key]
+        """Says that a version's files are not here any more. What is bringing them goes on."""
+        self._pulls = {key: pull for key, pull in self._pulls.items() if key[0] != version.id or pull.status.state is PullState.RUNNING}
 
     def keep_only(self, manifest_digests: Collection[str]) -> None:
         """Forgets every pull of another version that has ended."""
@@ -79,6 +86,8 @@ class Pulls:
             for key, pull in self._pulls.items()
             if pull.manifest_digest in manifest_digests or pull.status.state is PullState.RUNNING
         }
+        known = self.manifest_digests()
+        self._turns = {digest: turn for digest, turn in self._turns.items() if digest in known}
 
     def manifest_digests(self) -> set[str]:
         """Returns the versions it knows of."""
@@ -90,6 +99,7 @@ class Pulls:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, pull: _Pull, version: VersionDetail, release: Release) -> None:
         def report(fraction: float) -> None:
@@ -97,17 +107,22 @@ class Pulls:
 
         try:
             if version.kind is VersionKind.ADAPTER:
-                folder = await asyncio.to_thread(self._cache.pull, version, report)
+                folder = await self._fetch(version, report)
                 await asyncio.to_thread(check_adapter, version, folder, release.engine)
             else:
                 self._check(version, release)
-                folder = await asyncio.to_thread(self._cache.pull, version, report)
+                folder = await self._fetch(version, report)
                 self._check_config(version, release, await asyncio.to_thread(read_config, folder))
             pull.status = PullStatus(PullState.DONE, fraction=1.0)
         except Exception as error:  # whatever went wrong, its words belong to the rollout, not to this task
             _log.warning("pull failed", version=version.ref, error=repr(error))
             pull.status = failed_pull(error)
             pull.retry_at_s = self._clock() + RETRY_S[pull.status.state]
+
+    async def _fetch(self, version: VersionDetail, report: Report) -> Path:
+        async with self._turns.setdefault(version.manifest_digest, asyncio.Lock()):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._cache.pull, version, report)
 
 
 def failed_pull(error: Exception) -> PullStatus:

@@ -89,8 +89,9 @@ class Cluster:
             await self._found(self._client.delete(kind, name, namespace=self._namespace))
 
     async def log(self, pod: str) -> list[str]:
-        """Returns the last lines that a pod's engine wrote; none where it has not begun to."""
-        with suppress(ApiError):
+        """Returns the last lines that a pod's engine wrote; none where it has not begun to, or nobody tells."""
+        # A pod whose engine has not begun has no log to be had: the server refuses.
+        with suppress(Unavailable):
             async with _asking():
                 lines = self._client.log(pod, namespace=self._namespace, container=ENGINE_CONTAINER, tail_lines=TAIL_LINES, newlines=False)
                 return [line async for line in lines]

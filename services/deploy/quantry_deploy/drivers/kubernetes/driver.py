@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightkube.resources.apps_v1 import StatefulSet
 
 from quantry_core.errors import NotServable, Unavailable
-from quantry_core.rollouts import Release, Replica
+from quantry_core.rollouts import Release, Replica, ReplicaState
 from quantry_core.versions import VersionDetail
 from quantry_deploy.artifacts import ArtifactCache, read_config
 from quantry_deploy.drivers.kubernetes.cluster import Cluster
@@ -38,6 +39,10 @@ VERIFY_SCRIPT = "verify_files.py"
 
 ADAPTER_PID = 0
 """Stands for a process where there is none of this host: a replica's engine has one name as long as it runs."""
+
+
+SERVING = frozenset({ReplicaState.READY, ReplicaState.UNHEALTHY})
+"""A replica's pod is there once it is in one of these, and stays the same one."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,17 @@ class KubernetesDriver:
 
     async def probe(self, replica: Replica, served_name: str) -> ReplicaObservation:
         """Looks at a replica's pod. One that is about to be made counts as running; one whose engine ended since it was first seen
-        does not, though Kubernetes may start it again by itself."""
+        does not, though Kubernetes may start it again by itself; nor does one that served and was asked to end by somebody else."""
         if replica.url is None:
             return ReplicaObservation(is_running=False)
         name = pod_name(replica.release_id, replica.ordinal)
         pod = await self._cluster.pod(name)
         if pod is None:
-            is_due = await self._num_pods(object_name(replica.release_id)) > replica.ordinal
+            is_due = replica.state not in SERVING and await self._num_pods(object_name(replica.release_id)) > replica.ordinal
             return ReplicaObservation(is_running=is_due, doubt="its pod is about to be made" if is_due else "")
         look = look_at(pod)
+        if (other := self._other_pod(replica, look)) is not None:
+            return other
         run = self._run(replica.id, look)
         if look.has_failed_check or look.num_restarts > run.num_restarts or (look.ending and not look.num_restarts):
             return ReplicaObservation(is_running=False, ending=look.ending or "ended")
@@ -141,23 +148,30 @@ class KubernetesDriver:
             await self._end_doomed(replica.release_id)
 
     async def kill(self, replica: Replica) -> None:
-        """Removes a pod at once. One that is still wanted is made anew; a release without any loses its objects."""
+        """Removes a pod at once, or leaves it to its own end where that has begun and is bound to come. One that is still wanted is made
+        anew; a release without any loses its objects."""
         name = object_name(replica.release_id)
+        if replica.url is None:
+            # Nothing is recorded of it any more: it starts again by an order, not by itself.
+            self._doomed.setdefault(replica.release_id, set()).add(replica.ordinal)
         doomed = replica.ordinal in self._doomed.get(replica.release_id, set())
         async with self._scaling:
             if doomed:
                 await self._end_doomed(replica.release_id)
             num_pods = await self._num_pods(name)
             if not doomed or replica.ordinal >= num_pods:
-                await self._cluster.remove_pod(pod_name(replica.release_id, replica.ordinal))
+                await self._remove_pod(pod_name(replica.release_id, replica.ordinal))
             if not num_pods:
                 await self._cluster.remove_release(name)
                 self._doomed.pop(replica.release_id, None)
         self._forget(replica.id)
 
     async def log_tail(self, replica: Replica) -> str:
+        """Returns the last lines a replica wrote; none while the cluster does not tell: what needs them must go on."""
         name = pod_name(replica.release_id, replica.ordinal)
-        pod = await self._cluster.pod(name)
+        pod = None
+        with suppress(Unavailable):
+            pod = await self._cluster.pod(name)
         if pod is None:
             return ""
         words = look_at(pod).last_words
@@ -253,9 +267,28 @@ class KubernetesDriver:
         if wanted < num_pods:
             await self._cluster.scale(name, wanted)
 
+    async def _remove_pod(self, name: str) -> None:
+        """Removes a pod, unless it was asked to end and has time left: requests may run in it that long."""
+        pod = await self._cluster.pod(name)
+        ends_by = None if pod is None else look_at(pod).ends_by
+        if ends_by is None or ends_by <= datetime.now(UTC):
+            await self._cluster.remove_pod(name)
+
     async def _num_pods(self, name: str) -> int:
         found = await self._cluster.stateful_set(name)
         return 0 if found is None else _pods_of(found)
+
+    def _other_pod(self, replica: Replica, look: PodLook) -> ReplicaObservation | None:
+        """Returns what is seen of a replica where the pod in its place is not its own, or not for long; None where it is."""
+        before = self._runs.get(replica.id)
+        if replica.state in SERVING and before is not None and before.uid != look.uid:
+            return ReplicaObservation(is_running=False, ending="was ended: another pod is in its place")
+        if replica.state in SERVING and look.ends_by is not None:
+            # Its engine hears of that only after the pod's preStop: time to take its route away.
+            return ReplicaObservation(is_running=False, ending="was asked to end by the cluster")
+        if replica.state is ReplicaState.STARTING and look.ends_by is not None:
+            return ReplicaObservation(is_running=True, doubt="the pod before it has yet to end")
+        return None
 
     def _run(self, replica_id: str, look: PodLook) -> _Run:
         """Returns the start that a pod is: another pod at the same place is another start, and begins with what has happened in it."""

@@ -32,6 +32,9 @@ ROUTE_LAG_S = 2
 KILL_MARGIN_S = 15
 """Between the time that an engine has for its requests and the kill."""
 
+LAST_LINES = "FallbackToLogsOnError"
+"""Why something ended is told with its last lines, also once its container was started again."""
+
 COMMANDS: dict[EngineKind, list[str] | None] = {
     EngineKind.VLLM: None,
     EngineKind.LLAMA_CPP: None,
@@ -188,6 +191,7 @@ def _verify_container(rendering: Rendering) -> Document:
         "command": ["python3", script, files, rendering.model_path],
         "volumeMounts": [_cache_mount(rendering), {"name": "release", "mountPath": RELEASE_PATH, "readOnly": True}],
         "resources": {"requests": {"cpu": "500m", "memory": "128Mi"}},
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": _locked_down(),
     }
 
@@ -223,6 +227,7 @@ def _engine_container(rendering: Rendering) -> Document:
         # Requests come for a moment after a pod was asked to end: only then does the engine hear of it, and finishes what runs.
         "lifecycle": {"preStop": {"sleep": {"seconds": _sleep_s(rendering)}}},
         "resources": _resources(rendering),
+        "terminationMessagePolicy": LAST_LINES,
         "volumeMounts": [
             _cache_mount(rendering),
             {"name": "scratch", "mountPath": SCRATCH_PATH},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from lightkube.models.core_v1 import ContainerStatus
 from lightkube.resources.core_v1 import Pod
@@ -20,8 +21,8 @@ class PodLook:
     uid: str
     num_restarts: int
     """Of the engine's container, in place."""
-    is_leaving: bool
-    """It was asked to end."""
+    ends_by: datetime | None = None
+    """When what is left of it is killed, where it was asked to end."""
     ending: str = ""
     """How the engine, or the check of its files, ended last, for people; empty where neither did."""
     has_failed_check: bool = False
@@ -43,7 +44,7 @@ def look_at(pod: Pod) -> PodLook:
     return PodLook(
         uid=(metadata.uid if metadata else None) or "",
         num_restarts=engine.restartCount if engine is not None else 0,
-        is_leaving=bool(metadata and metadata.deletionTimestamp),
+        ends_by=metadata.deletionTimestamp if metadata else None,
         ending=words,
         has_failed_check=failed_check,
         waits_for=_waits_for(pod, [one for one in (check, engine) if one is not None]),
