@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -183,6 +184,17 @@ STRATEGIES: list[Strategy] = [
 EVENTS = ["nothing", "kill", "crash", "pause", "resume", "promote", "abort", "cancel", "stop", "start", *Verdict, "blind"]
 
 
+def resumed_by(reason: RolloutReason | None, now: datetime) -> dict[str, object]:
+    """Returns what a person's resume changes, as the store does it: only a stage that waits for a person is let through."""
+    match reason:
+        case RolloutReason.STEP:
+            return {"is_resumed": True}
+        case RolloutReason.INCONCLUSIVE:
+            return {"staged_at": now}
+        case _:
+            return {}
+
+
 def happen(one: World, event: str, says: dict[str, Verdict | None]) -> None:
     """Lets one thing happen to the world, where it can."""
     active = one.active
@@ -195,7 +207,7 @@ def happen(one: World, event: str, says: dict[str, Verdict | None]) -> None:
         case "pause" if active is not None and active.state is RolloutState.PROGRESSING:
             one.ask(state=RolloutState.PAUSED, reason=RolloutReason.REQUESTED)
         case "resume" if active is not None and active.state is RolloutState.PAUSED:
-            one.ask(state=RolloutState.PROGRESSING, is_resumed=active.reason is not RolloutReason.REQUESTED, reason=None)
+            one.ask(state=RolloutState.PROGRESSING, reason=None, **resumed_by(active.reason, one.now))
         case "promote" if active is not None and active.state is not RolloutState.PENDING:
             paused = active.state is RolloutState.PAUSED
             one.ask(promote_requested=True, **({"state": RolloutState.PROGRESSING} if paused else {}))
