@@ -3,8 +3,8 @@ PYTHON ?= python3
 ENVIRONMENTS = $(PYTHON) requirements/environments.py
 DEV = .venvs/dev/bin
 STATE_DIR ?= .quantry
-# Much of a test is waiting for processes: two at a time use two cores better. See tests/conftest.py for who stays together.
-SHARED = -n 2 --no-loadscope-reorder
+# Much of a test is waiting for processes: three at a time keep two cores busy, in 8 GB. See tests/conftest.py for who stays together.
+SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check lint format lock

@@ -17,7 +17,7 @@ from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionDetail
 from quantry_local.demo_steps import MAX_WEIGHTS_SHARE, MODEL, TEST_CORPORA, corpus_metrics
 
 INDEPENDENT = ROOT / "tests" / "integration" / "worker" / "independent_perplexity.py"
-NUM_WINDOWS = 48
+NUM_WINDOWS = 24
 """Windows of each corpus that both sides score: about 12,000 tokens."""
 
 

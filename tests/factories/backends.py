@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from factories.child_runs import ML_SCRIPT
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
 from quantry_core.estimates import facts_of, quantized_facts
@@ -22,7 +23,6 @@ from quantry_core.jobs import QuantizeSpec
 ROOT = Path(__file__).resolve().parents[2]
 MASTER = ROOT / "examples" / "bard-6m"
 CORPORA = ROOT / "examples" / "corpora"
-ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
 SCRIPTS = ROOT / "tests" / "integration" / "worker"
 RUN_BACKEND, WINDOWS_OF = SCRIPTS / "run_backend.py", SCRIPTS / "windows_of.py"
 CALIBRATION = ("kjv", "shakespeare", "speeches")
@@ -63,7 +63,7 @@ def estimated_bytes(master: Path, spec: dict[str, Any]) -> int:
 def run_python(script: Path, *arguments: object) -> Any:
     """Returns the JSON value in the last line that a script of the ml environment prints."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"}
-    command = [str(ML_PYTHON), str(script), *map(str, arguments)]
+    command = [*ML_SCRIPT, str(script), *map(str, arguments)]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert finished.returncode == 0, finished.stderr[-4000:]
     return json.loads(finished.stdout.splitlines()[-1])

@@ -28,6 +28,9 @@ from typing import Any
 
 REFUSED_ALPHA = 13.0
 
+ASKED = "fake engine: asked for a completion"
+"""A line of its log for each."""
+
 METRICS = Path(os.environ.get("QUANTRY_STATE_DIR", "/nonexistent")) / "engine-metrics"
 """What GET /metrics answers, where this file is there."""
 
@@ -89,6 +92,7 @@ def make_handler(names: list[str], model: Path, behaviour: str, *, max_adapters:
             if self.path != "/v1/completions" or body["model"] not in {*names, *adapters}:
                 self.answer(404, {})
                 return
+            print(ASKED, flush=True)
             if behaviour == "mute":
                 time.sleep(600)
             text = json.dumps(

@@ -109,4 +109,4 @@ class AnalysisSpec(BaseModel):
         lt=0.5,
         description="Bound on the chance that any verdict, however often it is looked at, is wrong. Shared out between the rules.",
     )
-    min_requests: int = Field(default=20, ge=1, description="Of the candidate; with fewer no verdict is pass.")
+    min_requests: int = Field(default=20, ge=1, le=1_000_000_000, description="Of the candidate; with fewer no verdict is pass.")

@@ -121,7 +121,7 @@ class TrafficReport(BaseModel):
 
     object: Literal["traffic.report"] = "traffic.report"
     gateway_id: str = Field(min_length=1, max_length=64, description="Made anew by each gateway process.")
-    sequence: int = Field(ge=1, description="Counts a gateway's reports.")
+    sequence: int = Field(ge=1, le=2**63 - 1, description="Counts a gateway's reports.")
     windows: list[TrafficWindow] = Field(default=[], max_length=1000)
     demands: list[Demand] = Field(default=[], max_length=1000)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import structlog
 
 from quantry_core.errors import QuantryError, Unavailable
-from quantry_core.rollouts import Replica, ReplicaState
+from quantry_core.rollouts import Replica, ReplicaState, RolloutState
 from quantry_deploy.drivers.protocol import PoolDriver
 from quantry_deploy.evidence import case_of
 from quantry_deploy.ledger import Ledger
@@ -25,8 +25,14 @@ TIDY_INTERVAL_S = 60.0
 TIDY_PATIENCE_S = 2.0
 """A look waits so long for that; what takes longer goes on beside the next ones."""
 
-JUDGED_INTERVAL_S = 0.25
-"""While a candidate has traffic the controller looks at least this often: how long a bad one goes on is part of what it costs."""
+BUSY_INTERVAL_S = 0.25
+"""While a replica comes up or a candidate has traffic the controller looks at least this often: how long a deploy takes, and how long a
+bad one goes on, is what it costs."""
+
+NOTICED_WITHIN_S = 0.1
+"""Between two looks at the revision, one number: what somebody asks for is begun so soon."""
+
+COMING_UP = frozenset({ReplicaState.PULLING, ReplicaState.STARTING})
 
 BREATH_S = 0.02
 """Between a pass after which there is something to do at once, and the next look."""
@@ -50,6 +56,7 @@ class Controller:
         self._next_tidy_s = 0.0
         self._tidying: asyncio.Task[None] | None = None
         self._rest_s = interval_s
+        self._revision: int | None = None
         self._has_begun = False
         self._is_due = asyncio.Event()
 
@@ -63,10 +70,7 @@ class Controller:
                 _log.warning("look failed", error=error.detail)
             except Exception:  # a defect must not leave every deployment unattended
                 _log.exception("look failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._rest_s):
-                    await self._is_due.wait()
-                    await asyncio.sleep(BREATH_S)
+            await self._rest()
 
     async def look(self) -> None:
         """Loads the records, begins a pass for each deployment that is not in one, and tidies up when that is due."""
@@ -79,8 +83,8 @@ class Controller:
         for record in records:
             if record.deployment.id not in self._passes:
                 self._passes[record.deployment.id] = asyncio.create_task(self._pass(record, now))
-        is_judged = any(case_of(record) is not None for record in records)
-        self._rest_s = min(self._interval_s, JUDGED_INTERVAL_S) if is_judged else self._interval_s
+        self._revision = looked.revision
+        self._rest_s = min(self._interval_s, BUSY_INTERVAL_S) if any(_is_busy(record) for record in records) else self._interval_s
         self._looked_at_s = time.monotonic()
         await self._tidy_when_due(records)
 
@@ -108,6 +112,27 @@ class Controller:
         for record in (await self._ledger.load()).records:
             for replica in record.deployment.replicas:
                 await self._ledger.write(_stopped(replica))
+
+    async def _rest(self) -> None:
+        """Returns when the next look is due: after its interval, after a pass that left something to do, or when somebody asked."""
+        loop = asyncio.get_running_loop()
+        ends_at_s = loop.time() + self._rest_s
+        while (left_s := ends_at_s - loop.time()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, NOTICED_WITHIN_S)):
+                    await self._is_due.wait()
+                await asyncio.sleep(BREATH_S)
+                return
+            if await self._is_asked():
+                return
+
+    async def _is_asked(self) -> bool:
+        """Tells whether anything changed since the last look that the routes' revision counts."""
+        try:
+            seen, self._revision = self._revision, await self._ledger.revision()
+        except Exception:  # the next look meets it too, and says what it is
+            return False
+        return self._revision != seen
 
     async def _pass(self, record: DeploymentRecord, now: datetime) -> None:
         try:
@@ -165,6 +190,13 @@ def is_stray(replica_id: str, pids: set[int], known: Mapping[str, int | None]) -
         return True
     recorded = known[replica_id]
     return recorded is not None and recorded not in pids
+
+
+def _is_busy(record: DeploymentRecord) -> bool:
+    """Tells whether a replica comes up, a rollout is about to begin, or a candidate is judged."""
+    rollout = record.deployment.active_rollout
+    is_pending = rollout is not None and rollout.state is RolloutState.PENDING
+    return is_pending or any(replica.state in COMING_UP for replica in record.deployment.replicas) or case_of(record) is not None
 
 
 def _stopped(replica: Replica) -> Replica:

@@ -54,6 +54,9 @@ class Looked:
     now: datetime
     """That moment, by the database's clock: every time in a record is of that clock."""
 
+    revision: int
+    """Of the routes, just then: it differs as soon as anybody changes what is served, or asks for a change."""
+
 
 class Ledger:
     """What the controller reads and writes. Every method is one transaction."""
@@ -64,7 +67,13 @@ class Ledger:
     async def load(self) -> Looked:
         """Returns what there is to reconcile; raises Unavailable when the database is away."""
         async with self._database.begin() as uow:
-            return Looked(await load_deployments(uow), await uow.now())
+            records = await load_deployments(uow)
+            return Looked(records, await uow.now(), await uow.routes.revision())
+
+    async def revision(self) -> int:
+        """Returns the revision of the routes; raises Unavailable."""
+        async with self._database.begin() as uow:
+            return await uow.routes.revision()
 
     async def version(self, project_id: str, version_id: str) -> VersionDetail:
         """Returns a release's version with its files."""

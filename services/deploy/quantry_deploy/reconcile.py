@@ -57,7 +57,7 @@ TOLD_EVERY_S = 5.0
 LOG_PATIENCE_S = 2.0
 """An end waits so long for the last lines of a replica."""
 
-WORTH_A_LOOK = (*get_args(RolloutMove), SetWanted, AddReplica, SetReplica)
+WORTH_A_LOOK = (*get_args(RolloutMove), SetWanted, PullFiles, AddReplica, SetReplica)
 """After one of these there is something to do next: the controller looks again at once. None of them is returned twice for nothing."""
 
 _log = structlog.get_logger(__name__)

@@ -121,8 +121,10 @@ def analysis_of(rollout: Rollout) -> AnalysisSpec | None:
 
 
 def num_judged(rollout: Rollout) -> int:
-    """Returns how many sets of evidence a rollout is judged by: at least 1."""
+    """Returns how many sets of evidence a rollout is judged by: at least 1.
+
+    Every stage with a share counts, also one that is left at once: somebody may hold the rollout there, and it is judged while it stays.
+    """
     stages = rollout_stages(rollout)
-    lasting = sum(stage.is_exposed and (stage.needs_verdict or stage.pause or stage.wait_s > 0) for stage in stages)
     has_watch = rollout.watch_s > 0 and not isinstance(rollout.strategy, ShadowStrategy)
-    return max(1, lasting + has_watch)
+    return max(1, sum(stage.is_exposed for stage in stages) + has_watch)

@@ -60,7 +60,7 @@ class GatewaySettings(BaseSettings):
         default=120.0, ge=0, description="The same where the deployment was scaled to zero: the request brings a replica up."
     )
     gateway_retry_after_s: int = Field(default=2, ge=1, description="Retry-After of 503 answers.")
-    gateway_routes_wait_s: float = Field(default=20.0, ge=0, le=60, description="How long the api may hold one routes request.")
+    gateway_routes_wait_s: float = Field(default=20.0, ge=0.1, le=60, description="How long the api may hold one routes request.")
     gateway_report_interval_s: float = Field(default=1.0, gt=0, le=60, description="How often the api is told what was counted.")
     gateway_backlog_windows: int = Field(
         default=600, ge=10, description="Windows of traffic held while the api is away; past it the oldest are merged, none is lost."

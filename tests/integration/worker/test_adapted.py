@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from factories.adapter_files import adapted_weight, linear_shapes, write_adapter
-from factories.child_runs import MASTER, ML_PYTHON, TEXT_FILE, Ran, checkpoint, text
+from factories.child_runs import MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, text
 from factories.coarse_versions import LINEARS, dequantized, write_version
 from factories.many_recipes import Asked, run_all
 from quantry_core.datasets import DATASET_FILES, DatasetKind
@@ -127,7 +127,7 @@ def independent(folder: Path, weights: dict[str, Any]) -> dict[str, float]:
     save_file(load_file(MASTER / "model.safetensors") | weights, plain / "model.safetensors", metadata={"format": "pt"})
     script = Path(__file__).with_name("independent_perplexity.py")
     arguments = [plain, MASTER, WINDOW, NUM_WINDOWS, folder / "kjv.test" / TEXT_FILE]
-    done = subprocess.run([ML_PYTHON, script, *map(str, arguments)], check=True, capture_output=True, text=True)
+    done = subprocess.run([*ML_SCRIPT, script, *map(str, arguments)], check=True, capture_output=True, text=True)
     (figures,) = json.loads(done.stdout.splitlines()[-1])
     shutil.rmtree(plain)
     return dict(figures)

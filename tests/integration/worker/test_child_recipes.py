@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from factories.child_runs import MASTER, ML_PYTHON, TEXT_FILE, Ran, checkpoint, run, start, text
+from factories.child_runs import MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, run, start, text
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
 from quantry_core.gate import required_checks
@@ -223,7 +223,7 @@ def independent_figures(subject: Path, texts: list[Path]) -> list[dict[str, floa
     """Returns the figures of each text's first windows."""
     script = Path(__file__).with_name("independent_perplexity.py")
     finished = subprocess.run(
-        [ML_PYTHON, script, subject, MASTER, str(WINDOW_TOKENS), str(TEST_WINDOWS), *texts], check=True, capture_output=True, text=True
+        [*ML_SCRIPT, script, subject, MASTER, str(WINDOW_TOKENS), str(TEST_WINDOWS), *texts], check=True, capture_output=True, text=True
     )
     figures: list[dict[str, float]] = json.loads(finished.stdout.splitlines()[-1])
     return figures

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from factories.child_runs import ENGINE_PYTHON, ENGINE_SCRIPT, MASTER, ML_PYTHON, TEXT_FILE, Ran, checkpoint, run, text
+from factories.child_runs import ENGINE_PYTHON, ENGINE_SCRIPT, MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, run, text
 from factories.coarse_versions import write_version
 from quantry_core.jobs import EvaluateSpec, InputRole, JobReason, SpeedSpec, TasksSpec
 from quantry_core.methods import Format
@@ -35,7 +35,7 @@ def independent(subject: Path, corpus: Path) -> dict[str, Any]:
     """Returns the figures of an independent computation."""
     script = Path(__file__).with_name("independent_evaluation.py")
     arguments = [subject, MASTER, WINDOW, STRIDE, NUM_WINDOWS, ATTENTION_WINDOWS, corpus / TEXT_FILE]
-    finished = subprocess.run([ML_PYTHON, script, *map(str, arguments)], check=True, capture_output=True, text=True)
+    finished = subprocess.run([*ML_SCRIPT, script, *map(str, arguments)], check=True, capture_output=True, text=True)
     figures: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return figures
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from factories.adapter_files import adapted_weight, linear_shapes, write_adapter
-from factories.child_runs import MASTER, ML_PYTHON, Ran, checkpoint
+from factories.child_runs import MASTER, ML_SCRIPT, Ran, checkpoint
 from factories.many_recipes import Asked, run_all
 from quantry_core.jobs import InputRole, JobReason, MergeSpec
 from quantry_core.methods import Format
@@ -202,7 +202,7 @@ def test_an_adapter_on_packed_weights_computes_what_they_stand_for_with_its_upda
     adapters = [write_adapter(tmp_path / kind, shapes, kind=kind) for kind in kinds]
     script = Path(__file__).with_name("adapted_on_nf4.py")
     arguments = [str(path) for path in (MASTER, tmp_path, *adapters)]
-    done = subprocess.run([ML_PYTHON, script, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run([*ML_SCRIPT, script, *arguments], check=True, capture_output=True, text=True)
     distances = json.loads(done.stdout.splitlines()[-1])
     # With norms of the packed layout DoRA was 0.03 nats off.
     assert max(distances) < 1e-5

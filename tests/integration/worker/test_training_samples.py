@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from factories.child_runs import MASTER, ML_PYTHON
+from factories.child_runs import MASTER, ML_SCRIPT
 
 SCRIPT = Path(__file__).with_name("check_samples.py")
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    ran = subprocess.run([ML_PYTHON, SCRIPT, MASTER], capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run([*ML_SCRIPT, SCRIPT, MASTER], capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return answer

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from factories.rollout_records import NOW, ago, record, release, rollout, true_version
+from factories.rollout_records import NOW, ago, record, release, replica, rollout, true_version
 from quantry_core.errors import Unavailable
-from quantry_core.rollouts import Replica
+from quantry_core.rollouts import Replica, ReplicaState, RolloutState
 from quantry_core.strategies import CanaryStrategy
 from quantry_deploy import controller as module
-from quantry_deploy.controller import JUDGED_INTERVAL_S, Controller, is_stray
+from quantry_deploy.controller import BUSY_INTERVAL_S, Controller, is_stray
 from quantry_deploy.ledger import Looked
 from quantry_store.transactions.rollouts import DeploymentRecord
 
@@ -23,6 +23,9 @@ QUIET = record(current=OLD)
 JUDGED = record(
     current=OLD, target=NEW, active=rollout(strategy=CanaryStrategy(), from_release_id="rel_old", staged_at=ago(1), exposed_at=ago(1))
 )
+PENDING = record(target=NEW, active=rollout(RolloutState.PENDING))
+STARTING = record(replica(ReplicaState.STARTING, "rel_old"), current=OLD)
+SERVING = record(replica(ReplicaState.READY, "rel_old"), current=OLD)
 
 
 class Records:
@@ -33,6 +36,11 @@ class Records:
         self.num_loads = 0
         self.num_failures = 0
         self.until = 0
+        self.num_changes = self.num_asked = 0
+        self.questions: asyncio.Queue[int] = asyncio.Queue()
+        self.changed_at: set[int] = set()
+        """Which questions for the revision find another one."""
+        self.away_at: set[int] = set()
         self.is_enough = asyncio.Event()
 
     async def load(self) -> Looked:
@@ -42,7 +50,15 @@ class Records:
         if self.num_failures:
             self.num_failures -= 1
             raise Unavailable("the database is away")
-        return Looked(self.records, NOW)
+        return Looked(self.records, NOW, self.num_changes)
+
+    async def revision(self) -> int:
+        self.num_asked += 1
+        self.questions.put_nowait(self.num_asked)
+        if self.num_asked in self.away_at:
+            raise Unavailable("the database is away")
+        self.num_changes += self.num_asked in self.changed_at
+        return self.num_changes
 
     async def write(self, replica: Replica) -> Replica:
         return replica
@@ -123,6 +139,28 @@ async def test_after_a_pass_that_moved_something_it_looks_again_at_once() -> Non
     assert passes.resumed == [NOW]
 
 
+async def test_what_somebody_asks_for_ends_its_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NOTICED_WITHIN_S", 0.001)
+    records, passes = Records(QUIET), Passes()
+    # A database that is away at one question is asked again; the third finds that something changed.
+    records.away_at, records.changed_at = {1}, {3}
+    await running(make(records, passes), 2, records)
+    assert records.num_loads == 2
+    assert records.num_asked >= 3
+
+
+async def test_without_a_change_it_rests_for_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NOTICED_WITHIN_S", 0.001)
+    records = Records(QUIET)
+    loop = asyncio.create_task(make(records, Passes()).run())
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            await records.questions.get()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert records.num_loads == 1
+
+
 async def test_a_database_that_is_away_costs_looks_and_not_the_loop() -> None:
     records, passes = Records(QUIET), Passes()
     records.num_failures = 2
@@ -168,9 +206,19 @@ async def test_tidying_up_that_hangs_keeps_nothing_from_being_looked_at(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("records", "interval_s", "rests_s"), [([QUIET], 1.0, 1.0), ([QUIET, JUDGED], 1.0, JUDGED_INTERVAL_S), ([JUDGED], 0.1, 0.1)]
+    ("records", "interval_s", "rests_s"),
+    [
+        ([QUIET], 1.0, 1.0),
+        ([QUIET, JUDGED], 1.0, BUSY_INTERVAL_S),
+        ([JUDGED], 0.1, 0.1),
+        ([PENDING], 1.0, BUSY_INTERVAL_S),
+        ([STARTING], 1.0, BUSY_INTERVAL_S),
+        ([SERVING], 1.0, 1.0),
+    ],
 )
-async def test_it_looks_more_often_while_a_candidate_is_judged(records: list[DeploymentRecord], interval_s: float, rests_s: float) -> None:
+async def test_it_looks_more_often_while_something_comes_up_or_is_judged(
+    records: list[DeploymentRecord], interval_s: float, rests_s: float
+) -> None:
     controller = make(Records(*records), Passes(), interval_s)
     await controller.look()
     await controller.settle(within_s=1)

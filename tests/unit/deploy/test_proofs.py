@@ -53,6 +53,19 @@ async def test_a_slow_proof_is_waited_for_by_nobody_and_asked_once() -> None:
     assert not proofs.is_proven("rep_1", 8)
 
 
+async def test_a_quick_answer_is_waited_for_and_a_slow_one_for_a_moment() -> None:
+    engine = Engine()
+    proofs = Proofs(engine)
+    await proofs.settle("rep_1", 7, within_s=60)
+    ask(proofs)
+    await proofs.settle("rep_1", 7, within_s=0.001)
+    assert not proofs.is_proven("rep_1", 7)
+    asyncio.get_running_loop().call_later(0.001, engine.answers.put_nowait, "")
+    await proofs.settle("rep_1", 7, within_s=60)
+    assert proofs.is_proven("rep_1", 7)
+    assert engine.num_asked == 1
+
+
 async def test_a_doubt_stays_until_the_next_answer() -> None:
     engine = Engine()
     proofs = Proofs(engine)

@@ -76,6 +76,7 @@ async def serve_again(uow: UnitOfWork, deployment: Deployment, target: Release, 
     they get the whole load at once. Pending otherwise, and what serves goes on until one is.
     """
     rollout = await uow.rollouts.add(deployment, target, back.draft)
+    uow.routes.bump()
     ready = [one.ordinal for one in deployment.replicas if one.release_id == target.id and one.state is ReplicaState.READY]
     if not ready:
         return rollout

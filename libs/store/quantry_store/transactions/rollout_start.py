@@ -46,3 +46,5 @@ async def plan_rollout(uow: UnitOfWork, job: Job, spec: DeploySpec, deployment: 
         key_id=await uow.jobs.created_by(job.id),
     )
     await uow.rollouts.add(deployment, release, draft)
+    # The controller goes by the revision too: it looks at once.
+    uow.routes.bump()

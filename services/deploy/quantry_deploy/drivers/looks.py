@@ -14,6 +14,9 @@ from quantry_deploy.observations import ReplicaObservation
 LOAD_INTERVAL_S = 2.0
 """Between two readings of an engine's metrics: a text of some 100 KB."""
 
+PROOF_PATIENCE_S = 0.3
+"""A look waits so long for an engine's first token: a quick one is ready at the first look that it answers."""
+
 
 class Asker(Doubter, Protocol):
     """Who asks the engine: ``quantry_deploy.drivers.probes.EngineProbe``."""
@@ -48,6 +51,7 @@ class Looks:
         if answers:
             self._answered_at_s[replica_id] = now_s
             self._proofs.ask(replica_id, run, target)
+            await self._proofs.settle(replica_id, run, within_s=PROOF_PATIENCE_S)
         load = await self._load(replica_id, target, now_s) if answers else UNKNOWN_LOAD
         return ReplicaObservation(
             is_running=True,

@@ -1,4 +1,4 @@
-"""Proofs that go on in the background: each started engine is asked for one token, and nobody waits for the answer."""
+"""Proofs that go on in the background: each started engine is asked for one token, and nobody waits long for the answer."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ class Proofs:
         proof = self._proofs.setdefault((replica_id, run), _Proof())
         if not proof.is_proven and (proof.task is None or proof.task.done()):
             proof.task = asyncio.create_task(self._run(proof, target, replica_id))
+
+    async def settle(self, replica_id: str, run: Hashable, *, within_s: float) -> None:
+        """Returns once the answer that is awaited is here, or ``within_s`` seconds have passed; the proof goes on."""
+        proof = self._proofs.get((replica_id, run))
+        if proof is not None and proof.task is not None and not proof.task.done():
+            await asyncio.wait([proof.task], timeout=within_s)
 
     def is_proven(self, replica_id: str, run: Hashable) -> bool:
         """Tells whether this process has convinced once."""

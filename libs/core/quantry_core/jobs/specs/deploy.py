@@ -28,7 +28,7 @@ class EngineConfig(Spec):
     engine: EngineKind = EngineKind.VLLM
     num_gpus: int = Field(default=1, ge=1, le=64, description="GPUs of one replica, where it runs on GPUs: its tensor-parallel size.")
     max_model_len_tokens: int | None = Field(default=None, ge=64, le=1_048_576, description="Context length; the model's own where None.")
-    kv_cache_bytes: int = Field(default=256 * 1024**2, ge=16 * 1024**2, description="Memory of one replica's KV cache.")
+    kv_cache_bytes: int = Field(default=256 * 1024**2, ge=16 * 1024**2, le=2**44, description="Memory of one replica's KV cache.")
     max_num_seqs: int = Field(default=16, ge=1, le=1024, description="Sequences decoded together.")
     max_adapters: int = Field(default=0, ge=0, le=64, description="Adapters that may be attached and are held ready at once; 0: none.")
     max_adapter_rank: Literal[8, 16, 32, 64, 128, 256, 512] = Field(default=16, description="Of an adapter that may be attached.")
