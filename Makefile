@@ -2,12 +2,13 @@
 PYTHON ?= python3
 ENVIRONMENTS = $(PYTHON) requirements/environments.py
 DEV = .venvs/dev/bin
+ENVIRONMENTS_OF = dev ml engine-cpu engine-llama-cpp
 STATE_DIR ?= .quantry
 # Much of a test is waiting for processes: three at a time keep two cores busy, in 8 GB. See tests/conftest.py for who stays together.
 SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check lint format lock
+.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -23,8 +24,11 @@ up: ## Start the whole platform on this machine and print its addresses
 down: ## Stop it; the data stays
 	@.venvs/light/bin/quantry down --state-dir "$(STATE_DIR)"
 
+environments: ## What the tests run in, built and nothing more
+	@$(ENVIRONMENTS) build $(ENVIRONMENTS_OF)
+
 test: ## The tests, on the same real parts
-	@$(ENVIRONMENTS) build dev ml engine-cpu engine-llama-cpp
+	@$(ENVIRONMENTS) build $(ENVIRONMENTS_OF)
 	@$(DEV)/pytest $(SHARED) -m "not long"
 
 test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQModel

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from e2e.conftest import ROOT, Platform
+from factories.child_runs import WITHOUT_GARBAGE
 from quantry.errors import ApiError
 from quantry_core.jobs import CalibrationSpec, DeploySpec, JobStatus, QuantizeSpec
 from quantry_core.versions import VersionDetail
@@ -44,7 +45,7 @@ def check_agreement(answers: list[dict[str, list[int]]], checkpoint: Path, envir
     """Fails unless transformers, loading the same checkpoint (and PEFT its adapter), finds those tokens likeliest, or as good as."""
     python = ROOT / ".venvs" / environment / "bin" / "python"
     finished = subprocess.run(
-        [str(python), str(GREEDY), str(checkpoint), *([] if adapter is None else [str(adapter)])],
+        [str(python), str(WITHOUT_GARBAGE), str(GREEDY), str(checkpoint), *([] if adapter is None else [str(adapter)])],
         input=json.dumps(answers),
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,

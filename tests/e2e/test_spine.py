@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import EXAMPLES, ROOT, Platform
+from factories.child_runs import ML_SCRIPT
 from quantry_core.gate import required_checks
 from quantry_core.jobs import EvaluateSpec, QualitySpec
 from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionDetail, VersionKind, VersionState
@@ -18,7 +19,7 @@ from quantry_local.demo_steps import MAX_WEIGHTS_SHARE, MODEL, TEST_CORPORA, cor
 
 INDEPENDENT = ROOT / "tests" / "integration" / "worker" / "independent_perplexity.py"
 NUM_WINDOWS = 24
-"""Windows of each corpus that both sides score: about 12,000 tokens."""
+"""Windows of each corpus that both sides score: about 6,000 tokens."""
 
 
 def test_the_master_is_kept_byte_for_byte(master: VersionDetail) -> None:
@@ -50,7 +51,7 @@ def test_perplexities_agree_with_plain_transformers(
     platform.client.versions.export(quantized.id, tmp_path / "quantized")
     platform.client.versions.export(master.id, tmp_path / "master")
     texts = [str(EXAMPLES / "corpora" / f"{name}.txt") for name in corpora]
-    command = [str(ROOT / ".venvs/ml/bin/python"), str(INDEPENDENT), str(tmp_path / "quantized"), str(tmp_path / "master")]
+    command = [*ML_SCRIPT, str(INDEPENDENT), str(tmp_path / "quantized"), str(tmp_path / "master")]
     # Threads that spin while they wait take the processors from whatever else runs.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     arguments = [*command, "256", str(NUM_WINDOWS), *texts]

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 MASTER = EXAMPLES / "bard-6m"
 ML_PYTHON = ROOT / ".venvs" / "ml" / "bin" / "python"
-ML_SCRIPT = (str(ML_PYTHON), str(Path(__file__).with_name("without_garbage.py")))
+WITHOUT_GARBAGE = Path(__file__).with_name("without_garbage.py")
+ML_SCRIPT = (str(ML_PYTHON), str(WITHOUT_GARBAGE))
 """What runs a script of the ml environment."""
 
 ENGINE_PYTHON = ROOT / ".venvs" / "engine-cpu" / "bin" / "python"
