@@ -130,7 +130,7 @@ def _seen(clients: Clients, since: int, called_s: float, answered_s: float, depl
 
 def _rows(bare_s: Sequence[float], platform_s: Sequence[float], rollbacks: Sequence[Rollback]) -> list[Row]:
     floor = "a bare vLLM start of the same checkpoint with the same flags, to its first token"
-    bound = "the engine; beside it the claim of the rollout, the files' digests, and a look each second"
+    bound = "the engine; beside it the claim of the rollout, the files' digests, and four looks a second"
     rows = [row("from a deploy to the first answer", middle(platform_s), middle(bare_s), "s", goal="<= 1.05", floor=floor, bound=bound)]
     for name, values in (
         ("first answer of the release rolled back to", [one.first_s for one in rollbacks]),
