@@ -1,11 +1,11 @@
-"""14. One of three replicas is killed, again and again, while fifty clients stream; then one of them breaks off, then one drops."""
+"""14. One of three replicas is killed, again and again, while fifty clients stream; then one at a time fails and lives on."""
 
 from __future__ import annotations
 
 import random
 import signal
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from chaos.platform import Chaos, wait_until
 from chaos.processes import send
@@ -25,11 +25,28 @@ BACK_TIMEOUT_S = 90.0
 KILLS_PER_RELEASE = 4
 """A replica that died often is started again later and later; a new release is counted from zero."""
 
-FAILURES: dict[str, dict[str, Any]] = {
-    "cuts": {"cut_share": 1.0},
-    "drops": {"drop_share": 1.0},
+
+class Failure(NamedTuple):
+    """What else an engine does that its process survives."""
+
+    behaviour: dict[str, float]
+    breaks_streams: bool = False
+    """Whether it fails only after the first byte, so that clients must be told. Of all else they notice nothing."""
+
+    is_left_out: bool = True
+    """Whether the gateway asks it no more."""
+
+
+FAILURES: dict[str, Failure] = {
+    "cuts": Failure({"cut_share": 1.0}, breaks_streams=True),
+    "drops": Failure({"drop_share": 1.0}),
+    "hangs": Failure({"hang_share": 1.0}),
+    "slow": Failure({"ttft_s": 1.0}, is_left_out=False),
 }
-"""What else an engine does that its process survives: 200 and then cut; taken, and the connection closed."""
+"""200 and then cut; taken, and the connection closed; taken, and never answered; a first token after half of the whole answer's time."""
+
+MAX_SLOW_SHARE = 0.3
+"""Of all requests, while a replica is slow: as many have to be under way at each, so it gets less than its third."""
 
 MAX_TRIALS = 4
 """Requests that a failing replica may get in the seconds after its ejection: it is tried again, with one at a time."""
@@ -56,6 +73,9 @@ class Failing(NamedTuple):
 
     num_told: int
     """Streams that ended with an error event meanwhile and afterwards."""
+
+    share: float
+    """Of all requests meanwhile, those that it got."""
 
 
 class Seen(NamedTuple):
@@ -106,7 +126,10 @@ def _judge(result: Result, streams: Streams, killed: dict[str, int], seen: Seen)
         "refused": streams.counts()[Ending.REFUSED],
         "told_after_s": told_s,
         "ejected_after_s": ejected_s,
-        "then_failing": {name: f"{one.num_early} asked, then {one.num_late}; {one.num_told} told" for name, one in seen.failing.items()},
+        "then_failing": {
+            name: f"{one.num_early} asked, then {one.num_late}, {one.share:.0%} of all; {one.num_told} told"
+            for name, one in seen.failing.items()
+        },
     }
     result.expect(killed[Ending.DONE] > 0, "nothing was answered")
     result.expect(killed[Ending.TOLD] > 0, "no stream was under way at a replica when it was killed")
@@ -118,9 +141,19 @@ def _judge(result: Result, streams: Streams, killed: dict[str, int], seen: Seen)
     result.expect(told_s <= MAX_SILENCE_S, f"an error was told only after {told_s:.1f} s")
     result.expect(ejected_s <= MAX_EJECTION_S, f"a dead replica stayed in the routes for {ejected_s:.1f} s")
     for name, one in seen.failing.items():
-        result.expect(one.num_early > 0, f"{name}: the failing replica was asked nothing")
-        late = f"{name}: {one.num_late} requests came to the replica {MAX_EJECTION_S:.0f} s after it began to fail"
-        result.expect(one.num_late <= MAX_TRIALS, late)
+        _judge_failing(result, name, one)
+
+
+def _judge_failing(result: Result, name: str, one: Failing) -> None:
+    failure = FAILURES[name]
+    result.expect(one.num_early > 0, f"{name}: the failing replica was asked nothing")
+    result.expect(
+        failure.breaks_streams or not one.num_told, f"{name}: {one.num_told} requests were told of an error instead of asked again"
+    )
+    late = f"{name}: {one.num_late} requests came to the replica {MAX_EJECTION_S:.0f} s after it began to fail"
+    result.expect(not failure.is_left_out or one.num_late <= MAX_TRIALS, late)
+    much = f"{name}: the replica got {one.share:.0%} of all requests"
+    result.expect(failure.is_left_out or one.share <= MAX_SLOW_SHARE, much)
 
 
 def _kill_one(chaos: Chaos, result: Result, drawn: random.Random, seen: Seen, streams: Streams) -> None:
@@ -146,11 +179,12 @@ def _failing(chaos: Chaos, streams: Streams, drawn: random.Random, name: str) ->
     """Has one replica fail in its way for a while."""
     victim = drawn.choice(ready(chaos, DEPLOYMENT))
     since = len(streams.asked)
-    behave(victim, **FAILURES[name])
+    behave(victim, **FAILURES[name].behaviour)
     counts = [num_asked(victim)]
     for _ in range(2):
         time.sleep(MAX_EJECTION_S)
         counts.append(num_asked(victim))
-    behave(victim, **dict.fromkeys(FAILURES[name], 0.0))
+    share = (counts[2] - counts[0]) / max(1, len(streams.asked) - since)
+    behave(victim, **dict.fromkeys(FAILURES[name].behaviour, 0.0))
     time.sleep(MAX_EJECTION_S)
-    return Failing(counts[1] - counts[0], counts[2] - counts[1], len(streams.of(Ending.TOLD, since=since)))
+    return Failing(counts[1] - counts[0], counts[2] - counts[1], len(streams.of(Ending.TOLD, since=since)), share)

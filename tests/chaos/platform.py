@@ -147,6 +147,8 @@ def chaos_stack(say: Callable[[str], None] = lambda _line: None) -> Iterator[Cha
         "QUANTRY_LEASE_S": str(LEASE_S),
         "QUANTRY_HEARTBEAT_S": "1",
         "QUANTRY_SWEEP_INTERVAL_S": str(SWEEP_S),
+        # A fake engine's first token takes 20 ms; one that hangs is found in seconds.
+        "QUANTRY_GATEWAY_FIRST_EVENT_TIMEOUT_S": "3",
         "QUANTRY_WORKER_SLOTS": str(NUM_SLOTS),
         "QUANTRY_ML_PYTHON": str(stub.python),
         "QUANTRY_ENGINE_PYTHON": sys.executable,
