@@ -134,6 +134,20 @@ class FakeEngine:
         return await self.behave(request)
 
 
+def stream_until(may_end: asyncio.Event) -> Handler:
+    """Returns how an engine answers with one event, and with the end of its stream once it may."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chat_event("To"))
+        await may_end.wait()
+        await response.write(DONE)
+        return response
+
+    return answer
+
+
 async def answer_normally(request: web.Request) -> web.StreamResponse:
     """Answers as vLLM does: chat or completion, streamed where asked."""
     if (await request.json()).get("stream"):

@@ -123,7 +123,8 @@ class Controller:
                     await self._is_due.wait()
                 await asyncio.sleep(BREATH_S)
                 return
-            if await self._is_asked():
+            # When the rest is over the look sees what was asked.
+            if left_s > NOTICED_WITHIN_S and await self._is_asked():
                 return
 
     async def _is_asked(self) -> bool:

@@ -29,6 +29,7 @@ from factories.gateway import (
     running_gateway,
     serving,
     snapshot,
+    stream_until,
     until,
 )
 from quantry_gateway.records import Record
@@ -270,18 +271,10 @@ async def test_not_even_a_defect_cuts_a_stream_silently(
 ) -> None:
     may_go_on = asyncio.Event()
 
-    async def stream_in_two(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(chat_event("To"))
-        await may_go_on.wait()
-        await response.write(DONE)
-        return response
-
     def fail(_record: Record, _events: bytes) -> None:
         raise ZeroDivisionError
 
-    [engine] = await start_engines(stream_in_two)
+    [engine] = await start_engines(stream_until(may_go_on))
     url = await start_gateway(engine.url)
     async with http.post(f"{url}/v1/completions", json={"model": "bard", "prompt": "To be", "stream": True}) as answer:
         assert await answer.content.readany() == chat_event("To")

@@ -22,6 +22,7 @@ from factories.gateway import (
     refusing_url,
     route,
     stream,
+    stream_until,
     until,
     until_any,
 )
@@ -295,15 +296,7 @@ async def test_a_replica_that_left_the_routes_ends_its_answer_and_gets_no_other(
 ) -> None:
     may_end = asyncio.Event()
 
-    async def stream_until_told(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(chat_event("To"))
-        await may_end.wait()
-        await response.write(DONE)
-        return response
-
-    leaving, staying = await start_engines(stream_until_told, answer_normally)
+    leaving, staying = await start_engines(stream_until(may_end), answer_normally)
     gateway = await start_routed(route("bard", leaving.url))
     streaming = await http.post(f"{gateway.url}/v1/completions", json=ASK | {"stream": True})
     assert await streaming.content.readany() == chat_event("To")
