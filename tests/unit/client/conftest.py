@@ -21,3 +21,11 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
     monkeypatch.setenv("QUANTRY_URL", URL)
     monkeypatch.setenv("QUANTRY_API_KEY", KEY)
     return fake
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written goes to a wide terminal with colours, which is redrawn."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")

@@ -124,12 +124,8 @@ def test_watching_in_lines(server: FakeServer, capsys: pytest.CaptureFixture[str
     assert server.slept_s == [1.0, 1.0]
 
 
-def test_watching_on_a_terminal_and_a_failure(
-    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("terminal")
+def test_watching_on_a_terminal_and_a_failure(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("GET", ONE, answer(half_done()), answer(over(JobStatus.FAILED)))
     assert run("pipelines", "watch", PIPELINE_ID) == 1
     captured = capsys.readouterr()

@@ -162,12 +162,8 @@ def test_a_promoted_one_is_a_success_and_programs_get_a_line_for_each_change(
     assert [Rollout.model_validate_json(line) for line in lines] == [a_rollout(), PROMOTED]
 
 
-def test_a_terminal_is_redrawn_with_traffic_and_findings(
-    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_is_redrawn_with_traffic_and_findings(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(server)
     server.on("GET", PATH, answer(a_rollout()), answer(PROMOTED))
     assert run("rollouts", "follow", ROLLOUT_ID) == 0
@@ -176,12 +172,8 @@ def test_a_terminal_is_redrawn_with_traffic_and_findings(
         assert words in out
 
 
-def test_a_terminal_goes_on_where_the_figures_do_not_come(
-    server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_goes_on_where_the_figures_do_not_come(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     half = a_rollout(percent=50, stage=1)
     server.on("GET", PATH, answer(a_rollout()), answer(half), answer(PROMOTED))
     server.on("GET", f"{PATH}/traffic", answer(traffic()), failing(httpx.ConnectError))

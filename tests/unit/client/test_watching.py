@@ -101,10 +101,8 @@ def test_several_jobs_in_lines(server: FakeServer, capsys: pytest.CaptureFixture
     assert len([request for request in server.requests if request.url.path == f"{JOB}/events"]) == 1
 
 
-def test_several_jobs_on_a_terminal(server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("terminal")
+def test_several_jobs_on_a_terminal(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     prepare_two(server)
     assert run("jobs", "watch", JOB_ID, OTHER_JOB_ID) == 1
     out = capsys.readouterr().out
@@ -112,10 +110,8 @@ def test_several_jobs_on_a_terminal(server: FakeServer, capsys: pytest.CaptureFi
         assert words in out
 
 
-def test_a_bar_says_how_far_it_is(server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_says_how_far_it_is(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     # What is drawn last is where the job is when Ctrl-C comes.
     running = event(1, EventKind.STATE, status="running", reason=None, message=None)
     stream = Interrupted(running, event(2, EventKind.PROGRESS, **LAYERS))
