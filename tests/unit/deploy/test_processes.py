@@ -46,6 +46,25 @@ def test_a_started_engine_is_known_again_by_its_environment(table: ProcessTable,
     assert os.getpgid(process.pid) == process.pid
 
 
+def test_a_started_engine_is_known_though_its_environment_came_late(
+    table: ProcessTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel lets the parent go on a moment before the new environment can be read."""
+    read = psutil.Process.environ
+    left = {"num_empty": 3}
+
+    def environ(process: psutil.Process) -> dict[str, str]:
+        if process.pid == os.getpid() or left["num_empty"] == 0:
+            return read(process)
+        left["num_empty"] -= 1
+        return {}
+
+    monkeypatch.setattr(psutil.Process, "environ", environ)
+    process = spawn(table, tmp_path)
+    assert table.leader("rep_1") == process
+    assert left["num_empty"] == 0
+
+
 def test_a_reused_process_id_is_not_the_engine(table: ProcessTable, tmp_path: Path) -> None:
     process = spawn(table, tmp_path)
     assert table.is_running(process.pid, process.started_at)

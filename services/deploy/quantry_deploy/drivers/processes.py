@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ GPUS_VARIABLE = "QUANTRY_REPLICA_GPUS"
 
 KILL_WAIT_S = 1.0
 """Seconds that the kernel is given to remove what was killed."""
+
+ENVIRONMENT_WAIT_S = 1.0
+ENVIRONMENT_STEP_S = 0.001
 
 START_TOLERANCE_S = 2.0
 """A process's start time is counted from boot; the clock may have been set since it was recorded."""
@@ -103,7 +107,9 @@ class ProcessTable:
         finally:
             os.close(descriptor)
         self._children[child.pid] = _Child(child, replica_id)
-        return EngineProcess(replica_id, child.pid, psutil.Process(child.pid).create_time(), url)
+        process = psutil.Process(child.pid)
+        _wait_for_environment(process)
+        return EngineProcess(replica_id, child.pid, process.create_time(), url)
 
     def leader(self, replica_id: str) -> EngineProcess | None:
         """Returns the running leader of a replica's processes, recorded or not."""
@@ -241,6 +247,18 @@ def free_port(host: str, taken: set[int]) -> int:
             probe.bind((host, port))
             return port
     raise OSError(errno.EADDRINUSE, f"no port of {host} is free from {LISTENING_PORTS.start} to {LISTENING_PORTS.stop - 1}")
+
+
+def _wait_for_environment(process: psutil.Process) -> None:
+    """Waits until a process that was just begun can be known by its environment, or has ended.
+
+    Linux lets the parent go on as soon as the child has left its memory, a moment before it says where the new environment is
+    (``fs/exec.c``, ``begin_new_exec``): until then that reads as empty, and a scan would not know the engine.
+    """
+    deadline_s = time.monotonic() + ENVIRONMENT_WAIT_S
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        while not process.environ() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline_s:
+            time.sleep(ENVIRONMENT_STEP_S)
 
 
 def _signal_group(pgid: int, number: signal.Signals) -> None:
