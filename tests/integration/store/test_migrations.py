@@ -31,7 +31,7 @@ from quantry_store import migrate
 from quantry_store.settings import StoreSettings
 from quantry_store.transactions import undo_promotion
 
-HEAD = "0005_rollouts"
+HEAD = "0009_retention"
 BEFORE = "0002_engine"
 
 _numbers = itertools.count(1)
