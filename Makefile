@@ -8,7 +8,7 @@ STATE_DIR ?= .quantry
 SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check lint format lock
+.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check docs lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -75,6 +75,10 @@ lint: ## The same without the tests
 	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
+
+docs: ## The documentation as a site in site/, every link checked
+	@$(ENVIRONMENTS) build dev
+	@NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --quiet --strict
 
 format: ## Format the code
 	@$(DEV)/ruff check --fix --quiet .
