@@ -8,7 +8,7 @@ STATE_DIR ?= .quantry
 SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training check docs lint format lock
+.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training secrets images check docs lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -65,6 +65,12 @@ bench-rollouts: ## Canaries, shadows, deploys and rollbacks of real engines, and
 	@PYTHONPATH=. $(DEV)/python -m bench.deploy
 	@PYTHONPATH=. $(DEV)/python -m bench.shadow
 	@PYTHONPATH=. $(DEV)/python -m bench.canary
+
+secrets: ## The secrets that docker-compose.yml mounts; those that are there stay
+	@$(PYTHON) docker/make_secrets.py
+
+images: ## Build and tag every image; wants Docker. ARGS="--registry ghcr.io --tag 0.1.0 --only api,registry --push"
+	@$(PYTHON) docker/build_images.py $(ARGS)
 
 check: lint ## ruff, mypy --strict, import-linter and the unit tests
 	@$(DEV)/pytest -q $(SHARED) tests/unit

@@ -37,6 +37,7 @@ TORCH = "torch==2.13.0"
 
 LIGHT_PACKAGES = (
     "libs/core",
+    "libs/telemetry",
     "libs/blobs",
     "libs/store",
     "libs/http",

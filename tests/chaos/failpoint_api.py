@@ -19,8 +19,8 @@ import uvicorn
 from quantry_api.app import build_app
 from quantry_api.settings import ApiSettings
 from quantry_core.jobs import Queue
-from quantry_http.logs import configure_logging
 from quantry_store.settings import StoreSettings
+from quantry_telemetry.logs import configure_logging
 
 NEVER_S = 3600.0
 """This replica does not sweep: what it leaves undone is for another one to find."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import psycopg
 
 from chaos.stub import Behaviour, Stub
 from factories.checkpoints import master_contents, write_checkpoint
+from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
 from quantry_core.jobs import FINAL_STATUSES, ImportSpec, JobStatus
@@ -141,7 +141,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float, *, poll_s: float = P
 @contextmanager
 def chaos_stack(say: Callable[[str], None] = lambda _line: None) -> Iterator[Chaos]:
     """Yields a stack in a directory of its own; nothing of it is left afterwards."""
-    scratch = Path(tempfile.mkdtemp(prefix="quantry-chaos-", dir="/tmp"))
+    scratch = short_directory("quantry-chaos-")
     stub = Stub(scratch / "stub")
     settings = {
         "QUANTRY_LEASE_S": str(LEASE_S),

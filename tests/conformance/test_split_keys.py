@@ -26,8 +26,8 @@ from quantry_core.errors import QuantryError
 from quantry_core.versions import ManifestFile, blob_key, staging_key
 
 VAULT, STAGING = "split-vault", "split-staging"
-NUM_SET_UP_ACTIONS = 9
-"""Requests before the server begins to enforce policies: two buckets, versioning, and three for each of the two keys."""
+NUM_SET_UP_ACTIONS = 12
+"""Requests before the server begins to enforce policies: two buckets, versioning, and three for each of the keys."""
 
 SEALED = b"bytes of a master"
 FILE = ManifestFile(path="model.safetensors", size_bytes=len(SEALED), sha256=hashlib.sha256(SEALED).hexdigest())
@@ -38,6 +38,7 @@ class Stores(NamedTuple):
 
     worker: MinioStore
     registry: MinioStore
+    reader: MinioStore
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
         for bucket in (VAULT, STAGING):
             s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=VAULT, VersioningConfiguration={"Status": "Enabled"})
-        made = Stores(*(MinioStore(_with_key(settings, iam, holder)) for holder in (KeyHolder.WORKER, KeyHolder.REGISTRY)))
+        made = Stores(
+            *(MinioStore(_with_key(settings, iam, holder)) for holder in (KeyHolder.WORKER, KeyHolder.REGISTRY, KeyHolder.READER))
+        )
         with pytest.raises(Exception, match=r"InvalidClientTokenId|InvalidAccessKeyId|AccessDenied|Forbidden|403"):
             # Else nothing below would prove anything: without a key of its own nobody may do anything by now.
             s3.list_buckets()
@@ -104,6 +107,17 @@ def test_a_worker_neither_writes_nor_deletes_in_the_vault(stores: Stores, write:
     assert not isinstance(caught.value, QuantryError) or isinstance(caught.value, StoreRefused)
     assert stores.registry.read(VAULT, blob_key(FILE.sha256), 0, 100) == SEALED
     assert sorted(entry.key for entry in stores.registry.entries(VAULT, "")) == before
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_reader_reads_the_vault_and_writes_nowhere(stores: Stores, write: Any) -> None:
+    assert stores.reader.read(VAULT, blob_key(FILE.sha256), 0, 100) == SEALED
+    assert stores.reader.stat(VAULT, blob_key("2" * 64)) is None
+    with pytest.raises(Exception, match=r"AccessDenied|Access Denied|refuses"):
+        write(stores.reader)
+    with pytest.raises(StoreRefused):
+        stores.reader.put_stream(STAGING, "job_9/1/file", io.BytesIO(b"x"))
+    assert stores.registry.read(VAULT, blob_key(FILE.sha256), 0, 100) == SEALED
 
 
 def test_a_worker_does_not_delete_in_staging(stores: Stores, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
 from quantry_core.jobs import CalibrationSpec, ImportSpec, Job, JobSpec, JobStatus, QuantizeSpec
@@ -63,7 +63,7 @@ class Platform:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """The platform with the example texts uploaded, in a directory of its own with a short path."""
-    state_dir = Path(tempfile.mkdtemp(prefix="quantry-e2e-", dir="/tmp"))
+    state_dir = short_directory("quantry-e2e-")
     lines: list[str] = []
     stack = Stack(Options(state_dir / "stack", gateway_port=free_port(), import_roots=[state_dir], settings=SETTINGS), lines.append)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from factories.browser import DESKTOP, PHONE, Visit, chromium
 from factories.checkpoints import master_contents, write_checkpoint
 from factories.child_python import write_python
+from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
 from quantry_core.jobs import ImportSpec, Job, JobReason, JobStatus
@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def platform(browser: Browser) -> Iterator[Platform]:
     """A stack of its own, started only where there is a browser."""
-    directory = Path(tempfile.mkdtemp(prefix="quantry-e2e-", dir="/tmp"))
+    directory = short_directory("quantry-e2e-")
     source = write_checkpoint(directory / "bard", master_contents())
     (directory / "broken").touch()
     settings = {**SETTINGS, "QUANTRY_ML_PYTHON": str(write_python(directory, CHILD))}

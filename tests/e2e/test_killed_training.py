@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from factories.checkpoints import master_contents, write_checkpoint
 from factories.child_python import write_python
+from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
 from quantry_core.jobs import MAX_LOST_ATTEMPTS, EventKind, FinetuneSpec, ImportSpec, JobReason, JobStatus
@@ -55,7 +55,7 @@ say(event="failure", reason="diverged", message="the loss became nan at step 61;
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """An admin's client of a stack of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="quantry-e2e-", dir="/tmp"))
+    directory = short_directory("quantry-e2e-")
     source = write_checkpoint(directory / "bard", master_contents())
     settings = {**SETTINGS, "QUANTRY_ML_PYTHON": str(write_python(directory, CHILD))}
     stack = Stack(Options(directory / "stack", gateway_port=free_port(), import_roots=[directory], settings=settings))

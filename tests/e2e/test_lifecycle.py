@@ -9,13 +9,13 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
 from quantry_local.folders import choose_folders
@@ -51,7 +51,7 @@ TEXT = "In the beginning God created the heaven and the earth. And the earth was
 
 @pytest.fixture
 def quantry() -> Iterator[CommandLine]:
-    home = Path(tempfile.mkdtemp(prefix="quantry-e2e-", dir="/tmp"))
+    home = short_directory("quantry-e2e-")
     # Open enough for the account that runs Postgres for root: its sockets then lie below this odd path too.
     home.chmod(0o711)
     command_line = CommandLine(home)

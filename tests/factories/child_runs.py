@@ -7,7 +7,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from quantry_core.datasets import DATASET_FILES, DatasetKind
 from quantry_core.jobs import InputRole, JobSpec
@@ -26,6 +26,14 @@ ML_SCRIPT = (str(ML_PYTHON), str(WITHOUT_GARBAGE))
 ENGINE_PYTHON = ROOT / ".venvs" / "engine-cpu" / "bin" / "python"
 ENGINE_SCRIPT = ROOT / "services" / "engine" / "serve.py"
 TEXT_FILE = DATASET_FILES[DatasetKind.TEXT]
+CHILD = "quantry_worker.child"
+LOG = "log.txt"
+
+
+class Waited(Protocol):
+    """A child that was started."""
+
+    def wait(self, timeout: float) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,23 @@ class Ran:
 
 def start(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> tuple[subprocess.Popen[bytes], int]:
     """Starts a child as the supervisor does; returns it and the end of the pipe to read. ``more`` are further fields of its task."""
+    task_file = write_task(directory, spec, inputs, **more)
+    reader, writer = os.pipe()
+    with (directory / LOG).open("wb") as log:
+        child = subprocess.Popen(
+            [ML_PYTHON, "-m", CHILD, task_file],
+            pass_fds=[writer],
+            env=environment(directory, writer),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+        )
+    os.close(writer)
+    return child, reader
+
+
+def write_task(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> Path:
+    """Makes the folders of a child and returns the file that says what it is to do."""
     output_dir, artifacts_dir, checkpoints_dir = directory / "output", directory / "artifacts", directory / "checkpoints"
     for folder in (output_dir, artifacts_dir, checkpoints_dir):
         folder.mkdir(parents=True)
@@ -74,29 +99,27 @@ def start(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any)
     )
     task_file = directory / "task.json"
     task_file.write_text(task.model_dump_json())
-    reader, writer = os.pipe()
-    environment = {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(writer), "HF_HUB_OFFLINE": "1"}
-    with (directory / "log.txt").open("wb") as log:
-        child = subprocess.Popen(
-            [ML_PYTHON, "-m", "quantry_worker.child", task_file],
-            pass_fds=[writer],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-        )
-    os.close(writer)
-    return child, reader
+    return task_file
+
+
+def environment(directory: Path, events: int) -> dict[str, str]:
+    """Returns the variables of a child that tells its events on a descriptor of this number."""
+    return {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(events), "HF_HUB_OFFLINE": "1"}
 
 
 def run(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> Ran:
     """Runs a child to its end."""
     started = time.monotonic()
     child, reader = start(directory, spec, inputs, **more)
+    return ended(directory, child, reader, started)
+
+
+def ended(directory: Path, child: Waited, reader: int, started: float) -> Ran:
+    """Reads all a child says until it ends; it was started at ``started``, on the monotonic clock."""
     with os.fdopen(reader, "rb") as events:
         parsed = [parse_event(line) for line in events]
     status = child.wait(timeout=30)
-    log = (directory / "log.txt").read_text(errors="replace")
+    log = (directory / LOG).read_text(errors="replace")
     return Ran(
         events=parsed,
         status=status,

@@ -15,12 +15,21 @@ REPOSITORY = "owner/tiny"
 
 
 class FakeHub:
-    """Files by path. ``lies`` are files that arrive with other bytes than are listed; large ones are listed by SHA-256."""
+    """Files by path. ``lies`` are files that arrive with other bytes than are listed; large ones are listed by SHA-256. ``elsewhere``
+    are files that lie at another address, as the hub's large ones do."""
 
-    def __init__(self, files: Mapping[str, bytes], *, token: str | None = None, lies: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        *,
+        token: str | None = None,
+        lies: Mapping[str, bytes] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+    ) -> None:
         self.files = dict(files)
         self.token = token
         self.lies = dict(lies or {})
+        self.elsewhere = dict(elsewhere or {})
         self.authorizations: list[str | None] = []
 
     def listing(self) -> dict[str, object]:
@@ -65,6 +74,8 @@ def serving(hub: FakeHub) -> Iterator[str]:
             file = path.partition(f"/{REPOSITORY}/resolve/{COMMIT}/")[2]
             if file and not is_known:
                 self._answer(401, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
+            elif file in hub.elsewhere and self.command == "GET":
+                self._answer(302, b"", {"Location": hub.elsewhere[file]})
             elif file in hub.files:
                 content = hub.lies.get(file, hub.files[file])
                 self._answer(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'})

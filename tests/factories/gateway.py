@@ -26,6 +26,7 @@ from quantry_gateway.settings import GatewaySettings
 KEY = "qtr_viewer-key-of-the-first-project"
 OTHER_KEY = "qtr_viewer-key-of-the-second-project"
 MACHINE_KEY = "qtr_worker-key"
+EXPIRED_KEY = "qtr_viewer-key-whose-time-is-over"
 GATEWAY_TOKEN = "qtr_gateway-token"
 CREATED_AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -37,9 +38,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def keys() -> list[RoutedKey]:
     """Returns the keys that every snapshot of these tests knows."""
     table = ((KEY, "prj_1", Role.VIEWER), (OTHER_KEY, "prj_2", Role.ADMIN), (MACHINE_KEY, "prj_1", Role.WORKER))
-    return [
+    known = [
         RoutedKey(key_id=f"key_{n}", key_hash=hash_key(key), project_id=project, role=role) for n, (key, project, role) in enumerate(table)
     ]
+    expired = {"key_id": "key_expired", "key_hash": hash_key(EXPIRED_KEY), "expires_at": CREATED_AT}
+    return [*known, known[0].model_copy(update=expired)]
 
 
 def replicas(name: str, *urls: str, release_id: str = "rel_1", max_requests: int = 64) -> list[RoutedReplica]:

@@ -4,6 +4,7 @@ and see what it was asked.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pydantic import BaseModel
+
+from factories.registry_api import RegistryApi
 from factories.serving_api import ServingApi
 from factories.threaded_server import serving_threads
-from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob, UnknownVersion
+from factories.work_api import WorkApi
+from quantry_core.errors import Forbidden, QuantryError, Unauthorized, UnknownJob
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import (
     CPU_QUEUE,
@@ -38,11 +43,13 @@ from quantry_core.jobs import (
 from quantry_core.keys import Identity, Role
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.rollouts import Deployment
-from quantry_core.versions import VersionDetail
+from quantry_core.versions import ManifestFile, VersionDetail
 
 OPERATOR_KEY = "qtr_operator"
 VIEWER_KEY = "qtr_viewer"
 WORKER_KEY = "qtr_worker"
+REGISTRY_PATHS = ("/api/v1/models", "/api/v1/versions", "/api/v1/datasets")
+"""What the registry answers begins so."""
 PROJECT = "prj_0197f0a0000070008000000000000001"
 
 
@@ -87,8 +94,12 @@ class JobApi:
         self.logs: dict[str, list[str]] = {}
         self.points: dict[str, list[CurvePoint]] = {}
         self.checkpoints: dict[str, list[JobCheckpoint]] = {}
+        self.artifacts: dict[str, dict[str, str]] = {}
+        """Of a job's id: texts by the path of the file they are in."""
         self.versions: dict[str, VersionDetail] = {}
+        self.registry = RegistryApi(self.versions)
         self.serving = ServingApi()
+        self.work = WorkApi(self.jobs, self.add)
         self.roles: dict[str, Role] = {}
         self.refusal: QuantryError | None = None
         """Answered to everything while it is set."""
@@ -103,10 +114,12 @@ class JobApi:
     def forget(self) -> None:
         """Begins anew, for the next test."""
         with self.lock:
-            for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.versions, self._retries):
+            for kept in (self.jobs, self.events, self.logs, self.points, self.checkpoints, self.artifacts, self.versions, self._retries):
                 kept.clear()
             self.requests.clear()
+            self.registry.forget()
             self.serving.forget()
+            self.work.forget()
             self.roles = {OPERATOR_KEY: Role.OPERATOR, VIEWER_KEY: Role.VIEWER, WORKER_KEY: Role.WORKER}
             self.refusal = self.registry_refusal = None
 
@@ -145,15 +158,11 @@ class JobApi:
             role = self.roles.get(key)
             if role is None:
                 raise Unauthorized("there is no such key")
-            if path == "/api/v1/whoami":
-                return 200, "application/json", Identity(key_id="key", project_id=PROJECT, role=role).model_dump_json()
-            if path == "/api/v1/jobs":
-                return 200, "application/json", self._page(query).model_dump_json()
-            if path.startswith(("/api/v1/deployments", "/api/v1/rollouts")):
-                said = self.serving.answer(method, path.removeprefix("/api/v1"), query, role, body)
+            if path.startswith(REGISTRY_PATHS):
+                return self._registry_answer(method, path.removeprefix("/api/v1"), query, role, body)
+            said = self._said(method, path, query, role, body=body, idempotency_key=idempotency_key)
+            if said is not None:
                 return 200, "application/json", said.model_dump_json()
-            if path.startswith("/api/v1/versions/"):
-                return 200, "application/json", self._version(path.removeprefix("/api/v1/versions/")).model_dump_json()
             job_id, _, action = path.removeprefix("/api/v1/jobs/").partition("/")
             if action == "retry" and idempotency_key in self._retries:
                 return 200, "application/json", self.jobs[self._retries[idempotency_key]].model_dump_json()
@@ -161,6 +170,19 @@ class JobApi:
             if action == "retry":
                 self._retries[idempotency_key] = Job.model_validate_json(answer[2]).id
             return answer
+
+    def _said(self, method: str, path: str, query: dict[str, str], role: Role, *, body: bytes, idempotency_key: str) -> BaseModel | None:
+        """Returns what is said of all but one job; None for that."""
+        said = self.work.answer(method, path.removeprefix("/api/v1"), role, body, idempotency_key)
+        if path == "/api/v1/whoami":
+            said = Identity(key_id="key", project_id=PROJECT, role=role)
+        elif said is not None:
+            pass
+        elif path == "/api/v1/jobs":
+            said = self._page(query)
+        elif path.startswith(("/api/v1/deployments", "/api/v1/rollouts")):
+            said = self.serving.answer(method, path.removeprefix("/api/v1"), query, role, body)
+        return said
 
     def stream(self, job_id: str, after: int, kinds: list[str]) -> Iterator[bytes]:
         """Yields a job's events as SSE until it has ended."""
@@ -190,16 +212,23 @@ class JobApi:
             raise UnknownJob(f"there is no job {job_id!r}")
         return self.jobs[job_id]
 
-    def _version(self, version_id: str) -> VersionDetail:
+    def _registry_answer(self, method: str, path: str, query: dict[str, str], role: Role, body: bytes) -> tuple[int, str, str]:
         if self.registry_refusal is not None:
             raise self.registry_refusal
-        if version_id not in self.versions:
-            raise UnknownVersion(f"there is no version {version_id!r}")
-        return self.versions[version_id]
+        said = self.registry.answer(method, path, query, role, body)
+        if said is None:
+            return 204, "application/json", ""
+        return (
+            (200, "text/plain; charset=utf-8", said.decode())
+            if isinstance(said, bytes)
+            else (200, "application/json", said.model_dump_json())
+        )
 
     def _page(self, query: dict[str, str]) -> Page[Job]:
         wanted = {name: query[name] for name in ("status", "type", "queue", "pipeline_id", "schedule_id") if name in query}
         jobs = [job for job in self.jobs.values() if all(getattr(job, name) == value for name, value in wanted.items())]
+        if "uses" in query:
+            jobs = [job for job in jobs if any(query["uses"] in {given.version_id, given.dataset_id} for given in job.inputs)]
         if "labels" in query:
             jobs = [job for job in jobs if all(job.labels.get(need.key) == need.value for need in parse_selector(query["labels"]))]
         jobs.sort(key=lambda job: job.id, reverse=True)
@@ -229,9 +258,19 @@ class JobApi:
                 return 200, "application/json", JobCurve(job_id=job.id, num_points=len(points), data=points).model_dump_json()
             case "checkpoints":
                 return 200, "application/json", Page[JobCheckpoint](data=self.checkpoints.get(job.id, [])).model_dump_json()
+            case "artifacts":
+                files = [_file(path, text) for path, text in self.artifacts.get(job.id, {}).items()]
+                return 200, "application/json", Page[ManifestFile](data=files).model_dump_json()
+            case _ if action.removeprefix("artifacts/") in self.artifacts.get(job.id, {}):
+                return 200, "application/octet-stream", self.artifacts[job.id][action.removeprefix("artifacts/")]
             case _:
                 raise UnknownJob(f"nothing answers {action!r}")
         return 200, "application/json", shown.model_dump_json()
+
+
+def _file(path: str, text: str) -> ManifestFile:
+    content = text.encode()
+    return ManifestFile(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 @contextmanager
@@ -247,11 +286,28 @@ def serving(api: JobApi) -> Iterator[str]:
         def do_POST(self) -> None:
             self._answer("POST")
 
+        def do_PUT(self) -> None:
+            self._answer("PUT")
+
+        def do_PATCH(self) -> None:
+            self._answer("PATCH")
+
+        def do_DELETE(self) -> None:
+            self._answer("DELETE")
+
         def log_message(self, format: str, *args: Any) -> None:
             """Says nothing: the tests' output is for the tests."""
 
+        def _chunks(self) -> bytes:
+            body = b""
+            while size_bytes := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size_bytes)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
         def _answer(self, method: str) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self._chunks() if "Transfer-Encoding" in self.headers else self.rfile.read(int(self.headers.get("Content-Length", 0)))
             parts = urlsplit(self.path)
             asked = parse_qs(parts.query)
             query = {name: values[0] for name, values in asked.items()}

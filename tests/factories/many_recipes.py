@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from factories.child_runs import EXAMPLES, ML_PYTHON, Ran
+from factories.child_runs import EXAMPLES, Ran
+from factories.forked import run_script
 from quantry_core.jobs import JobSpec
 from quantry_worker.protocol import ChildInput, ChildTask, parse_event
 
@@ -28,8 +28,7 @@ def run_all(directory: Path, asked: Mapping[str, Asked]) -> dict[str, Ran]:
     files[0].write_text(json.dumps([task.model_dump(mode="json") for task in tasks]))
     script, started = Path(__file__).with_name("recipes_in_ml.py"), time.monotonic()
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(directory), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([ML_PYTHON, script, *files], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = run_script(script, *files, variables=environment)
     answers: list[list[Any]] = json.loads(files[1].read_text())
     return {
         task.output_dir.parent.name: Ran(
@@ -39,7 +38,7 @@ def run_all(directory: Path, asked: Mapping[str, Asked]) -> dict[str, Ran]:
             output_dir=task.output_dir,
             artifacts_dir=task.artifacts_dir,
             checkpoints_dir=task.checkpoints_dir,
-            log=done.stderr,
+            log=log,
         )
         for task, answer in zip(tasks, answers, strict=True)
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -63,18 +63,18 @@ class ServingApi:
 
     def _of_deployments(self, parts: Sequence[str], query: dict[str, str]) -> BaseModel:
         if not parts:
-            return _page(self.deployments, query)
+            return page_of(self.deployments, query)
         deployment = self._deployment(parts[0])
         own = [rollout for rollout in self.rollouts.values() if rollout.deployment_id == deployment.id]
         match parts[1:]:
             case []:
                 said: BaseModel = deployment
             case ["releases"]:
-                said = _page(self.releases.get(deployment.name, []), query)
+                said = page_of(self.releases.get(deployment.name, []), query)
             case ["history"]:
-                said = _page(self.periods.get(deployment.name, []), query)
+                said = page_of(self.periods.get(deployment.name, []), query)
             case ["rollouts"]:
-                said = _page(own, query)
+                said = page_of(own, query)
             case ["rollback"]:
                 said = self._roll_back(deployment, self.asked[-1][1]["release"])
             case _:
@@ -122,7 +122,8 @@ class ServingApi:
         raise UnknownDeployment(f"there is no deployment {name!r}")
 
 
-def _page(items: Sequence[ItemT], query: dict[str, str]) -> Page[ItemT]:
+def page_of(items: Sequence[ItemT], query: Mapping[str, str]) -> Page[ItemT]:
+    """Returns the page of items that a query asks for, in the order in which they are given."""
     ids: list[str] = [getattr(item, "id") for item in items]  # noqa: B009  every item has one, which BaseModel does not know
     begin = 1 + ids.index(query["after"]) if "after" in query else 0
     end = begin + int(query.get("limit", DEFAULT_LIMIT))

@@ -28,6 +28,7 @@ from quantry_core.jobs import (
     JobEvent,
     JobReason,
     JobSpec,
+    JobStatus,
     JobSubmission,
     MergeSpec,
     QualitySpec,
@@ -35,7 +36,7 @@ from quantry_core.jobs import (
 )
 from quantry_core.keys import Identity, Role
 from quantry_core.methods import Environment, Format
-from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout
+from quantry_core.rollouts import Deployment, Replica, ReplicaState, Rollout, RolloutState
 from quantry_core.versions import (
     EvidenceDraft,
     EvidenceKind,
@@ -61,6 +62,10 @@ from quantry_store.transactions import (
     submit_job,
 )
 
+MOVES = frozenset(
+    {f"job.{status}" for status in JobStatus} | {f"rollout.{state}" for state in RolloutState} | {"rollout.stage", "job.seal"}
+)
+"""What the audit log tells of things that nobody did something to."""
 LEASE_S = 60.0
 WORKER_ID = "wrk_" + "0" * 32
 TOOLCHAIN = "a" * 64
@@ -282,9 +287,10 @@ class Platform:
             return await uow.events.after(self.project_id, job.id, 0)
 
     async def actions(self) -> list[str]:
-        """Returns the audit log's actions, oldest first."""
+        """Returns the audit log's actions, oldest first, but for where jobs and rollouts went of themselves."""
         async with self.database.begin() as uow:
-            return [entry.action for entry in reversed((await uow.audit.list(self.project_id, limit=100)).data)]
+            entries = (await uow.audit.list(self.project_id, limit=100)).data
+        return [entry.action for entry in reversed(entries) if entry.action not in MOVES]
 
     async def deployment(self, name: str = "chat") -> Deployment:
         async with self.database.begin() as uow:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import httpx
 
 from quantry.config import resolve_connection
+from quantry.resources.audit import Audit
 from quantry.resources.datasets import Datasets
 from quantry.resources.deployments import Deployments
 from quantry.resources.jobs import Jobs
@@ -17,13 +19,16 @@ from quantry.resources.methods import Methods
 from quantry.resources.models import Models
 from quantry.resources.pipelines import Pipelines
 from quantry.resources.project import Project
+from quantry.resources.projects import Projects
 from quantry.resources.rollouts import Rollouts
 from quantry.resources.schedules import Schedules
 from quantry.resources.uploads import Uploads
 from quantry.resources.vault import Vault
 from quantry.resources.versions import Versions
+from quantry.resources.webhooks import Webhooks
+from quantry.resources.worker_hosts import WorkerHosts
 from quantry.resources.workers import Workers
-from quantry.transport import Transport
+from quantry.transport import Document, Transport
 from quantry_core.keys import Identity
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -53,7 +58,9 @@ class Client:
         self.pipelines = Pipelines(self._transport)
         self.schedules = Schedules(self._transport)
         self.workers = Workers(self._transport)
+        self.worker_hosts = WorkerHosts(self._transport)
         self.project = Project(self._transport)
+        self.projects = Projects(self._transport)
         self.models = Models(self._transport)
         self.versions = Versions(self._transport)
         self.vault = Vault(self._transport, sleep=sleep)
@@ -62,11 +69,17 @@ class Client:
         self.deployments = Deployments(self._transport)
         self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
+        self.audit = Audit(self._transport)
+        self.webhooks = Webhooks(self._transport)
         self.methods = Methods(self._transport)
 
     def whoami(self) -> Identity:
         """Returns the project and role of this client's key."""
         return self._transport.get(Identity, "/api/v1/whoami")
+
+    def openapi(self) -> dict[str, Any]:
+        """Returns the control plane's OpenAPI document: its addresses, and the schemas of what it takes and answers."""
+        return self._transport.get(Document, "/api/v1/openapi.json").root
 
     def close(self) -> None:
         """Closes the connections."""

@@ -104,6 +104,10 @@ class ExportRefused(ClientError):
     """A version cannot be written to that directory; nothing in it was changed by this file."""
 
 
+class UnknownFile(ClientError):
+    """A version has no file of that path."""
+
+
 class UploadRefused(ClientError):
     """A folder cannot become a master; nothing was sent."""
 

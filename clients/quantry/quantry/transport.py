@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from quantry.config import Connection
 from quantry.errors import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
@@ -32,6 +32,10 @@ _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,159}")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 BodyFactory = Callable[[], Iterator[bytes]]
 """Opens a request's body anew for each attempt."""
+
+
+class Document(RootModel[dict[str, Any]]):
+    """A body or an answer whose fields this SDK does not know."""
 
 
 def path_part(text: str) -> str:

@@ -38,14 +38,19 @@ class TimeRefused(MinioException):
 class StorePool(urllib3.PoolManager):
     """Connections whose ``text/xml`` answers (rclone's) are called ``application/xml``: minio-py reads errors from no other.
 
+    No redirect is followed: a store is where its settings say, and a bucket of somebody else's leads nowhere else.
     Raises TimeRefused where a request with another time than the store's was refused.
     """
 
     def urlopen(  # type: ignore[override]
-        self, method: str, url: str, redirect: bool = True, **options: Any
+        self,
+        method: str,
+        url: str,
+        redirect: bool = True,  # noqa: ARG002  urllib3 gives it
+        **options: Any,
     ) -> urllib3.BaseHTTPResponse:
         began_s = time.monotonic()
-        response = super().urlopen(method, url, redirect, **options)
+        response = super().urlopen(method, url, False, **options)
         if response.headers.get("Content-Type", "").startswith("text/xml"):
             response.headers["Content-Type"] = "application/xml"
         if response.status in _REFUSALS:

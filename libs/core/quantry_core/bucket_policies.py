@@ -1,8 +1,8 @@
 """What each part's S3 key may do, as policy documents of the AWS IAM language, which S3 servers with policies understand.
 
-A worker's key reads the vault and writes staging, and nothing else. The registry's key writes the vault, but no key of the
-platform removes a version of an object, or shortens its retention: where the bucket keeps versions, nothing that happens
-here loses bytes for good.
+A worker's key reads the vault and writes staging, and nothing else; a reader's only reads the vault. The registry's key
+writes the vault, but no key of the platform removes a version of an object, or shortens its retention: where the bucket keeps
+versions, nothing that happens here loses bytes for good.
 Actions: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
 """
 
@@ -20,8 +20,11 @@ class KeyHolder(StrEnum):
 
     WORKER = "worker"
     REGISTRY = "registry"
+    READER = "reader"
+    """api and deploy: they read versions, and write nothing."""
 
 
+_WRITES = ["s3:PutObject", "s3:DeleteObject", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:AbortMultipartUpload"]
 _NEVER = ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutBucketPolicy", "s3:DeleteBucket"]
 
 
@@ -30,12 +33,24 @@ def bucket_policy(holder: KeyHolder, *, vault: str, staging: str) -> dict[str, A
 
     What is not allowed is refused; what must never be is denied too, so that a broader policy of the same key cannot allow it.
     """
-    statements = _worker(vault, staging) if holder is KeyHolder.WORKER else _registry(vault, staging)
+    statements = {
+        KeyHolder.WORKER: lambda: _worker(vault, staging),
+        KeyHolder.REGISTRY: lambda: _registry(vault, staging),
+        KeyHolder.READER: lambda: _reader(vault, staging),
+    }[holder]()
     return {"Version": POLICY_VERSION, "Statement": statements}
 
 
+def _reader(vault: str, staging: str) -> list[dict[str, Any]]:
+    return [
+        _statement("ReadTheVault", "Allow", ["s3:GetObject"], [f"{_arn(vault)}/sha256/*"]),
+        _statement("SeeTheVault", "Allow", ["s3:ListBucket", "s3:GetBucketLocation"], [_arn(vault)]),
+        _statement("NeverWrite", "Deny", [*_WRITES, *_NEVER], [_arn(bucket) + end for bucket in (vault, staging) for end in ("", "/*")]),
+    ]
+
+
 def _worker(vault: str, staging: str) -> list[dict[str, Any]]:
-    writes = ["s3:PutObject", "s3:DeleteObject", "s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:AbortMultipartUpload", *_NEVER]
+    writes = [*_WRITES, *_NEVER]
     return [
         _statement("ReadTheVault", "Allow", ["s3:GetObject"], [f"{_arn(vault)}/sha256/*"]),
         _statement("SeeTheBuckets", "Allow", ["s3:ListBucket", "s3:GetBucketLocation"], [_arn(vault), _arn(staging)]),

@@ -99,6 +99,13 @@ class BadCron(InvalidInput):
     title = "This schedule cannot be"
 
 
+class OutboundRefused(InvalidInput):
+    """An address that the platform does not fetch from: what it looks like, or where it leads."""
+
+    slug = "outbound-refused"
+    title = "This address is not fetched from"
+
+
 class IdempotencyKeyReused(InvalidInput):
     slug = "idempotency-key-reused"
     title = "This Idempotency-Key was used with another request"
@@ -113,6 +120,11 @@ class NotFound(QuantryError):
     status = 404
     slug = "not-found"
     title = "There is no such thing"
+
+
+class UnknownProject(NotFound):
+    slug = "unknown-project"
+    title = "There is no such project"
 
 
 class UnknownModel(NotFound):
@@ -145,6 +157,11 @@ class UnknownSchedule(NotFound):
     title = "There is no such schedule"
 
 
+class UnknownWebhook(NotFound):
+    slug = "unknown-webhook"
+    title = "There is no such webhook"
+
+
 class UnknownDeployment(NotFound):
     slug = "unknown-deployment"
     title = "There is no such deployment"
@@ -166,6 +183,11 @@ class Unauthorized(QuantryError):
     title = "A valid API key is needed"
 
 
+class KeyExpired(Unauthorized):
+    slug = "key-expired"
+    title = "This API key has expired"
+
+
 class Forbidden(QuantryError):
     status = 403
     slug = "forbidden"
@@ -176,6 +198,11 @@ class Conflict(QuantryError):
     status = 409
     slug = "conflict"
     title = "The state of things does not allow that"
+
+
+class ProjectArchived(Conflict):
+    slug = "project-archived"
+    title = "This project takes no new work"
 
 
 class IllegalTransition(Conflict):
@@ -254,6 +281,18 @@ class TooLarge(QuantryError):
     status = 413
     slug = "too-large"
     title = "The request is too large"
+
+
+class TooManyRequests(QuantryError):
+    """Answered with Retry-After: ``retry_after_s`` is in seconds."""
+
+    status = 429
+    slug = "too-many-requests"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, errors: list[FieldProblem] | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(detail, errors=errors)
+        self.retry_after_s = retry_after_s
 
 
 class RangeNotSatisfiable(QuantryError):

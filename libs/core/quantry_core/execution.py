@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quantry_core.datasets import DatasetKind
 from quantry_core.jobs import EventKind, InputRole, Job, JobReason, Queue
 from quantry_core.methods import Environment, Format
+from quantry_core.traces import TRACEPARENT_CHARS
 from quantry_core.versions import EvidenceDraft, ManifestFile, Sha256, VersionDraft, VersionKind
 from quantry_core.workers import WorkerId
 
@@ -62,6 +63,11 @@ class Lease(_Message):
     inputs: list[LeasedInput] = Field(description="With the newest checkpoint of the job, where there is one, as the last.")
     lease_s: float
     heartbeat_s: float
+    traceparent: str | None = Field(
+        default=None,
+        max_length=TRACEPARENT_CHARS,
+        description="The span that submitted the job (W3C Trace Context); none where traces are off.",
+    )
 
 
 class HeartbeatRequest(_Message):

@@ -25,6 +25,8 @@ class IdPrefix(StrEnum):
     SCHEDULE = "sch"
     SCHEDULE_RUN = "run"
     WORKER = "wrk"
+    WORKER_HOST = "wkh"
+    ENROLMENT = "enr"
     EVENT = "evt"
     MODEL = "mod"
     VERSION = "ver"
@@ -38,6 +40,8 @@ class IdPrefix(StrEnum):
     REPLICA = "rep"
     PERIOD = "per"
     ADAPTER = "ada"
+    WEBHOOK = "whk"
+    DELIVERY = "dlv"
     AUDIT = "aud"
 
 

@@ -7,11 +7,15 @@ import secrets
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from quantry_core.names import Name
 
 KEY_PREFIX = "qtr_"
+MAX_OVERLAP_S = 7 * 24 * 3600
+"""Longest time that a rotated key's old secret may still work, in seconds."""
+LAST_USED_COARSENESS_S = 300
+"""``last_used_at`` is written again only when it is older than this, in seconds."""
 
 
 class Role(StrEnum):
@@ -61,6 +65,7 @@ class Identity(BaseModel):
     key_id: str
     project_id: str
     role: Role
+    is_platform: bool = Field(default=False, description="The project is the platform's own: its admins look after the installation.")
 
 
 class ApiKey(BaseModel):
@@ -75,6 +80,12 @@ class ApiKey(BaseModel):
     prefix: str = Field(description="The first 8 characters of the secret, to recognise it by.")
     limits: KeyLimits = Field(default=KeyLimits(), description="What gateways let through for it; each gateway counts on its own.")
     created_at: datetime
+    expires_at: datetime | None = Field(default=None, description="From then on it is refused. None: it does not expire.")
+    rotated_at: datetime | None = Field(default=None, description="When it got the secret that it has now, if that is not its first.")
+    old_secret_until: datetime | None = Field(default=None, description="Until then the secret before the last rotation works too.")
+    last_used_at: datetime | None = Field(
+        default=None, description=f"Within {LAST_USED_COARSENESS_S // 60} minutes; of the control plane and of gateways."
+    )
     revoked_at: datetime | None = None
 
 
@@ -86,6 +97,18 @@ class KeyRequest(BaseModel):
     name: Name = Field(description="What it is for; for people.")
     role: Role
     limits: KeyLimits = KeyLimits()
+    expires_at: AwareDatetime | None = Field(default=None, description="A moment ahead, with its zone. None: it does not expire.")
+
+
+class KeyRotation(BaseModel):
+    """Body of ``POST /api/v1/keys/{id}/rotate``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overlap_s: int = Field(
+        default=0, ge=0, le=MAX_OVERLAP_S, description="Seconds that the old secret still works. 0: it is refused from now on."
+    )
+    expires_at: AwareDatetime | None = Field(default=None, description="A new moment of expiry. None: that which it has stays.")
 
 
 class NewKey(BaseModel):
@@ -95,3 +118,14 @@ class NewKey(BaseModel):
 
     key: ApiKey
     secret: str
+
+
+class KnownKey(BaseModel):
+    """What a secret was found to be: whose, whether it still holds, and whether its use is to be noted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    identity: Identity
+    is_expired: bool = False
+    is_use_noted: bool = True
+    """Its last use was noted not long ago."""

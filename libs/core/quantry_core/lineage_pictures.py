@@ -36,7 +36,7 @@ class _Place(NamedTuple):
 def lineage_svg(lineage: Lineage) -> str:
     """Returns the picture as a whole SVG document: versions as boxes in the colour of their state, datasets as rounded ones,
     the version it is about with a heavy rim. Every label is escaped; titles name nodes for screen readers."""
-    layers = _layers(lineage)
+    layers = layers_of(lineage)
     places = _places(layers)
     width = 2 * MARGIN + max((len(layer) for layer in layers), default=1) * (NODE_WIDTH + GAP_X) - GAP_X
     height = 2 * MARGIN + len(layers) * (NODE_HEIGHT + GAP_Y) - GAP_Y
@@ -62,7 +62,7 @@ def lineage_svg(lineage: Lineage) -> str:
 
 def lineage_mermaid(lineage: Lineage) -> str:
     """Returns the graph as Mermaid text: a flow chart from the top down."""
-    ordered = [node for layer in _layers(lineage) for node in layer]
+    ordered = [node for layer in layers_of(lineage) for node in layer]
     names = {node.id: f"n{number}" for number, node in enumerate(ordered)}
     lines = ["flowchart TD"]
     for node in ordered:
@@ -85,7 +85,7 @@ def lineage_mermaid(lineage: Lineage) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _layers(lineage: Lineage) -> list[list[LineageNode]]:
+def layers_of(lineage: Lineage) -> list[list[LineageNode]]:
     """Returns the nodes by layer, each layer in the order in which it is drawn from the left."""
     parents: dict[str, set[str]] = {node.id: set() for node in lineage.nodes}
     for link in lineage.links:

@@ -14,7 +14,11 @@ from quantry_core.errors import PROBLEM_TYPE_PREFIX, FieldProblem, Problem
 OPENAI_PREFIX = "/v1/"
 """Paths that begin so are answered in OpenAI's shape, their errors included."""
 
-_CODES: dict[str, str] = {"unauthorized": "invalid_api_key"}
+_CODES: dict[str, str] = {
+    "unauthorized": "invalid_api_key",
+    "key-expired": "expired_api_key",
+    "too-many-requests": "rate_limit_exceeded",
+}
 """Slugs that OpenAI has a word of its own for."""
 
 

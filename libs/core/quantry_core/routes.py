@@ -96,6 +96,7 @@ class RoutedKey(BaseModel):
     project_id: str
     role: Role
     limits: KeyLimits = KeyLimits()
+    expires_at: datetime | None = Field(default=None, description="From then on it is refused, though no newer routes have come.")
 
 
 class RouteSnapshot(BaseModel):

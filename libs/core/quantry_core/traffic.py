@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from quantry_core.histograms import Histogram, add_counts
 from quantry_core.rules import LatencyMetric
@@ -114,6 +114,9 @@ class Demand(BaseModel):
     num_waiting: int = Field(ge=1)
 
 
+MAX_REPORT_KEYS = 1000
+
+
 class TrafficReport(BaseModel):
     """What a gateway tells: once each second, again until it was heard. The same report twice counts once."""
 
@@ -124,6 +127,9 @@ class TrafficReport(BaseModel):
     sequence: int = Field(ge=1, le=2**63 - 1, description="Counts a gateway's reports.")
     windows: list[TrafficWindow] = Field(default=[], max_length=1000)
     demands: list[Demand] = Field(default=[], max_length=1000)
+    key_ids: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
+        default=[], max_length=MAX_REPORT_KEYS, description="Keys that were used lately; each is told every few minutes."
+    )
 
 
 class ReleaseTraffic(BaseModel):

@@ -28,6 +28,13 @@ class Device(BaseModel):
     id: str = Field(max_length=80, description="What CUDA_VISIBLE_DEVICES is set to for the slot that owns it.")
     name: str = Field(default="", max_length=120)
     memory_bytes: int | None = Field(default=None, ge=0)
+    utilization: float | None = Field(default=None, ge=0, le=1, description="Share of the last moments in which a kernel ran.")
+    memory_used_bytes: int | None = Field(default=None, ge=0, description="By whomever.")
+    temperature_c: float | None = Field(default=None, description="Degrees Celsius.")
+    power_w: float | None = Field(default=None, ge=0, description="What it draws.")
+    num_ecc_errors: int | None = Field(
+        default=None, ge=0, description="Of its memory since its driver was loaded, corrected ones included."
+    )
 
 
 class WorkerHello(BaseModel):

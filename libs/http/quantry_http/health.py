@@ -1,4 +1,4 @@
-"""``GET /healthz``: 200 only when everything the service needs answers."""
+"""``GET /healthz``: 200 only when everything the service needs answers. ``GET /livez``: 200 as long as the service itself does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 def health_router(checks: Mapping[str, HealthCheck]) -> APIRouter:
-    """Returns the router of /healthz; ``checks`` are asked side by side, each for at most HEALTH_TIMEOUT_S."""
+    """Returns the router of /healthz and /livez; ``checks`` are asked side by side, each for at most HEALTH_TIMEOUT_S."""
     router = APIRouter()
 
     @router.get("/healthz", include_in_schema=False)
@@ -28,6 +28,11 @@ def health_router(checks: Mapping[str, HealthCheck]) -> APIRouter:
         away = [name for name, is_well in zip(checks, answers, strict=True) if not is_well]
         if away:
             raise Unavailable(f"no answer from: {', '.join(away)}")
+        return {"status": "ok"}
+
+    @router.get("/livez", include_in_schema=False)
+    async def livez() -> dict[str, str]:
+        # Whoever restarts what does not live must not restart a service whose database is away: that would help nobody.
         return {"status": "ok"}
 
     return router

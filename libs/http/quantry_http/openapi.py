@@ -4,13 +4,15 @@ error objects.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from quantry_core.errors import PROBLEM_CONTENT_TYPE
+from quantry_core.errors import PROBLEM_CONTENT_TYPE, Problem
 from quantry_core.openai_errors import OpenAIErrorBody, is_openai_path, openai_status
+from quantry_core.permissions import ANYONE
+from quantry_http.auth import GuardedApp
 
 _SCHEMAS = "#/components/schemas/"
 
@@ -20,18 +22,50 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-class DocumentedApp(FastAPI):
-    """FastAPI whose document lists problems under their own content type."""
+class DocumentedApp(GuardedApp):
+    """A guarded app whose document lists problems under their own content type."""
 
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI document; built once, at the first request."""
         if self.openapi_schema is None:
             document = super().openapi()
-            for path in document["paths"].values():
-                for operation in path.values():
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    if "requestBody" in operation:
+                        operation["responses"].setdefault("400", _problem("The body cannot be read."))
+                        operation["responses"].setdefault("413", _problem("The body is too large."))
                     _name_problem_content(operation)
+                    if self.permissions.get((method.upper(), path)) is ANYONE:
+                        operation["security"] = []
             _name_openai_errors(document)
+            _ask_for_discriminators(document)
         return super().openapi()
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{Problem.__name__}"}}}}
+
+
+def _ask_for_discriminators(document: dict[str, Any]) -> None:
+    """Has each object of a union name its kind. Pydantic needs it there, but leaves a field with a default out of what is required."""
+    schemas = document["components"]["schemas"]
+    for union in _unions(document):
+        for reference in union["mapping"].values():
+            schema = schemas[reference.removeprefix(_SCHEMAS)]
+            needed = schema.setdefault("required", [])
+            if union["propertyName"] not in needed:
+                needed.insert(0, union["propertyName"])
+
+
+def _unions(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("discriminator"), dict):
+            yield value["discriminator"]
+        for item in value.values():
+            yield from _unions(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unions(item)
 
 
 def _name_problem_content(operation: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -25,6 +26,7 @@ from quantry_core.errors import (
     QuantryError,
     RangeNotSatisfiable,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -107,14 +109,26 @@ async def on_quantry_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Unavailable):
         # One line, no traceback: while a part is away there is one of these for every request.
         _log.warning("unavailable", detail=error.detail, cause=repr(error.__cause__))
-    headers = {"Retry-After": str(IN_FLIGHT_RETRY_AFTER_S)} if isinstance(error, IdempotencyKeyInFlight) else None
-    return problem_response(error.problem(request.url.path), headers)
+    return problem_response(error.problem(request.url.path), _retry_after(error))
+
+
+def _retry_after(error: QuantryError) -> dict[str, str] | None:
+    match error:
+        case IdempotencyKeyInFlight():
+            return {"Retry-After": str(IN_FLIGHT_RETRY_AFTER_S)}
+        case TooManyRequests():
+            return {"Retry-After": str(error.retry_after_s)}
+        case _:
+            return None
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     path = request.url.path
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route that fits the path; there is one route for each method.
+        error = HTTPException(error.status_code, error.detail, {"Allow": ", ".join(_methods_at(request))})
     known = _BY_STATUS.get(error.status_code)
     if known is None:
         phrase = HTTPStatus(error.status_code).phrase
@@ -123,6 +137,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     else:
         problem = known(_words(error, request.method, path)).problem(path)
     return problem_response(problem, dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> list[str]:
+    path = request.scope["path"]
+    matching = [route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(path)]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def _words(error: HTTPException, method: str, path: str) -> str:

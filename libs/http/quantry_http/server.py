@@ -5,6 +5,8 @@ from __future__ import annotations
 import uvicorn
 from fastapi import FastAPI
 
+from quantry_http.settings import HttpSettings
+
 GRACE_S = 3
 """Open requests (event streams among them) may last this long after the stop signal, in seconds."""
 
@@ -22,5 +24,6 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
+        forwarded_allow_ips=HttpSettings().trusted_proxies,
     )
     uvicorn.Server(config).run()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quantry_local.backups import backup_commands, restore
+from quantry_local.command_line import DEFAULT_STATE_DIR, StateDir, failing_in_one_sentence
 from quantry_local.demo import run_demo
-from quantry_local.errors import StackError
-from quantry_local.interrupts import Interrupted, raising_interrupted
-from quantry_local.stack import Options, Stack, Up, explain
+from quantry_local.interrupts import Interrupted
+from quantry_local.stack import Options, Stack, Up
 from quantry_local.state import CLIENT_FILE
 
-DEFAULT_STATE_DIR = Path(".quantry")
 WATCH_INTERVAL_S = 0.5
 
-StateDir = Annotated[
-    Path, typer.Option("--state-dir", envvar="QUANTRY_STATE_DIR", help="Where the stack keeps everything.", show_default="./.quantry")
-]
 Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port of the gateway; 8321, or the one used before.")]
 ImportRoot = Annotated[
     list[Path] | None, typer.Option("--import-root", help="A folder that models may be imported from, beside examples/; may be repeated.")
@@ -36,6 +31,8 @@ def register(app: typer.Typer) -> None:
     app.command("down")(down)
     app.command("status")(status)
     app.command("demo")(demo)
+    app.add_typer(backup_commands, name="backup")
+    app.command("restore")(restore)
 
 
 def up(
@@ -116,22 +113,3 @@ def console() -> Console:
     """Returns the console for tables: wide where there is no terminal, so that nothing is cut."""
     made = Console(markup=False, highlight=False)
     return made if made.is_terminal else Console(markup=False, highlight=False, width=160)
-
-
-@contextmanager
-def failing_in_one_sentence(state_dir: Path) -> Iterator[None]:
-    """Turns what can be expected to go wrong into one sentence and exit code 1, and a signal into its exit code."""
-    try:
-        with raising_interrupted():
-            yield
-    except StackError as error:
-        typer.echo(f"quantry: {error}", err=True)
-        raise typer.Exit(1) from error
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        typer.echo(f"quantry: {explain(error, state_dir)}", err=True)
-        raise typer.Exit(1) from error
-    except Interrupted as interrupt:
-        typer.echo("quantry: interrupted" + (f"; {interrupt.outcome}" if interrupt.outcome else ""), err=True)
-        raise typer.Exit(interrupt.exit_code) from interrupt

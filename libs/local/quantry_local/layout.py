@@ -35,11 +35,15 @@ PASSED_ON = frozenset(
 
 
 IMPORT_BUCKETS, IMPORT_S3_PREFIX = "QUANTRY_IMPORT_BUCKETS", "QUANTRY_IMPORT_S3_"
+OUTBOUND_PREFIX = "QUANTRY_OUTBOUND_"
 HUB_TOKEN = "QUANTRY_HF_TOKEN"
 """Of the caller's environment: where imports may come from beside folders, and with which keys. A token under the hub's own name is not
 taken: it was not given to this platform."""
 DATASETS_CACHE = "QUANTRY_DATASETS_CACHE"
 """Of the caller's environment: where the worker finds documents of evaluation tasks."""
+
+BACKUP_PREFIX = "QUANTRY_BACKUP_"
+"""Of the caller's environment: on which S3 server backups lie, and with which key."""
 
 ENGINE_DEVICE = "cpu"
 """The environment engine-cpu holds vLLM's CPU build."""
@@ -94,6 +98,18 @@ class Layout:
         arguments = [part for name in rotate for part in ("--rotate", name)]
         return OneShot("bootstrap", self._python("quantry_api.bootstrap", self._database(), arguments))
 
+    def backup(self, arguments: Sequence[str]) -> LaunchFile:
+        """The command that backs this stack up, or restores into it. Its servers must be up."""
+        given = {name: value for name, value in self.inherited.items() if name.startswith(BACKUP_PREFIX)}
+        variables = {
+            **self._database(),
+            **self._blobs(),
+            **given,
+            "QUANTRY_BACKUP_PG_BIN": str(self.postgres.binaries),
+            "QUANTRY_REGISTRY_PORT": str(self.ports.registry),
+        }
+        return self._python("quantry_registry.backup", variables, arguments)
+
     def services(self) -> list[Part]:
         """Registry, api, gateway, worker, deploy, dashboard. Worker and dashboard come after the gateway: they speak through it."""
         registry = {
@@ -109,6 +125,8 @@ class Layout:
             **self._broker(),
             **self._imports(),
             **self._captures(),
+            **self._webhooks(),
+            **self._outbound(),
             "QUANTRY_API_HOST": HOST,
             "QUANTRY_API_PORT": str(self.ports.api),
             "QUANTRY_ENGINE_DEVICE": ENGINE_DEVICE,
@@ -160,6 +178,7 @@ class Layout:
             **self._blobs(),
             **self._broker(),
             **self._imports(),
+            **self._outbound(),
             "QUANTRY_CONTROL_URL": self.url,
             "QUANTRY_WORKER_TOKEN": self.secrets.worker_token or "",
             "QUANTRY_WORK_DIR": self._own_folder("worker"),
@@ -250,6 +269,18 @@ class Layout:
 
     def _captures(self) -> dict[str, str]:
         return {"QUANTRY_CAPTURE_KEYS": self.secrets.capture_key}
+
+    def _webhooks(self) -> dict[str, str]:
+        """The key of their secrets, and where people and programs reach this stack."""
+        return {
+            "QUANTRY_WEBHOOK_KEYS": self.secrets.webhook_key,
+            "QUANTRY_PUBLIC_URL": self.url,
+            "QUANTRY_DASHBOARD_URL": f"http://{HOST}:{self.ports.dashboard}",
+        }
+
+    def _outbound(self) -> dict[str, str]:
+        """Where fetches that users ask for may go, as far as the caller says."""
+        return {name: value for name, value in self.inherited.items() if name.startswith(OUTBOUND_PREFIX)}
 
     def _blobs(self) -> dict[str, str]:
         return {

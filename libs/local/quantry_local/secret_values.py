@@ -25,6 +25,8 @@ class Secrets(BaseModel):
     s3_secret_key: str
     capture_key: str = Field(default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(CAPTURE_KEY_BYTES)).decode())
     """A Fernet key. Without it no captured prompt can be read any more."""
+    webhook_key: str = Field(default_factory=lambda: urlsafe_b64encode(secrets.token_bytes(CAPTURE_KEY_BYTES)).decode())
+    """A Fernet key. Without it no webhook can be sent any more."""
     admin_key: str | None = None
     worker_token: str | None = None
     gateway_token: str | None = None

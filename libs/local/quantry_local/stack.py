@@ -19,6 +19,7 @@ from quantry_local.folders import choose_folders, make_private
 from quantry_local.installation import Installation, find_installation
 from quantry_local.interrupts import Interrupted, uninterrupted
 from quantry_local.last_words import last_words
+from quantry_local.launch import LaunchFile
 from quantry_local.layout import Layout
 from quantry_local.leftovers import end_processes, find_processes
 from quantry_local.parts import OneShot, Part
@@ -137,6 +138,36 @@ class Stack:
         """Returns the log file of a part, of ``migrate``, ``bootstrap`` or ``supervisord``."""
         return self.folders.logs / f"{part}.log"
 
+    def back_up(self, arguments: Sequence[str]) -> int:
+        """Runs the backup's command against the stack, which must be up; returns its exit status."""
+        layout = self._remembered_layout()
+        if layout is None or not self._rpc.is_up():
+            raise StackError(f"nothing is running for {self.folders.state_dir}: `quantry up` first, so that there is something to back up")
+        return _run_here(layout.backup(arguments))
+
+    def restore(self, arguments: Sequence[str]) -> int:
+        """Starts the servers alone, has the backup's command restore into them, and stops them; returns its exit status.
+
+        The stack must be down. The next start makes the keys of worker and gateway anew.
+        """
+        self._options.installation.check()
+        self.folders.make()
+        self._check_room()
+        with locked(self.folders.state_dir):
+            if self._rpc.is_up():
+                raise StackError(f"the stack of {self.folders.state_dir} is up: stop it with `quantry down`, then restore")
+            self._stop()
+            try:
+                layout = self._prepare()
+                self._start_parts(layout.servers())
+                status = _run_here(layout.backup(arguments))
+                if status == 0:
+                    # The restored database may know others than these files say; the admin's is a person's to look after.
+                    save_secrets(self.folders.state_dir, layout.secrets.model_copy(update={"worker_token": None, "gateway_token": None}))
+                return status
+            finally:
+                self._stop()
+
     def forget(self) -> None:
         """Removes everything the stack keeps, data and directory included. It must be down."""
         self.empty()
@@ -152,7 +183,8 @@ class Stack:
             else:
                 path.unlink(missing_ok=True)
 
-    def _start(self) -> Up:
+    def _prepare(self) -> Layout:
+        """Returns the layout, with its folders made and its process manager running."""
         ports = choose_ports(load_ports(self.folders.state_dir), self._options.gateway_port)
         save_ports(self.folders.state_dir, ports)
         layout = self._layout(load_secrets(self.folders.state_dir))
@@ -162,6 +194,10 @@ class Stack:
         self._write_launch_files(layout)
         write_private(self._files.config, render_config(self._files, layout.parts(), layout.installation.light_python))
         self._start_supervisor(layout)
+        return layout
+
+    def _start(self) -> Up:
+        layout = self._prepare()
         self._start_parts(layout.servers())
         self._run(layout.migrate())
         secrets, new_admin_key = self._bootstrap(layout)
@@ -309,6 +345,11 @@ class Stack:
             secrets = layout.secrets.model_copy(update=made)
         save_secrets(self.folders.state_dir, secrets)
         return secrets, made.get("admin_key")
+
+
+def _run_here(launch: LaunchFile) -> int:
+    """Runs a command in the foreground, with its words going where this one's go; returns its exit status."""
+    return subprocess.run(launch.command, env=launch.environment, cwd=Path.cwd(), stdin=subprocess.DEVNULL, check=False).returncode
 
 
 def _printed_keys(output: str) -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import InvalidToken, MultiFernet
 from pydantic import SecretStr
+
+from quantry_store.fernet_keys import fernet_of
 
 KEYS_VARIABLE = "QUANTRY_CAPTURE_KEYS"
 
@@ -18,21 +20,8 @@ class CaptureCipher:
 
     @classmethod
     def of(cls, keys: SecretStr) -> Self:
-        """Returns the cipher of comma-separated Fernet keys (32 random bytes each, URL-safe base64); raises ValueError.
-
-        No message quotes a key.
-        """
-        parts = [part.strip() for part in keys.get_secret_value().split(",") if part.strip()]
-        if not parts:
-            raise ValueError(f"{KEYS_VARIABLE} holds no key; leave it unset where no prompt may be captured")
-        fernets = []
-        for position, part in enumerate(parts, start=1):
-            try:
-                fernets.append(Fernet(part))
-            except ValueError:
-                # Without its cause: that may quote a part of the key.
-                raise ValueError(f"key {position} of {KEYS_VARIABLE} is none: it takes 32 bytes as URL-safe base64") from None
-        return cls(MultiFernet(fernets))
+        """Returns the cipher of comma-separated Fernet keys; raises ValueError, which quotes none."""
+        return cls(fernet_of(keys, KEYS_VARIABLE))
 
     def encrypt(self, text: str) -> bytes:
         """Returns what is stored of a text."""

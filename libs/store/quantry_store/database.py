@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
+from quantry_core.keys import Identity
 from quantry_store.failures import core_errors
 from quantry_store.unit_of_work import UnitOfWork
 
@@ -50,15 +51,15 @@ class Database:
         self._glances = async_sessionmaker(self._engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[UnitOfWork]:
-        """Yields a unit of work that commits when the block ends and rolls back if it raises.
+    async def begin(self, actor: Identity | None = None) -> AsyncIterator[UnitOfWork]:
+        """Yields a unit of work that commits when the block ends and rolls back if it raises. Acts that name nobody are ``actor``'s.
 
         Raises Unavailable when the database is away, a lock was waited for too long, or Postgres broke a deadlock: nothing
         was written and the same call may be tried again. Raises VersionProtected when a trigger refused.
         """
         with core_errors():
             async with self._sessions.begin() as session:
-                uow = UnitOfWork(session)
+                uow = UnitOfWork(session, actor=actor)
                 yield uow
                 await uow.before_commit()
         self._on_commit(uow)

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine
 
+from quantry_core.secret_files import take_secret_files
 from quantry_store.settings import StoreSettings
 
 CONNECT_TIMEOUT_S = 10
@@ -44,6 +46,11 @@ def current_revision(settings: StoreSettings) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def knows(settings: StoreSettings, revision: str) -> bool:
+    """Tells whether ``revision`` is one of the migrations of this code."""
+    return any(script.revision == revision for script in ScriptDirectory(str(settings.migrations_dir)).walk_revisions())
+
+
 def _run(settings: StoreSettings, action: Callable[[Config], None]) -> None:
     if not (settings.migrations_dir / "env.py").is_file():
         raise FileNotFoundError(f"there are no migrations in {settings.migrations_dir}; set QUANTRY_MIGRATIONS_DIR to where they are")
@@ -63,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("revision", nargs="?", help="for upgrade: head where not given; downgrade needs one, such as base")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    take_secret_files("migrate")
     settings = StoreSettings()
     if options.action == "downgrade":
         if options.revision is None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from quantry_api.audit.endpoints import router as audit
+from quantry_api.demand import router as demand
 from quantry_api.deployments.endpoints import router as deployments
 from quantry_api.estimates.checkpoints import CheckpointLibrary
 from quantry_api.estimates.endpoints import router as estimates
@@ -20,7 +21,6 @@ from quantry_api.jobs.endpoints import router as jobs
 from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
 from quantry_api.metrics import ApiMetrics, count_stale_writes
-from quantry_api.metrics import router as metrics_router
 from quantry_api.pipelines.endpoints import router as pipelines
 from quantry_api.projects.endpoints import router as projects
 from quantry_api.rollouts.endpoints import router as rollouts
@@ -32,14 +32,24 @@ from quantry_api.settings import SECONDS_PER_DAY, ApiSettings
 from quantry_api.state import ApiState
 from quantry_api.sweeps import Sweeper
 from quantry_api.wake import Waker
+from quantry_api.webhooks.endpoints import router as webhooks
+from quantry_api.webhooks.posting import Poster
+from quantry_api.webhooks.sender import SenderSettings, WebhookSender
+from quantry_api.worker_hosts.endpoints import router as worker_hosts
 from quantry_api.workers.endpoints import router as workers
+from quantry_blobs.outbound import GuardedTransport
+from quantry_blobs.outbound_settings import OutboundSettings
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
+from quantry_core.webhook_words import Links
 from quantry_http.app import create_app
+from quantry_http.metrics import Exposition
 from quantry_store.capture_cipher import CaptureCipher
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
+from quantry_store.webhook_cipher import WebhookCipher
+from quantry_telemetry.settings import TelemetrySettings
 
 ROUTERS = (
     # Before jobs: /api/v1/jobs/estimate is no job's id.
@@ -50,6 +60,7 @@ ROUTERS = (
     fine_tuning,
     execution,
     workers,
+    worker_hosts,
     projects,
     deployments,
     rollouts,
@@ -58,17 +69,21 @@ ROUTERS = (
     methods,
     routes,
     gateways,
-    metrics_router,
+    demand,
+    webhooks,
 )
 
 QUICK = {"connect_timeout_s": 1.0, "read_timeout_s": 2.0, "num_retries": 0}
 """Of the api's reads from the object store: an estimate waits for nobody, and does without."""
 
 
-def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings | None = None) -> FastAPI:
+def build_app(
+    settings: ApiSettings, store: StoreSettings, blobs: BlobSettings | None = None, outbound: OutboundSettings | None = None
+) -> FastAPI:
     """Returns the api; its loops run, and database, waker and object store are open, between its start-up and its shutdown.
 
-    Without ``blobs`` estimates know nothing of versions, and say so; all else works.
+    Without ``blobs`` estimates know nothing of versions, and say so; all else works. ``outbound`` is that of the environment where
+    it is not given.
     """
     metrics = ApiMetrics()
     database = Database(store.database_url, pool_size=10, on_commit=metrics.committed)
@@ -91,6 +106,7 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         key_retention_s=settings.key_retention_s,
         checkpoint_retention_s=settings.checkpoint_keep_days * SECONDS_PER_DAY,
         traffic_retention_s=settings.traffic_keep_days * SECONDS_PER_DAY,
+        rounds=metrics.loops.round,
     )
     scheduler = Scheduler(
         database,
@@ -99,12 +115,17 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         sweeper.nudge,
         interval_s=settings.schedule_interval_s,
         grace_s=settings.schedule_grace_s,
+        rounds=metrics.loops.round,
     )
+
+    guard = outbound or OutboundSettings()
+    webhook_cipher = None if settings.webhook_keys is None else WebhookCipher.of(settings.webhook_keys)
+    sender = None if webhook_cipher is None else _sender(database, settings, guard, webhook_cipher, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with _running(sweeper, scheduler):
+            async with _running(sweeper, scheduler, sender):
                 yield
         finally:
             await asyncio.to_thread(waker.close)
@@ -118,9 +139,19 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
         # Health asks the database alone, not the broker: that only wakes workers, and while it is away jobs are still taken in.
         openapi_url="/api/v1/openapi.json",
         lifespan=lifespan,
+        metrics=Exposition(metrics.registry, TelemetrySettings().metrics_token, metrics.read),
     )
     cipher = None if settings.capture_keys is None else CaptureCipher.of(settings.capture_keys)
-    app.state.api = ApiState(settings=settings, waker=waker, estimator=estimator, nudge=sweeper.nudge, capture_cipher=cipher)
+    app.state.api = ApiState(
+        settings=settings,
+        waker=waker,
+        estimator=estimator,
+        nudge=sweeper.nudge,
+        capture_cipher=cipher,
+        webhook_cipher=webhook_cipher,
+        outbound_rules=guard.rules,
+    )
+    app.state.webhooks = sender
     app.state.metrics = metrics
     app.state.sweeper = sweeper
     count_stale_writes(app, metrics)
@@ -130,9 +161,11 @@ def build_app(settings: ApiSettings, store: StoreSettings, blobs: BlobSettings |
 
 
 @asynccontextmanager
-async def _running(sweeper: Sweeper, scheduler: Scheduler) -> AsyncIterator[None]:
+async def _running(sweeper: Sweeper, scheduler: Scheduler, sender: WebhookSender | None) -> AsyncIterator[None]:
     """Runs the loops while the block does."""
     loops = [asyncio.create_task(sweeper.run(), name="sweeps"), asyncio.create_task(scheduler.run(), name="schedules")]
+    if sender is not None:
+        loops.append(asyncio.create_task(sender.run(), name="webhooks"))
     try:
         yield
     finally:
@@ -141,6 +174,23 @@ async def _running(sweeper: Sweeper, scheduler: Scheduler) -> AsyncIterator[None
         for loop in loops:
             with suppress(asyncio.CancelledError):
                 await loop
+
+
+def _sender(
+    database: Database, settings: ApiSettings, outbound: OutboundSettings, cipher: WebhookCipher, metrics: ApiMetrics
+) -> WebhookSender:
+    """Returns the loop that sends webhooks by the guarded way out."""
+    transport = GuardedTransport(outbound.rules, proxies=outbound.proxy_of)
+    manner = SenderSettings(
+        interval_s=settings.webhook_interval_s,
+        timeout_s=settings.webhook_timeout_s,
+        concurrency=settings.webhook_concurrency,
+        disable_after_s=settings.webhook_disable_after_days * SECONDS_PER_DAY,
+        retention_s=settings.webhook_keep_days * SECONDS_PER_DAY,
+        links=Links(settings.public_url, settings.dashboard_url),
+    )
+    poster = Poster(transport, timeout_s=settings.webhook_timeout_s)
+    return WebhookSender(database, poster, cipher, manner, rounds=metrics.loops.round, on_attempt=metrics.webhook_attempted)
 
 
 def _vault(blobs: BlobSettings | None) -> Vault | None:

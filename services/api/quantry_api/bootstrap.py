@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from quantry_core.keys import ApiKey, Role
 from quantry_core.pages import MAX_LIMIT
-from quantry_http.logs import configure_logging
+from quantry_core.secret_files import take_secret_files
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
 from quantry_store.unit_of_work import UnitOfWork
+from quantry_telemetry.logs import configure_logging
 
 PROJECT = "default"
 
@@ -44,6 +45,7 @@ async def bootstrap(database: Database, rotate: frozenset[str] = frozenset()) ->
     """
     async with database.begin() as uow:
         project_id = await uow.projects.get_or_create(PROJECT)
+        await uow.projects.make_platform(project_id)
         printed = {"project_id": project_id}
         valid = [key async for key in _valid_keys(uow, project_id)]
         for first in FIRST_KEYS:
@@ -83,6 +85,7 @@ def main() -> None:
     names = [first.name for first in FIRST_KEYS]
     parser.add_argument("--rotate", action="append", choices=names, default=[], help="revoke this key and make another; may be repeated")
     arguments = parser.parse_args()
+    take_secret_files("bootstrap")
     configure_logging("bootstrap")
     sys.stdout.write(json.dumps(asyncio.run(_run(frozenset(arguments.rotate)))) + "\n")
 

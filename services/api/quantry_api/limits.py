@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from quantry_core.errors import QuantryError
 from quantry_core.projects import Project, ProjectLimits
-from quantry_http.logs import configure_logging
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
+from quantry_telemetry.logs import configure_logging
 
 UNBOUNDED = "none"
 

@@ -1,26 +1,29 @@
-"""What Prometheus is told. Counters begin at zero with the process; gauges are read from the database at each scrape."""
+"""What Prometheus is told. Counters begin at zero with the process; gauges are read from the database at each scrape.
+
+No label names a project, or anything that one named: whoever may read metrics reads of all projects at once.
+"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from fastapi import FastAPI, Request, Response
+from prometheus_client import Counter, Gauge
 
 from quantry_core.errors import StaleAttempt
-from quantry_http.auth import Db
 from quantry_http.problems import on_quantry_error
 from quantry_store.unit_of_work import UnitOfWork
+from quantry_telemetry.loops import LoopMetrics
+from quantry_telemetry.registry import service_registry
 
 NO_QUEUE = "none"
 """Label of deploy jobs, which are in no queue."""
-
-router = APIRouter()
 
 
 class ApiMetrics:
     """The metrics of one app, in a registry of their own: two apps in one process count apart."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = service_registry("api")
+        self.loops = LoopMetrics(self.registry)
         self.jobs_ended = Counter(
             "quantry_jobs_ended",
             "Jobs that this replica ended; poison is a reason.",
@@ -28,7 +31,9 @@ class ApiMetrics:
             registry=self.registry,
         )
         self.attempts_lost = Counter(
-            "quantry_attempts_lost", "Attempts whose worker was lost, by lease or by report.", registry=self.registry
+            "quantry_attempts_lost",
+            "Attempts whose worker was lost, by a lease that expired or by report.",
+            registry=self.registry,
         )
         self.stale_writes = Counter(
             "quantry_stale_writes", "Writes refused because their attempt no longer held the job.", registry=self.registry
@@ -37,7 +42,28 @@ class ApiMetrics:
             "quantry_wakes_failed", "Wake messages that the broker did not take; the sweep makes up for them.", registry=self.registry
         )
         self.jobs = Gauge("quantry_jobs", "Jobs that have not ended.", ["queue", "status"], registry=self.registry)
+        self.oldest_age = Gauge(
+            "quantry_queue_oldest_job_age_seconds",
+            "Since the oldest job of the queue that nobody has taken was queued or submitted.",
+            ["queue"],
+            registry=self.registry,
+        )
+        self.leases_expired = Gauge(
+            "quantry_leases_expired", "Running jobs whose lease is over and that no sweep has taken back yet.", registry=self.registry
+        )
+        self._webhook_attempts = Counter(
+            "quantry_webhook_attempts",
+            "Attempts to send a webhook's message, by whether it was taken.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.webhooks_pending = Gauge(
+            "quantry_webhook_deliveries_pending", "Messages to webhooks that have not arrived and are not given up.", registry=self.registry
+        )
         self.workers_alive = Gauge("quantry_workers_alive", "Workers that were heard of in the last minute.", registry=self.registry)
+        self.slots_alive = Gauge(
+            "quantry_worker_slots_alive", "Slots of those workers, by the queues they serve.", ["queue"], registry=self.registry
+        )
 
     def committed(self, uow: UnitOfWork) -> None:
         """Counts what a transaction did, after its commit."""
@@ -46,15 +72,30 @@ class ApiMetrics:
         if uow.jobs.num_lost:
             self.attempts_lost.inc(uow.jobs.num_lost)
 
+    def webhook_attempted(self, is_taken: bool) -> None:
+        """Counts one attempt to send a webhook's message."""
+        self._webhook_attempts.labels("taken" if is_taken else "failed").inc()
+
     async def read(self, uow: UnitOfWork) -> None:
         """Sets the gauges to what the database says."""
         counts = await uow.counts.unfinished_jobs()
+        ages = await uow.counts.oldest_queued_s()
+        num_expired = await uow.counts.expired_leases()
         num_alive = await uow.counts.alive_workers()
+        slots = await uow.counts.alive_slots()
+        num_pending = await uow.counts.pending_deliveries()
         # Cleared and set with nothing awaited in between: a queue that is empty now must not keep its last number.
-        self.jobs.clear()
+        for gauge in (self.jobs, self.oldest_age, self.slots_alive):
+            gauge.clear()
         for one in counts:
             self.jobs.labels(one.queue or NO_QUEUE, one.status).set(one.num_jobs)
+        for queue, age_s in ages.items():
+            self.oldest_age.labels(queue).set(age_s)
+        for queue, num_slots in slots.items():
+            self.slots_alive.labels(queue).set(num_slots)
+        self.leases_expired.set(num_expired)
         self.workers_alive.set(num_alive)
+        self.webhooks_pending.set(num_pending)
 
 
 def count_stale_writes(app: FastAPI, metrics: ApiMetrics) -> None:
@@ -65,12 +106,3 @@ def count_stale_writes(app: FastAPI, metrics: ApiMetrics) -> None:
         return await on_quantry_error(request, error)
 
     app.add_exception_handler(StaleAttempt, on_stale_attempt)
-
-
-@router.get("/metrics", include_in_schema=False)
-async def show_metrics(request: Request, db: Db) -> Response:
-    """Answers the metrics as Prometheus text. No key: the gateway does not forward this path."""
-    metrics: ApiMetrics = request.app.state.metrics
-    async with db.begin() as uow:
-        await metrics.read(uow)
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

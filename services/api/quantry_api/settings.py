@@ -13,6 +13,7 @@ from quantry_api.jobs.sources import ImportPlaces
 from quantry_core.jobs import DEFAULT_QUEUES, QueueClass, Resource, parse_queues
 from quantry_core.methods import DeviceKind
 from quantry_store.capture_cipher import CaptureCipher
+from quantry_store.webhook_cipher import WebhookCipher
 
 MIN_HEARTBEATS_PER_LEASE = 2
 SECONDS_PER_DAY = 24 * 3600.0
@@ -54,6 +55,23 @@ class ApiSettings(BaseSettings):
         description="Fernet keys, comma-separated, of captured prompts; the first encrypts. The same as the registry's. None: no prompt "
         "is kept.",
     )
+    webhook_keys: SecretStr | None = Field(
+        default=None,
+        description="Fernet keys, comma-separated, of webhooks' secrets and addresses; the first encrypts. None: there are no webhooks.",
+    )
+    webhook_interval_s: float = Field(default=1.0, gt=0, description="Seconds between two looks for messages that are due.")
+    webhook_timeout_s: float = Field(default=10.0, gt=0, le=60, description="Seconds that a receiver has to answer a message.")
+    webhook_concurrency: int = Field(default=16, ge=1, le=256, description="Messages that this process sends at once.")
+    webhook_disable_after_days: float = Field(
+        default=5.0, gt=0, description="Days without one delivery that succeeded after which a webhook is disabled."
+    )
+    webhook_keep_days: float = Field(default=30.0, gt=0, description="Days that messages which are over are kept, with their attempts.")
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s?#]+$", description="Where this installation's API is reached: links in webhooks begin so."
+    )
+    dashboard_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s?#]+$", description="Where people reach the dashboard: links to pages in webhooks begin so."
+    )
     queues: Annotated[list[QueueClass], NoDecode] = Field(
         default=list(DEFAULT_QUEUES),
         description="Queues with the memory of a slot, smallest first: cpu=16GiB,cpu-large,gpu=24GiB,gpu-80g=80GiB; "
@@ -80,6 +98,13 @@ class ApiSettings(BaseSettings):
     def _check_capture_keys(cls, keys: SecretStr | None) -> SecretStr | None:
         if keys is not None:
             CaptureCipher.of(keys)
+        return keys
+
+    @field_validator("webhook_keys")
+    @classmethod
+    def _check_webhook_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            WebhookCipher.of(keys)
         return keys
 
     @field_validator("queues", mode="before")

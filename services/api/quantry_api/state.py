@@ -12,7 +12,11 @@ from quantry_api.estimates.estimator import Estimator
 from quantry_api.settings import ApiSettings
 from quantry_api.wake import Waker
 from quantry_core.jobs import Job, JobStatus
+from quantry_core.outbound import OutboundRules
 from quantry_store.capture_cipher import CaptureCipher
+from quantry_store.webhook_cipher import WebhookCipher
+
+NOWHERE_PRIVATE = OutboundRules()
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class ApiState:
     """Makes this process look at once for waiting jobs that may go on; call it after what may have set some free. Never blocks."""
     capture_cipher: CaptureCipher | None = None
     """Encrypts captured prompts; None: none is kept."""
+    webhook_cipher: WebhookCipher | None = None
+    """Encrypts webhooks' secrets; None: there are no webhooks."""
+    outbound_rules: OutboundRules = NOWHERE_PRIVATE
+    """Where fetches that users ask for may go."""
 
     def announce(self, *jobs: Job) -> None:
         """Tells workers of jobs that are queued, one slot for each, and this process to look whether others can go on.

@@ -11,6 +11,7 @@ from quantry_core.errors import Unavailable
 from quantry_core.jobs import JobStatus, Queue
 from quantry_store.database import Database
 from quantry_store.transactions import clean_up, expired_jobs, lose_expired, queues_with_work, releasable_jobs, release_job
+from quantry_telemetry.loops import Rounds, uncounted
 
 MAX_BACKOFF_S = 60.0
 NUDGE_INTERVAL_S = 0.05
@@ -42,7 +43,9 @@ class Sweeper:
         key_retention_s: float = 24 * 3600.0,
         checkpoint_retention_s: float = 7 * 24 * 3600.0,
         traffic_retention_s: float = 30 * 24 * 3600.0,
+        rounds: Rounds = uncounted,
     ) -> None:
+        """``rounds`` counts sweeps."""
         self._database = database
         self._wake = wake
         self._interval_s = interval_s
@@ -51,6 +54,7 @@ class Sweeper:
         self._key_retention_s = key_retention_s
         self._checkpoint_retention_s = checkpoint_retention_s
         self._traffic_retention_s = traffic_retention_s
+        self._rounds = rounds
         self._clean_up_at = float("-inf")
         self._nudged = asyncio.Event()
 
@@ -91,7 +95,8 @@ class Sweeper:
         num_failures = 0
         while True:
             try:
-                await self.sweep()
+                with self._rounds("sweeps"):
+                    await self.sweep()
                 num_failures = 0
             except Unavailable as error:
                 num_failures += 1

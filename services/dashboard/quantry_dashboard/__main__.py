@@ -7,19 +7,29 @@ from contextlib import suppress
 
 import uvicorn
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
+from quantry_core.secret_files import take_secret_files
 from quantry_dashboard.app import build_app
-from quantry_dashboard.logs import configure_logs
+from quantry_dashboard.metrics import CountedRequests, dashboard_registry
 from quantry_dashboard.settings import DashboardSettings
+from quantry_telemetry.http_metrics import HttpMetrics
+from quantry_telemetry.logs import configure_logging
+from quantry_telemetry.metrics_port import serving_metrics
+from quantry_telemetry.settings import TelemetrySettings
 
 _GRACE_S = 1
 """For answers under way. Open pages reconnect by themselves when the dashboard is back."""
 
+QUIET = ("httpx", "uvicorn.error")
+"""Loggers that say warnings alone. Open pages ask every second or two: a line for each would bury the rest. The server writes the address
+of every socket, and that names an open page by the id its messages are believed for."""
 
-def server_config(settings: DashboardSettings) -> uvicorn.Config:
+
+def server_config(app: ASGIApp, settings: DashboardSettings) -> uvicorn.Config:
     """Returns how uvicorn serves the dashboard."""
     return uvicorn.Config(
-        build_app(settings),
+        app,
         host=settings.dashboard_host,
         port=settings.dashboard_port,
         loop="uvloop",
@@ -35,15 +45,18 @@ def server_config(settings: DashboardSettings) -> uvicorn.Config:
 
 def main() -> int:
     """Returns the exit status where no signal ended it: 2 where the settings are wrong, 1 where it could not start."""
-    configure_logs()
+    take_secret_files("quantry-dashboard")
+    configure_logging("dashboard", quiet=QUIET)
     try:
-        settings = DashboardSettings()
+        settings, telemetry = DashboardSettings(), TelemetrySettings()
     except ValidationError as error:
         problems = "; ".join(f"QUANTRY_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         sys.stderr.write(f"quantry-dashboard: the settings are not valid: {problems}\n")
         return 2
-    server = uvicorn.Server(server_config(settings))
-    with suppress(KeyboardInterrupt):
+    app = build_app(settings)
+    registry = dashboard_registry(app.state.sessions.__len__)
+    server = uvicorn.Server(server_config(CountedRequests(app, HttpMetrics(registry)), settings))
+    with suppress(KeyboardInterrupt), serving_metrics(registry, telemetry):
         server.run()
     return 0 if server.started else 1
 

@@ -1,31 +1,74 @@
-"""The dashboard as one ASGI application: NiceGUI's pages, the two forms of the sign-in, logs as text, and its own few files."""
+"""The dashboard as one ASGI application: NiceGUI's pages, the two forms of the sign-in, files of jobs, and its own few files."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from nicegui import ui
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from quantry.errors import ApiError, ClientError
-from quantry_dashboard import sign_in
-from quantry_dashboard.asking import NotDone, SignedOut, ask
-from quantry_dashboard.filters import parse
+from quantry_dashboard import downloads, registry_files, sign_in, uploads
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.deployment import DeploymentPage
-from quantry_dashboard.pages.deployments import PATH as DEPLOYMENTS_PATH
-from quantry_dashboard.pages.deployments import DeploymentsPage
-from quantry_dashboard.pages.job import JobPage
-from quantry_dashboard.pages.job_list import JobListPage
-from quantry_dashboard.pages.rollout import RolloutPage
+from quantry_dashboard.pages import (
+    compare,
+    dataset,
+    datasets,
+    deployment,
+    deployments,
+    job,
+    job_list,
+    model,
+    models,
+    overview,
+    pipeline,
+    pipelines,
+    rollout,
+    submit,
+    version,
+)
+from quantry_dashboard.sessions import Session
 from quantry_dashboard.settings import DashboardSettings
+
+
+class PageAt(NamedTuple):
+    """An address, and what builds its page for whoever is signed in."""
+
+    path: str
+    """As FastAPI writes it; what stands in braces comes in ``request.path_params``."""
+    show: Callable[[Session, Request], None]
+    """Gets the session and the request: ``request.path_params`` and ``request.query_params`` are text that anybody may have written."""
+
+
+# One line for each page: a module of pages/ exports ``show(session, request)``, which builds a Frame and fills its content. The first path
+# that fits an address is taken. Parts to build with: nodes.py (elements), pages/parts.py (crumbs, tabs, empty states, copyable ids),
+# pages/listing.py (a page of a long list, live), pages/filtering.py (fields that narrow it down), pages/panels.py (facts, tables),
+# pages/confirmed.py (a question before a change), pages/charts.py. Each place of the navigation is a line of frame.PLACES.
+PAGES = (
+    PageAt("/", overview.show),
+    PageAt("/jobs", job_list.show),
+    PageAt("/jobs/new", submit.show),
+    PageAt("/jobs/{job_id}", job.show),
+    PageAt("/pipelines", pipelines.show),
+    PageAt("/pipelines/{pipeline_id}", pipeline.show),
+    PageAt("/models", models.show),
+    PageAt("/models/{name}", model.show),
+    PageAt("/versions/{ref}", version.show),
+    PageAt("/compare", compare.show),
+    PageAt("/datasets", datasets.show),
+    PageAt("/datasets/{ref}", dataset.show),
+    PageAt("/deployments", deployments.show),
+    PageAt("/deployments/{name}", deployment.show),
+    PageAt("/deployments/{name}/rollouts/{rollout_id}", rollout.show),
+)
 
 STATIC = Path(__file__).parent / "static"
 RECONNECT_S = 3.0
@@ -42,10 +85,14 @@ def build_app(settings: DashboardSettings) -> FastAPI:
         door.sessions.end_all()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.sessions = door.sessions
     app.add_middleware(Guard)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.include_router(sign_in.routes(door))
-    _add_plain_answers(app, door)
+    app.include_router(downloads.routes(door))
+    app.include_router(registry_files.routes(door))
+    app.include_router(uploads.routes(door))
+    _add_health(app)
     _add_pages(door)
     ui.run_with(
         app,
@@ -69,31 +116,13 @@ def _show_missing_page() -> None:
     ui.context.client.status_code = 404
     with Node("div", classes="sign-in", id="content"):
         Node("h1", "There is no such page")
-        link("To the jobs", sign_in.HOME)
+        link("To the overview", sign_in.HOME)
 
 
-def _add_plain_answers(app: FastAPI, door: sign_in.Door) -> None:
+def _add_health(app: FastAPI) -> None:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
-
-    @app.get("/")
-    def home() -> Response:
-        return RedirectResponse(sign_in.HOME, 303)
-
-    @app.get("/jobs/{job_id}/log")
-    async def whole_log(request: Request, job_id: str) -> Response:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
-        try:
-            text = await ask(session, lambda client: client.jobs.log(job_id))
-        except SignedOut:
-            door.sessions.end(session)
-            return RedirectResponse(sign_in.form_address("over", request.url.path), 303)
-        except NotDone as trouble:
-            return PlainTextResponse(f"{trouble}\n", 404 if trouble.is_missing else 502)
-        return PlainTextResponse(text, headers={"cache-control": "no-store"})
 
 
 def _add_pages(door: sign_in.Door) -> None:
@@ -115,43 +144,15 @@ def _add_pages(door: sign_in.Door) -> None:
         sign_in.show_form(said, target)
         return None
 
-    @ui.page("/jobs")
-    def job_list(request: Request) -> Response | None:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
-        filters, problems = parse(request.query_params)
-        JobListPage(session, filters, problems).build()
-        return None
+    for place in PAGES:
+        _add_page(door, place)
 
-    @ui.page("/jobs/{job_id}")
-    def job(request: Request, job_id: str) -> Response | None:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
-        JobPage(session, job_id).build()
-        return None
 
-    @ui.page(DEPLOYMENTS_PATH)
-    def deployments(request: Request, after: str = "") -> Response | None:
+def _add_page(door: sign_in.Door, place: PageAt) -> None:
+    @ui.page(place.path)
+    def page(request: Request) -> Response | None:
         session = door.session_of(request)
         if session is None:
             return sign_in.to_sign_in(request)
-        DeploymentsPage(session, after.strip() or None).build()
-        return None
-
-    @ui.page(f"{DEPLOYMENTS_PATH}/{{name}}")
-    def deployment(request: Request, name: str) -> Response | None:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
-        DeploymentPage(session, name).build()
-        return None
-
-    @ui.page(f"{DEPLOYMENTS_PATH}/{{name}}/rollouts/{{rollout_id}}")
-    def rollout(request: Request, name: str, rollout_id: str) -> Response | None:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
-        RolloutPage(session, name, rollout_id).build()
+        place.show(session, request)
         return None

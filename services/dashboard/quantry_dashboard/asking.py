@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from quantry import Client
 from quantry.errors import ApiError, ClientError
+from quantry_core.errors import FieldProblem
 from quantry_dashboard.sessions import Session
 
 T = TypeVar("T")
@@ -18,11 +19,15 @@ class SignedOut(Exception):
 
 
 class NotDone(Exception):
-    """The API did not do it; the message says why, for people. ``is_missing``: the thing asked about does not exist."""
+    """The API did not do it; the message says why, for people. ``is_missing``: the thing asked about does not exist.
 
-    def __init__(self, sentence: str, *, is_missing: bool = False) -> None:
+    ``problems``: what is wrong with each bad field, where that is known.
+    """
+
+    def __init__(self, sentence: str, *, is_missing: bool = False, problems: Sequence[FieldProblem] = ()) -> None:
         super().__init__(sentence)
         self.is_missing = is_missing
+        self.problems = problems
 
 
 async def ask(session: Session, question: Callable[[Client], T]) -> T:
@@ -35,7 +40,7 @@ async def ask(session: Session, question: Callable[[Client], T]) -> T:
     except ApiError as error:
         if error.status == 401:
             raise SignedOut from error
-        raise NotDone(sentence_of(error), is_missing=error.status == 404) from error
+        raise NotDone(sentence_of(error), is_missing=error.status == 404, problems=error.errors) from error
     except ClientError as error:
         raise NotDone(sentence_of(error)) from error
     except RuntimeError as error:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.job_evidence import metrics_beside_tables
-from quantry_core.jobs import FINAL_STATUSES, Estimate, Job, JobStatus
+from quantry_core.jobs import FINAL_STATUSES, Estimate, Job, JobInput, JobStatus
 from quantry_core.keys import Identity, Role, role_covers
+from quantry_core.pipelines import PipelineDetail
 from quantry_dashboard import words
 
 RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
@@ -57,8 +58,8 @@ def circumstances(job: Job, now: datetime) -> list[Fact]:
         Fact("labels", labels),
         Fact("forced", "works even if an identical job has made its version" if job.force else ""),
         Fact("step", job.step or ""),
-        Fact("pipeline", job.pipeline_id or "", f"/jobs?pipeline_id={job.pipeline_id}"),
-        Fact("schedule", job.schedule_id or "", f"/jobs?schedule_id={job.schedule_id}"),
+        Fact("pipeline", job.pipeline_id or "", f"/pipelines/{job.pipeline_id}"),
+        Fact("schedule", job.schedule_id or "", f"/schedules/{job.schedule_id}"),
         Fact("repeats", job.retry_of or "", f"/jobs/{job.retry_of}"),
         *(Fact("needs", need, f"/jobs/{need}") for need in job.needs),
     ]
@@ -90,10 +91,32 @@ def input_facts(job: Job) -> list[Fact]:
         Fact(
             given.role,
             f"{given.ref} → {given.version_id or given.dataset_id or 'not made yet'}",
-            f"/jobs/{given.job_id}" if given.job_id else None,
+            _input_address(given),
         )
         for given in job.inputs
     ]
+
+
+def _input_address(given: JobInput) -> str | None:
+    """Returns where there is more of an input: what it became, else the job that will make it."""
+    if given.version_id is not None:
+        return f"/versions/{given.version_id}"
+    if given.dataset_id is not None:
+        return f"/datasets/{given.dataset_id}"
+    return f"/jobs/{given.job_id}" if given.job_id else None
+
+
+def pipeline_facts(pipeline: PipelineDetail) -> list[Fact]:
+    """Returns when a pipeline was submitted, by which schedule, and what was noted with it."""
+    labels = " ".join(f"{key}={value}" if value else key for key, value in sorted(pipeline.labels.items()))
+    facts = [
+        Fact("created", words.moment_text(pipeline.created_at)),
+        Fact("schedule", pipeline.schedule_id or "", f"/schedules/{pipeline.schedule_id}"),
+        Fact("labels", labels),
+        Fact("metadata", json.dumps(pipeline.metadata, ensure_ascii=False) if pipeline.metadata else ""),
+        Fact("all its jobs", "those tried again, too", f"/jobs?pipeline_id={pipeline.id}"),
+    ]
+    return [fact for fact in facts if fact.text]
 
 
 def result_facts(job: Job, measured: Sequence[EvidenceTable]) -> list[Fact]:
@@ -102,9 +125,9 @@ def result_facts(job: Job, measured: Sequence[EvidenceTable]) -> list[Fact]:
     if result is None:
         return []
     facts = [
-        Fact("version", result.version_id or ""),
+        Fact("version", result.version_id or "", f"/versions/{result.version_id}"),
         Fact("reused", "made by an earlier, identical job; nothing was run" if result.reused else ""),
-        Fact("deployment", result.deployment or ""),
+        Fact("deployment", result.deployment or "", f"/deployments/{result.deployment}"),
         Fact("release", result.release_id or ""),
         *flattened(metrics_beside_tables(result.metrics) if measured else result.metrics),
     ]

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 from urllib.parse import quote
 
 from nicegui import events, ui
 
-from quantry_core.keys import Identity
+from quantry_core.keys import Identity, Role, role_covers
 from quantry_dashboard.asking import NotDone, SignedOut
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.sessions import Session
 
-PLACES = {"Jobs": "/jobs", "Deployments": "/deployments"}
-"""Where the navigation leads."""
+
+class Place(NamedTuple):
+    """An entry of the navigation: where it leads, the least role that sees it, and what else belongs to it."""
+
+    name: str
+    address: str
+    role: Role = Role.VIEWER
+    also: tuple[str, ...] = ()
+    """Other addresses of its pages."""
+
+    def holds(self, address: str) -> bool:
+        """Tells whether a page's address is one of this place: its own, or one below it."""
+        path = address.partition("?")[0]
+        return path == self.address or any(f"{path}/".startswith(f"{root}/") for root in (self.address.rstrip("/"), *self.also) if root)
+
+
+PLACES = (
+    Place("Overview", "/"),
+    Place("Jobs", "/jobs"),
+    Place("Pipelines", "/pipelines"),
+    Place("Models", "/models", also=("/versions", "/compare")),
+    Place("Datasets", "/datasets"),
+    Place("Deployments", "/deployments"),
+    Place("Schedules", "/schedules"),
+    Place("Workers", "/workers"),
+    Place("Admin", "/admin/keys", Role.ADMIN, also=("/admin",)),
+)
+"""The navigation."""
+STYLE_SHEETS = ("dashboard", "models", "operations")
+"""Of what all pages share and of the jobs; of models and datasets; of workers, schedules and administration."""
 TELL_VISIBILITY = "emitEvent('visibility', !document.hidden)"
 
 
@@ -21,8 +50,9 @@ def head(title: str) -> None:
     """Sets the page's title and loads what all pages share, from this server."""
     ui.page_title(f"{title} – Quantry")
     ui.add_head_html(
-        '<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/static/dashboard.css">'
-        '<script src="/static/dashboard.js"></script>'
+        '<meta name="color-scheme" content="light dark">'
+        + "".join(f'<link rel="stylesheet" href="/static/{name}.css">' for name in STYLE_SHEETS)
+        + '<script src="/static/dashboard.js"></script>'
     )
 
 
@@ -51,11 +81,13 @@ class Frame:
         skip.move(layout, 0)
         bar.move(layout, 1)
         with bar:
-            link("Quantry", "/jobs", classes="brand")
-            with Node("nav", aria_label="Main"):
-                for name, address in PLACES.items():
-                    is_here = self._address.startswith(address)
-                    link(name, address, classes="nav", aria_current="page" if is_here else None)
+            link("Quantry", "/", classes="brand")
+            menu = Node("button", "Menu", classes="menu quiet", type="button", aria_expanded="false", aria_controls="places")
+            menu.on("click", js_handler="() => quantryToggleMenu()")
+            with Node("nav", id="places", aria_label="Main"):
+                for place in PLACES:
+                    if role_covers(self._session.identity.role, place.role):
+                        link(place.name, place.address, classes="nav", aria_current="page" if place.holds(self._address) else None)
             with Node("div", classes="who"):
                 Node("span", _who(self._session.identity), classes="dim key")
                 theme = Node("button", "Theme", classes="quiet", type="button", aria_label="Switch between light and dark")
@@ -79,6 +111,10 @@ class Frame:
     async def attempt(self, action: Callable[[], Awaitable[None]]) -> None:
         """Runs what somebody asked for. Why it was not done stays on the page until something is."""
         await self._run(action, self._refusal)
+
+    async def look(self, question: Callable[[], Awaitable[None]]) -> None:
+        """Asks for something to show. What is wrong stays on the page until a question is answered."""
+        await self._run(question, self._trouble)
 
     async def _run(self, action: Callable[[], Awaitable[None]], banner: Node) -> None:
         try:

@@ -19,6 +19,11 @@ class Node(Element):
         self._text = text
         self._class_names = classes
 
+    @property
+    def text(self) -> str:
+        """Its text; empty where it has none."""
+        return self._text or ""
+
     def say(self, text: str) -> None:
         """Sets the text."""
         if text != self._text:

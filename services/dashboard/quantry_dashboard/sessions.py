@@ -49,6 +49,9 @@ class Sessions:
         self._clock_s = clock_s
         self._sessions: dict[str, Session] = {}
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def begin(self, url: str, api_key: str, identity: Identity, client: Client, *, timeout_s: float) -> str:
         """Returns the cookie's value of a new session. Ends those that were idle for too long, and the oldest if there are too many."""
         session = Session(url, SecretStr(api_key), identity, client, timeout_s, self._clock_s, self._clock_s())

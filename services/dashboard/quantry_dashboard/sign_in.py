@@ -19,7 +19,7 @@ from quantry_dashboard.sessions import Session, Sessions
 from quantry_dashboard.settings import DashboardSettings
 
 PEOPLE = frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN})
-HOME = "/jobs"
+HOME = "/"
 MAX_TARGET = 2000
 """Characters of an address that somebody is sent to after signing in."""
 
@@ -123,7 +123,7 @@ def show_form(said: str, target: str) -> None:
             Node("button", "Sign in", classes="primary", type="submit")
         Node(
             "p",
-            "A key of role viewer may look; operator and admin may cancel and retry jobs. `quantry keys create` makes one.",
+            "A key of role viewer may look; operator and admin may submit, cancel and retry jobs. `quantry keys create` makes one.",
             classes="dim",
         )
 

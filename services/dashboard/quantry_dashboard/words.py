@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 
 from quantry_core.jobs import (
+    FINAL_STATUSES,
     OUTPUT_PREFIX,
     REASONS,
     DeploySpec,
@@ -129,6 +131,18 @@ def run_duration_s(job: Job, now: datetime) -> float | None:
     if job.started_at is None:
         return None
     return ((job.finished_at or now) - job.started_at).total_seconds()
+
+
+def run_text(job: Job, now: datetime) -> str:
+    """Returns for how long a job has run, up to its end where it has ended; a dash where it does not run and never did."""
+    seconds = run_duration_s(job, now)
+    has_run = seconds is not None and (job.status is JobStatus.RUNNING or job.status in FINAL_STATUSES)
+    return duration_text(seconds) if has_run and seconds is not None else "–"
+
+
+def counts_text(num_jobs: Mapping[JobStatus, int]) -> str:
+    """Returns how many jobs are where: ``2 succeeded, 1 running``; what there is none of is left out."""
+    return ", ".join(f"{num_jobs[status]} {status}" for status in JobStatus if num_jobs.get(status))
 
 
 def progress_text(progress: Progress) -> str:

@@ -14,6 +14,7 @@ from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
 from quantry_blobs.vault import Vault
 from quantry_core.errors import QuantryError
+from quantry_core.secret_files import take_secret_files
 from quantry_deploy.analysis.prometheus import Prometheus
 from quantry_deploy.artifacts import ArtifactCache
 from quantry_deploy.controller import Controller
@@ -21,14 +22,18 @@ from quantry_deploy.directory import hold_directory
 from quantry_deploy.drivers.table import make_driver
 from quantry_deploy.judging import Judging
 from quantry_deploy.ledger import Ledger
+from quantry_deploy.metrics import DeployMetrics
 from quantry_deploy.policy import Policy
 from quantry_deploy.reconcile import Reconciler
 from quantry_deploy.settings import DeploySettings
 from quantry_http.app import create_app
-from quantry_http.logs import configure_logging
+from quantry_http.metrics import Exposition
 from quantry_http.server import serve
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
+from quantry_telemetry.logs import configure_logging
+from quantry_telemetry.settings import TelemetrySettings
+from quantry_telemetry.traces import configure_tracing, end_tracing_with_process
 
 SETTLE_S = 1.0
 """A pass that is starting an engine is given this long to record it when the controller ends."""
@@ -38,8 +43,11 @@ _log = structlog.get_logger(__name__)
 
 def main() -> None:
     """Runs the controller until SIGTERM or SIGINT. Exits with a sentence if another one holds its directory."""
+    take_secret_files("quantry-deploy")
     settings = DeploySettings()
     configure_logging("deploy")
+    configure_tracing("deploy")
+    end_tracing_with_process()
     with hold_directory(settings.deploy_dir):
         serve(make_app(settings, StoreSettings(), BlobSettings()), settings.deploy_host, settings.deploy_port)
 
@@ -49,7 +57,8 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
     database = Database(store.database_url)
     objects = MinioStore(blobs)
     cache = ArtifactCache(Vault(objects, blobs.vault_bucket), settings.deploy_dir / "cache", max_bytes=settings.deploy_cache_bytes)
-    ledger = Ledger(database)
+    metrics = DeployMetrics()
+    ledger = Ledger(database, on_move=metrics.moved, on_judged=metrics.judged)
     controllers: list[Controller] = []
 
     @asynccontextmanager
@@ -57,7 +66,7 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
         driver = make_driver(settings, cache)
         prometheus = None if settings.prometheus_url is None else Prometheus(settings.prometheus_url)
         reconciler = Reconciler(ledger, driver, make_policy(settings), Judging(ledger, prometheus))
-        controller = Controller(ledger, driver, reconciler, interval_s=settings.reconcile_interval_s)
+        controller = Controller(ledger, driver, reconciler, interval_s=settings.reconcile_interval_s, metrics=metrics)
         controllers.append(controller)
         loop = asyncio.create_task(controller.run())
         try:
@@ -79,7 +88,8 @@ def make_app(settings: DeploySettings, store: StoreSettings, blobs: BlobSettings
             await controller.check()
 
     checks = {"vault": check_vault, "controller": check_controller}
-    return create_app("Quantry deploy", database=database, health=checks, lifespan=lifespan)
+    exposition = Exposition(metrics.registry, TelemetrySettings().metrics_token)
+    return create_app("Quantry deploy", database=database, health=checks, lifespan=lifespan, metrics=exposition)
 
 
 def make_policy(settings: DeploySettings) -> Policy:

@@ -15,6 +15,7 @@ from quantry_core.rollouts import Replica, ReplicaState, RolloutState
 from quantry_deploy.drivers.protocol import PoolDriver
 from quantry_deploy.evidence import case_of
 from quantry_deploy.ledger import Ledger
+from quantry_deploy.metrics import DeployMetrics
 from quantry_deploy.reconcile import Reconciler
 from quantry_deploy.wanted import kept_releases
 from quantry_store.transactions.rollouts import DeploymentRecord
@@ -46,7 +47,10 @@ _log = structlog.get_logger(__name__)
 class Controller:
     """Runs until cancelled."""
 
-    def __init__(self, ledger: Ledger, driver: PoolDriver, reconciler: Reconciler, *, interval_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, driver: PoolDriver, reconciler: Reconciler, *, interval_s: float, metrics: DeployMetrics | None = None
+    ) -> None:
+        self._metrics = DeployMetrics() if metrics is None else metrics
         self._ledger = ledger
         self._driver = driver
         self._reconciler = reconciler
@@ -65,7 +69,8 @@ class Controller:
         while True:
             self._is_due.clear()
             try:
-                await self.look()
+                with self._metrics.loops.round("looks"):
+                    await self.look()
             except QuantryError as error:
                 _log.warning("look failed", error=error.detail)
             except Exception:  # a defect must not leave every deployment unattended
@@ -77,6 +82,7 @@ class Controller:
         self._passes = {id_: task for id_, task in self._passes.items() if not task.done()}
         looked = await self._ledger.load()
         records, now = looked.records, looked.now
+        self._metrics.saw(records)
         if not self._has_begun:
             self._reconciler.resume(now)
             self._has_begun = True
@@ -137,7 +143,9 @@ class Controller:
 
     async def _pass(self, record: DeploymentRecord, now: datetime) -> None:
         try:
-            if await self._reconciler.reconcile(record, now):
+            with self._metrics.loops.round("passes"):
+                is_due = await self._reconciler.reconcile(record, now)
+            if is_due:
                 self._is_due.set()
         except QuantryError as error:
             _log.warning("pass failed", deployment=record.deployment.name, error=error.detail)

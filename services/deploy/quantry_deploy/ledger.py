@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,11 +59,20 @@ class Looked:
     """Of the routes, just then: it differs as soon as anybody changes what is served, or asks for a change."""
 
 
+def _nobody(_written: object) -> None:
+    """Who hears of what was written where nobody counts."""
+
+
 class Ledger:
     """What the controller reads and writes. Every method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, on_move: Callable[[RolloutMove], None] = _nobody, on_judged: Callable[[Judgement], None] = _nobody
+    ) -> None:
+        """``on_move`` and ``on_judged`` hear of what was written."""
         self._database = database
+        self._on_move = on_move
+        self._on_judged = on_judged
 
     async def load(self) -> Looked:
         """Returns what there is to reconcile; raises Unavailable when the database is away."""
@@ -101,6 +111,7 @@ class Ledger:
                     await undo_promotion(uow, rollout.id, move.reason, move.message[:MAX_MESSAGE_CHARS])
                 case EndWatch(rollout):
                     await end_watch(uow, rollout.id)
+        self._on_move(move)
 
     async def set_wanted(self, action: SetWanted) -> None:
         """Keeps how many replicas scaling wants."""
@@ -118,6 +129,7 @@ class Ledger:
         """Keeps the last judgement on the rollout."""
         async with self._database.begin() as uow:
             await judge_rollout(uow, rollout_id, judgement)
+        self._on_judged(judgement)
 
     async def progress(self, project_id: str, rollout: Rollout, progress: Progress) -> None:
         """Makes this the deploy job's progress, and an event of its stream; a rollout without a job has none."""

@@ -28,6 +28,11 @@ class DeploySettings(BaseSettings):
     deploy_port: int = Field(ge=1, le=65535, description="Port of the health endpoint.")
     deploy_dir: Path = Field(description="Directory of this controller alone: pulled versions, replica logs, the engines' caches.")
     engine_python: Path | None = Field(default=None, description="Python of the environment that holds vLLM.")
+    engine_host: str = Field(
+        default="127.0.0.1",
+        description="Host as which gateways reach the processes of engines; they listen on its address, and on no other. Has to be the "
+        "controller's own: in a container, its name in the network that the gateways share.",
+    )
     llama_cpp_python: Path | None = Field(default=None, description="Python of the environment that holds xllamacpp, where there is one.")
     llama_cpp_script: Path | None = Field(default=None, description="serve_llama_cpp.py; beside engine_script where not set.")
     sglang_python: Path | None = Field(default=None, description="Python of an environment that holds SGLang, where there is one.")

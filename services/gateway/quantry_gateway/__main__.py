@@ -1,4 +1,4 @@
-"""``python -m quantry_gateway``: serves until SIGTERM or SIGINT, then ends within 3 seconds."""
+"""``python -m quantry_gateway``: serves until SIGTERM or SIGINT, then ends within a second after its exit grace."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from contextlib import suppress
 import uvicorn
 from pydantic import ValidationError
 
+from quantry_core.secret_files import take_secret_files
 from quantry_gateway.app import build_app
-from quantry_gateway.logs import configure_logs
+from quantry_gateway.metrics import GatewayMetrics
 from quantry_gateway.settings import GatewaySettings
+from quantry_telemetry.logs import configure_logging
+from quantry_telemetry.metrics_port import serving_metrics
+from quantry_telemetry.settings import TelemetrySettings
+from quantry_telemetry.traces import configure_tracing, end_tracing_with_process
 
-_GRACE_S = 2
-"""For answers under way; streams that take longer end with an error event. One second is left for the rest."""
 
-
-def server_config(settings: GatewaySettings) -> uvicorn.Config:
-    """Returns how uvicorn serves the gateway."""
+def server_config(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> uvicorn.Config:
+    """Returns how uvicorn serves the gateway, which counts into ``metrics``."""
     return uvicorn.Config(
-        build_app(settings),
+        build_app(settings, metrics),
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
@@ -31,7 +33,7 @@ def server_config(settings: GatewaySettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(settings.gateway_trusted_proxies),
         forwarded_allow_ips=settings.gateway_trusted_proxies,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=settings.gateway_exit_grace_s,
     )
 
 
@@ -44,16 +46,21 @@ def allow_connections() -> None:
 
 def main() -> int:
     """Returns the exit status: 0 after a stop that was asked for, 2 where the settings are wrong, 1 otherwise."""
-    configure_logs()
+    take_secret_files("quantry-gateway")
+    configure_logging("gateway")
     try:
-        settings = GatewaySettings()
+        settings, telemetry = GatewaySettings(), TelemetrySettings()
     except ValidationError as error:
         problems = "; ".join(f"QUANTRY_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         sys.stderr.write(f"quantry-gateway: the settings are not valid: {problems}\n")
         return 2
     allow_connections()
-    server = uvicorn.Server(server_config(settings))
-    with suppress(KeyboardInterrupt):
+    # A stranger's word is not what decides which traces are kept.
+    configure_tracing("gateway", telemetry, believes_parents=False)
+    end_tracing_with_process()
+    metrics = GatewayMetrics(with_gen_ai=telemetry.gen_ai_metrics)
+    server = uvicorn.Server(server_config(settings, metrics))
+    with suppress(KeyboardInterrupt), serving_metrics(metrics.registry, telemetry):
         server.run()
     return 0 if server.started else 1
 

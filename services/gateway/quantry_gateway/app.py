@@ -23,6 +23,7 @@ from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.hooks import Surroundings
 from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.listeners import build_hooks
+from quantry_gateway.metrics import GatewayMetrics, GatewayState
 from quantry_gateway.openai_errors import gateway_failed, shutting_down
 from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
 from quantry_gateway.queues import Queues
@@ -31,6 +32,7 @@ from quantry_gateway.refusals import refuse
 from quantry_gateway.replicas import ReplicaCaller
 from quantry_gateway.routes import RouteWatcher
 from quantry_gateway.settings import GatewaySettings
+from quantry_gateway.spans import serving
 from quantry_gateway.table import CompiledRoutes, RouteTable
 
 _KEPT_CONNECTION_S = 3.0
@@ -39,9 +41,12 @@ _KEPT_CONNECTION_S = 3.0
 _log = structlog.get_logger(__name__)
 
 
-def build_app(settings: GatewaySettings) -> ASGIApp:
-    """Returns the gateway. It loads kept routes and begins to poll for fresh ones when its lifespan starts."""
-    gateway = Gateway(settings)
+def build_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> ASGIApp:
+    """Returns the gateway. It loads kept routes and begins to poll for fresh ones when its lifespan starts.
+
+    What it counts goes to ``metrics``, which whoever made them serves.
+    """
+    gateway = Gateway(settings, GatewayMetrics() if metrics is None else metrics)
     router = Router(lifespan=gateway.lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,8 +59,9 @@ def build_app(settings: GatewaySettings) -> ASGIApp:
 class Gateway:
     """Dispatches requests to the data plane, the control plane, or its own few answers."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._table = RouteTable()
         self._planes: Mapping[Plane, DataPlane | ControlPlane] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -77,7 +83,7 @@ class Gateway:
             watcher = RouteWatcher(
                 routes,
                 self._table,
-                on_swap=lambda compiled: _follow(balancer, queues, compiled),
+                on_swap=lambda compiled: self._follow(balancer, queues, compiled),
                 kept=KeptRoutes(settings.gateway_state_dir),
                 api_url=settings.api_url,
                 token=settings.gateway_token,
@@ -91,7 +97,7 @@ class Gateway:
                 idle_timeout_s=settings.gateway_idle_timeout_s,
                 retry_after_s=settings.gateway_retry_after_s,
             )
-            announcer = Announcer(hooks.sinks, hooks.limits)
+            announcer = Announcer((self._metrics.tell, *hooks.sinks), hooks.limits)
             dispatcher = Dispatcher(
                 self._table, balancer, queues, caller, waiting=waiting, announcer=announcer, patience=_patience(settings)
             )
@@ -106,6 +112,8 @@ class Gateway:
                 ),
                 **self._control_planes(services),
             }
+            state = GatewayState(self._table, balancer, queues, waiting.num_waiting, lambda: watcher.heard_at_s)
+            self._metrics.watch(state)
             self._watching = asyncio.create_task(watcher.run())
             running = [self._watching, *(asyncio.create_task(work()) for work in hooks.background)]
             try:
@@ -114,6 +122,7 @@ class Gateway:
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
+                self._metrics.forget(state)
 
     def _control_planes(self, services: aiohttp.ClientSession) -> dict[Plane, ControlPlane]:
         settings = self._settings
@@ -138,12 +147,26 @@ class Gateway:
         """Answers one request. An unexpected failure is logged and answered in the shape of its plane."""
         request = Request.of(scope, receive)
         answer = Answer(send, request.id)
+        structlog.contextvars.bind_contextvars(request_id=request.id.decode("latin-1"))
         try:
-            await self._answer(request, answer)
+            plane, refused = plane_of(request.raw_path), None
+        except PathRefused as error:
+            plane, refused = Plane.NOWHERE, error
+        self._metrics.began(plane)
+        try:
+            with serving(plane, request, answer):
+                await self._run(plane, refused, request, answer)
+        finally:
+            self._metrics.ended(plane, answer.status)
+
+    async def _run(self, plane: Plane, refused: PathRefused | None, request: Request, answer: Answer) -> None:
+        try:
+            if refused is not None:
+                await self._refuse(request, answer, refused)
+            else:
+                await self._answer(plane, request, answer)
         except ClientGone:
             return
-        except PathRefused as error:
-            await self._refuse(request, answer, error)
         except asyncio.CancelledError:
             # The server stops, and its patience with this request has ended. A stream of events ends with one that says so.
             # Not raised again: the request's task ends here, and uvicorn would log the cancellation as a failure.
@@ -160,21 +183,26 @@ class Gateway:
                 raise
             await self._refuse(request, answer, QuantryError("The gateway could not handle this request; its log says why."))
 
-    async def _answer(self, request: Request, answer: Answer) -> None:
-        match plane_of(request.raw_path):
+    async def _answer(self, plane: Plane, request: Request, answer: Answer) -> None:
+        match plane:
             case Plane.ROOT:
                 await answer.json({"name": "quantry", "data_plane": "/v1", "control_plane": "/api/v1", "health": "/healthz"})
             case Plane.HEALTH if self._table.current is None:
                 await self._refuse(request, answer, Unavailable("The gateway has not learnt its routes yet."))
-            case Plane.HEALTH if self._watching is None or self._watching.done():
+            case Plane.HEALTH | Plane.LIFE if self._watching is None or self._watching.done():
                 await self._refuse(request, answer, Unavailable("The gateway no longer follows its routes; restart it."))
-            case Plane.HEALTH:
+            case Plane.HEALTH | Plane.LIFE:
                 await answer.json({"status": "ok"})
             case Plane.NOWHERE:
                 hint = "Nothing answers this path; the data plane is under /v1, the control plane under /api/v1."
                 await self._refuse(request, answer, NotFound(hint))
-            case plane:
+            case _:
                 await self._planes[plane].answer(request, answer)
+
+    def _follow(self, balancer: Balancer, queues: Queues, compiled: CompiledRoutes) -> None:
+        balancer.keep_only(compiled.replica_ids())
+        queues.refresh()
+        self._metrics.follow(compiled)
 
     def _registry_head_timeout_s(self, request: Request) -> float:
         if takes_long(request.method, request.raw_path):
@@ -202,11 +230,6 @@ def _patience(settings: GatewaySettings) -> Patience:
         queue_wait_s=settings.gateway_queue_wait_s,
         retry_after_s=settings.gateway_retry_after_s,
     )
-
-
-def _follow(balancer: Balancer, queues: Queues, compiled: CompiledRoutes) -> None:
-    balancer.keep_only(compiled.replica_ids())
-    queues.refresh()
 
 
 def _engine_session(settings: GatewaySettings) -> aiohttp.ClientSession:

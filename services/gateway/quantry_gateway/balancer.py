@@ -72,6 +72,15 @@ class Balancer:
         """The replica refused, dropped or failed the request. Returns whether that ejected it; ``at_once``: whatever went before."""
         return self._ejection.failed(turn.replica.id, on_trial=turn.on_trial, at_once=at_once)
 
+    @property
+    def num_ejections(self) -> int:
+        """How often a replica was ejected, since the gateway began."""
+        return self._ejection.num_ejections
+
+    def num_out(self, replica_ids: AbstractSet[str]) -> int:
+        """Returns how many of these replicas may get no request now."""
+        return sum(self._ejection.is_out(replica_id) for replica_id in replica_ids)
+
     def num_outstanding(self, replica_id: str) -> int:
         """Returns how many requests a replica has under way."""
         return self._outstanding.get(replica_id, 0)

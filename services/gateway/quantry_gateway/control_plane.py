@@ -13,6 +13,7 @@ import structlog
 from yarl import URL
 
 from quantry_core.errors import Unavailable
+from quantry_core.traces import carried_traceparent
 from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.headers import RawHeaders, forwarded_request_headers, forwarded_response_headers, header_value
 from quantry_gateway.refusals import refuse
@@ -70,7 +71,13 @@ class ControlPlane:
             return await self._session.request(
                 request.method,
                 _target(self._url, request),
-                headers=forwarded_request_headers(request.headers, client=request.client, scheme=request.scheme, request_id=request.id),
+                headers=forwarded_request_headers(
+                    request.headers,
+                    client=request.client,
+                    scheme=request.scheme,
+                    request_id=request.id,
+                    traceparent=carried_traceparent(),
+                ),
                 data=body or None if isinstance(body, bytes) else _timed(body, patience, timeout_s),
                 allow_redirects=False,
             )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +40,10 @@ _MODELS_PATH = "/v1/models"
 _FEEDBACK_PATH = "/v1/feedback"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class DataPlane:
     """Answers /v1/*. Every refusal has OpenAI's shape."""
 
@@ -51,6 +56,7 @@ class DataPlane:
         max_body_bytes: int,
         request_timeout_s: float | None,
         retry_after_s: int,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._table = table
         self._dispatcher = dispatcher
@@ -58,6 +64,7 @@ class DataPlane:
         self._max_body_bytes = max_body_bytes
         self._request_timeout_s = request_timeout_s
         self._retry_after_s = retry_after_s
+        self._now = now
 
     async def answer(self, request: Request, answer: Answer) -> None:
         """Answers one request."""
@@ -96,6 +103,9 @@ class DataPlane:
         key = self._current().identify(secret) if secret is not None else None
         if key is None:
             raise errors.invalid_api_key()
+        if key.expires_at is not None and key.expires_at <= self._now():
+            # By this gateway's clock: the control plane may be away, and the key must not outlive its time for that.
+            raise errors.expired_api_key()
         if not role_covers(key.role, Role.VIEWER):
             raise errors.key_not_allowed(key.role)
         return key

@@ -30,6 +30,10 @@ class WaitingRoom:
             if left:
                 self._waiting[deployment_id] = left
 
+    def num_waiting(self) -> int:
+        """Returns how many requests wait, for all deployments."""
+        return sum(list(self._waiting.values()))
+
     def demands(self) -> list[Demand]:
         """Returns who is waited for now."""
         return [Demand(deployment_id=deployment_id, num_waiting=number) for deployment_id, number in self._waiting.items()]

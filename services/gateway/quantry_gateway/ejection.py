@@ -40,6 +40,8 @@ class Ejection:
         self._longest_s = longest_s
         self._clock_s = clock_s
         self._records: dict[str, _Record] = {}
+        self.num_ejections = 0
+        """Of all replicas, since the gateway began."""
 
     def is_out(self, replica_id: str) -> bool:
         """Tells whether a replica may get no request now."""
@@ -92,6 +94,7 @@ class Ejection:
         record.out_until_s = now_s + min(self._first_s * 2.0 ** min(record.num_ejections, 30), self._longest_s)
         record.num_ejections += 1
         record.num_failures = 0
+        self.num_ejections += 1
         return True
 
     def ended(self, replica_id: str, *, on_trial: bool) -> None:

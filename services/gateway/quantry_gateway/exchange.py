@@ -145,6 +145,8 @@ class Answer:
         self._send = send
         self._request_id = request_id
         self.started = False
+        self.status: int | None = None
+        """Of the head, once that was sent."""
         self.is_open_stream = False
         """Events have been or may be passed on, and more may follow."""
         self.release_number: int | None = None
@@ -155,6 +157,7 @@ class Answer:
     async def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends status and fields; the body follows by ``piece`` and ``end``."""
         self.started = True
+        self.status = status
         fields = [*headers, *self.limit_fields, (b"x-request-id", self._request_id)]
         if self.release_number is not None:
             fields.append((RELEASE_FIELD, b"%d" % self.release_number))

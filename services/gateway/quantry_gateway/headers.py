@@ -6,6 +6,8 @@ import re
 import secrets
 from collections.abc import Iterable
 
+from quantry_core.traces import TRACEPARENT_HEADER
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset(
@@ -26,6 +28,8 @@ _HOP_BY_HOP = frozenset(
 
 _OURS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id"})
 """What a client claims here is not believed: this is the public origin."""
+
+_TRACE_CONTEXT = frozenset({b"traceparent", b"tracestate"})
 
 _SERVER_ADDS = frozenset({b"date", b"server", b"x-request-id"})
 
@@ -53,9 +57,14 @@ def bearer_secret(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return secret.strip().decode("latin-1") or None
 
 
-def forwarded_request_headers(headers: RawHeaders, *, client: str, scheme: str, request_id: bytes) -> list[tuple[str, str]]:
-    """Returns a request's end-to-end fields with X-Forwarded-* and X-Request-Id of our own. Host is kept."""
+def forwarded_request_headers(
+    headers: RawHeaders, *, client: str, scheme: str, request_id: bytes, traceparent: str | None = None
+) -> list[tuple[str, str]]:
+    """Returns a request's end-to-end fields with X-Forwarded-* and X-Request-Id of our own, and with our own trace context where there
+    is one. Host is kept."""
     dropped = _HOP_BY_HOP | _OURS | _named_by_connection(headers)
+    if traceparent is not None:
+        dropped |= _TRACE_CONTEXT
     if header_value(headers, b"transfer-encoding") is not None:
         # Both lengths at once: the chunks are what was read, so the number would be a lie.
         dropped |= {b"content-length"}
@@ -67,6 +76,7 @@ def forwarded_request_headers(headers: RawHeaders, *, client: str, scheme: str, 
         ("x-forwarded-proto", scheme),
         ("x-forwarded-host", host.decode("latin-1")),
         ("x-request-id", request_id.decode("latin-1")),
+        *([] if traceparent is None else [(TRACEPARENT_HEADER, traceparent)]),
     ]
 
 

@@ -17,6 +17,7 @@ from quantry_gateway.reports import Reporter
 from quantry_gateway.sampling import WatchedDeployments
 from quantry_gateway.tallies import Tallies
 from quantry_gateway.telling import Teller
+from quantry_gateway.used_keys import UsedKeys
 
 FLUSH_S = 0.7
 """For what was not told yet when the gateway stops. It has a second for everything that follows its last answer."""
@@ -28,7 +29,7 @@ def build_hooks(surroundings: Surroundings) -> Hooks:
     """Returns what is plugged into the path of requests."""
     listeners = Listeners(surroundings)
     return Hooks(
-        sinks=(listeners.tallies.tell, listeners.answers.tell, listeners.captures.tell, listeners.mirrors.tell),
+        sinks=(listeners.tallies.tell, listeners.used_keys.tell, listeners.answers.tell, listeners.captures.tell, listeners.mirrors.tell),
         limits=RateLimits(),
         feedback=AnswerFeedback(listeners.answers),
         background=(listeners.run,),
@@ -44,6 +45,7 @@ class Listeners:
         self._waiting = surroundings.waiting
         watched = WatchedDeployments(surroundings.table)
         self.tallies = Tallies()
+        self.used_keys = UsedKeys(clock_s=time.monotonic)
         self.answers = Answers(
             self.tallies,
             max_answers=settings.gateway_feedback_answers,
@@ -74,6 +76,7 @@ class Listeners:
                 self._waiting.demands,
                 interval_s=self._settings.gateway_report_interval_s,
                 max_backlog_windows=self._settings.gateway_backlog_windows,
+                used_keys=self.used_keys.take,
             )
             captured = CaptureTeller(teller, self.captures, interval_s=self._settings.gateway_report_interval_s)
             try:

@@ -46,6 +46,11 @@ def invalid_api_key() -> OpenAIError:
     return OpenAIError(401, "invalid_api_key", "A valid API key is needed: send it as 'Authorization: Bearer <key>'.")
 
 
+def expired_api_key() -> OpenAIError:
+    """A key that was good until its time was over."""
+    return OpenAIError(401, "expired_api_key", "This API key has expired: ask an admin of the project to rotate it, or for another.")
+
+
 def key_not_allowed(role: str) -> OpenAIError:
     """A machine's key: it opens one door, and not this one."""
     return OpenAIError(403, "key_not_allowed", f"A key of role {role} may not call models; use a viewer, operator or admin key.")

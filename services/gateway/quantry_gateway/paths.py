@@ -25,6 +25,7 @@ class Plane(StrEnum):
 
     ROOT = "root"
     HEALTH = "health"
+    LIFE = "life"
     DATA = "data"
     API = "api"
     REGISTRY = "registry"
@@ -33,6 +34,10 @@ class Plane(StrEnum):
 
 _OPENAI_NOUNS = {b"files": Plane.REGISTRY, b"fine_tuning": Plane.API}
 """What of OpenAI's API the control plane answers."""
+
+
+_PROBES = {b"healthz": Plane.HEALTH, b"livez": Plane.LIFE}
+"""Asked by what starts and stops gateways."""
 
 
 class PathRefused(QuantryError):
@@ -50,8 +55,8 @@ def plane_of(raw_path: bytes) -> Plane:
     match segments:
         case [b""]:
             return Plane.ROOT
-        case [b"healthz"]:
-            return Plane.HEALTH
+        case [(b"healthz" | b"livez") as asked]:
+            return _PROBES[asked]
         case [b"v1", noun, *_] | [(b"tokenize" | b"detokenize") as noun]:
             return _OPENAI_NOUNS.get(noun, Plane.DATA)
         case (

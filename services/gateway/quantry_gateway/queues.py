@@ -84,6 +84,10 @@ class Queues:
         if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
             self.give_back(release_id, waiter.turn.result())
 
+    def num_waiting(self) -> int:
+        """Returns how many requests wait for room, at all releases."""
+        return sum(len(queue) for queue in list(self._waiting.values()))
+
     def give_back(self, release_id: str, turn: Turn) -> None:
         """Ends a turn; who waits longest for the room it leaves has it at once."""
         self._balancer.give_back(turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from quantry_gateway.headers import RawHeaders, forwarded_response_headers
 from quantry_gateway.openai_errors import OpenAIError, no_sockets, upstream_failed, upstream_timeout
 from quantry_gateway.outcomes import OutcomeKind
 from quantry_gateway.records import Record
+from quantry_gateway.spans import asking
+from quantry_telemetry.traces import trace_headers
 
 FAULTY_STATUSES = frozenset({500, 502, 503, 504})
 """What another replica may answer better."""
@@ -130,6 +133,10 @@ class ReplicaCaller:
         is an error event at the end of the stream.
         """
         record.num_tries += 1
+        with asking(turn.replica, request.path, record):
+            await self._ask(turn, request, answer, record)
+
+    async def _ask(self, turn: Turn, request: ReplicaRequest, answer: Answer, record: Record) -> None:
         try:
             begun = await self._begin(turn.replica, request)
         except NotAnswered as failure:
@@ -172,7 +179,13 @@ class ReplicaCaller:
             raise Dropped("it broke off before it answered") from error
 
     async def _post(self, replica: RoutedReplica, request: ReplicaRequest) -> aiohttp.ClientResponse:
-        headers = {"content-type": request.content_type, "content-length": str(len(request.body))}
+        headers = {
+            "content-type": request.content_type,
+            "content-length": str(len(request.body)),
+            # An engine makes its answer's id of it, and a client's own may come twice.
+            "x-request-id": f"{request.request_id.decode()}-{secrets.token_hex(4)}",
+            **trace_headers(),
+        }
         body = request.body if len(request.body) < _PIECE_BYTES else _pieces(request.body)
         # A redirect would lead the gateway wherever an engine says.
         return await self._session.post(_target(replica.url, request.path), data=body, headers=headers, allow_redirects=False)

@@ -29,8 +29,18 @@ Demands = Callable[[], list[Demand]]
 class Reporter:
     """One gateway process's reports. Its id is made anew with it, and its numbers begin at 1."""
 
-    def __init__(self, teller: Teller, tallies: Tallies, demands: Demands, *, interval_s: float, max_backlog_windows: int) -> None:
+    def __init__(
+        self,
+        teller: Teller,
+        tallies: Tallies,
+        demands: Demands,
+        *,
+        interval_s: float,
+        max_backlog_windows: int,
+        used_keys: Callable[[], list[str]] = list,
+    ) -> None:
         self._teller = teller
+        self._used_keys = used_keys
         self._tallies = tallies
         self._demands = demands
         self._interval_s = interval_s
@@ -86,7 +96,9 @@ class Reporter:
         demands = self._demands()[:MAX_REPORT_DEMANDS]
         if not self._telling and not demands:
             return
-        report = TrafficReport(gateway_id=self._gateway_id, sequence=self._sequence, windows=self._telling, demands=demands)
+        report = TrafficReport(
+            gateway_id=self._gateway_id, sequence=self._sequence, windows=self._telling, demands=demands, key_ids=self._used_keys()
+        )
         try:
             await self._teller.post(PATH, report, timeout_s=timeout_s)
         except ReportRefused as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 import aiohttp
@@ -48,6 +49,8 @@ class RouteWatcher:
         self._wait_s = wait_s
         # A kept snapshot is served but not trusted as a revision: the database behind the api may be another one by now.
         self._seen_revision: int | None = None
+        self.heard_at_s: float | None = None
+        """When the api last answered, by time.monotonic: what is served is of then."""
 
     def load_kept(self) -> None:
         """Serves the snapshot of the last run, if there is one, until the api answers."""
@@ -70,6 +73,7 @@ class RouteWatcher:
             except Exception:  # a defect must not leave the gateway with the routes of this moment for ever
                 _log.exception("routes.failed")
             else:
+                self.heard_at_s = time.monotonic()
                 if num_failures:
                     _log.info("routes.api_back", num_failures=num_failures)
                 num_failures = 0

@@ -40,6 +40,12 @@ class GatewaySettings(BaseSettings):
     gateway_request_timeout_s: float | None = Field(
         default=None, gt=0, description="Bound on a whole request; x-request-timeout-s may set a shorter one. None: no bound."
     )
+    gateway_exit_grace_s: int = Field(
+        default=2,
+        ge=0,
+        description="Seconds that answers under way may go on once the gateway was told to stop; streams that take longer end with an "
+        "error event. One second more and it is gone.",
+    )
     gateway_eject_after: int = Field(
         default=5, ge=1, description="A replica that fails so many requests in a row is left out; one refused connection does so by itself."
     )

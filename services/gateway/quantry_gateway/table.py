@@ -19,7 +19,7 @@ class CompiledRoutes:
     by_project: Mapping[str, Mapping[str, Route]]
 
     def identify(self, secret: str) -> RoutedKey | None:
-        """Returns the key with this secret, or None."""
+        """Returns the key with this secret, or None; whether it has expired meanwhile is looked at with each request."""
         return self.keys.get(hash_key(secret))
 
     def of_project(self, project_id: str) -> Mapping[str, Route]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
-from quantry_http.logs import configure_logging
+from quantry_core.secret_files import take_secret_files
 from quantry_http.server import serve
 from quantry_registry.app import make_app
 from quantry_registry.parts import make_parts
 from quantry_registry.settings import RegistrySettings
 from quantry_store.database import Database
 from quantry_store.settings import StoreSettings
+from quantry_telemetry.logs import configure_logging
+from quantry_telemetry.traces import configure_tracing, end_tracing_with_process
 
 
 def main() -> None:
     """Reads the settings from the environment and serves."""
+    take_secret_files("quantry-registry")
     configure_logging("registry")
+    configure_tracing("registry")
+    end_tracing_with_process()
     settings = RegistrySettings()
     blob_settings = BlobSettings()
     database = Database(StoreSettings().database_url)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_http.app import create_app
+from quantry_http.metrics import Exposition
 from quantry_registry.artifacts.endpoints import router as artifacts_router
 from quantry_registry.captures.endpoints import router as captures_router
 from quantry_registry.checkpoints.endpoints import router as checkpoints_router
@@ -19,6 +20,7 @@ from quantry_registry.datasets.deletion import router as dataset_deletion_router
 from quantry_registry.datasets.endpoints import router as datasets_router
 from quantry_registry.disk_full import install_disk_full_handler
 from quantry_registry.files.endpoints import router as files_router
+from quantry_registry.metrics import RegistryMetrics
 from quantry_registry.models.endpoints import router as models_router
 from quantry_registry.models.endpoints import usage_router
 from quantry_registry.parts import Parts
@@ -27,9 +29,12 @@ from quantry_registry.sweeps import run_sweeps
 from quantry_registry.uploads.endpoints import router as uploads_router
 from quantry_registry.vault.endpoints import router as vault_router
 from quantry_registry.vault.service import run_vault_runs
+from quantry_registry.versions.archiving import router as archiving_router
 from quantry_registry.versions.deletion import router as deletion_router
 from quantry_registry.versions.endpoints import router as versions_router
+from quantry_registry.versions.modules import router as modules_router
 from quantry_store.database import Database
+from quantry_telemetry.settings import TelemetrySettings
 
 API_PREFIX = "/api/v1"
 OPENAPI_URL = f"{API_PREFIX}/registry/openapi.json"
@@ -43,13 +48,15 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
     closes ``database``.
     """
 
+    metrics = RegistryMetrics()
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_BLOB_THREADS, thread_name_prefix="blobs"))
         await parts.ensure_buckets()
         await parts.protect_vault()
         seeding = asyncio.create_task(run_seeding(database, parts, built_ins))
-        sweeps = asyncio.create_task(run_sweeps(database, parts))
+        sweeps = asyncio.create_task(run_sweeps(database, parts, metrics.loops.round))
         vault_runs = asyncio.create_task(run_vault_runs(database, parts))
         try:
             yield
@@ -67,6 +74,7 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
         health={"object store": parts.check_buckets},
         openapi_url=OPENAPI_URL,
         lifespan=lifespan,
+        metrics=Exposition(metrics.registry, TelemetrySettings().metrics_token, metrics.read),
     )
     app.state.parts = parts
     install_disk_full_handler(app)
@@ -75,6 +83,8 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
         usage_router,
         versions_router,
         deletion_router,
+        archiving_router,
+        modules_router,
         datasets_router,
         dataset_deletion_router,
         captures_router,

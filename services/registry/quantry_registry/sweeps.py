@@ -13,6 +13,7 @@ from quantry_registry.parts import Parts
 from quantry_registry.vault.removal import remove_object
 from quantry_store.database import Database
 from quantry_store.repositories.blobs import Blob
+from quantry_telemetry.loops import Rounds, uncounted
 
 _log = structlog.get_logger(__name__)
 
@@ -48,8 +49,10 @@ async def sweep_uploads(database: Database) -> int:
     """Removes uploads that have expired. Their bytes go with the next collection, unless a version has them too. Returns their number."""
     async with database.begin() as uow:
         expired = await uow.uploads.delete_expired()
+        for upload_id, project_id in expired.items():
+            await uow.audit.record(None, "upload.expire", "upload", upload_id, project_id=project_id)
     if expired:
-        _log.info("uploads expired", upload_ids=expired)
+        _log.info("uploads expired", upload_ids=sorted(expired))
     return len(expired)
 
 
@@ -96,14 +99,15 @@ async def _note_left(database: Database, vault: Vault, blob: Blob) -> None:
         await uow.blobs.add_of_checkpoint({blob.sha256: blob.size_bytes})
 
 
-async def run_sweeps(database: Database, parts: Parts) -> None:
-    """Sweeps now and every ``registry_sweep_interval_s`` until cancelled. A part that is away costs one round."""
+async def run_sweeps(database: Database, parts: Parts, rounds: Rounds = uncounted) -> None:
+    """Sweeps now and every ``registry_sweep_interval_s`` until cancelled; ``rounds`` counts. A part that is away costs one round."""
     while True:
         try:
-            await sweep_staging(database, parts.staging)
-            await sweep_incoming(parts.vault, parts.settings.incoming_max_age_s)
-            await sweep_uploads(database)
-            await sweep_checkpoints(database, parts.vault, parts.settings.checkpoint_min_age_s)
+            with rounds("sweeps"):
+                await sweep_staging(database, parts.staging)
+                await sweep_incoming(parts.vault, parts.settings.incoming_max_age_s)
+                await sweep_uploads(database)
+                await sweep_checkpoints(database, parts.vault, parts.settings.checkpoint_min_age_s)
         except QuantryError as error:
             _log.warning("sweep failed", error=error.detail)
         except Exception:  # whatever broke this round, the next one must still come

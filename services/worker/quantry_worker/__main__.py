@@ -9,18 +9,26 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
+from prometheus_client import CollectorRegistry
 
 from quantry_blobs.settings import BlobSettings
 from quantry_core.errors import QuantryError, Unauthorized, Unavailable
 from quantry_core.ids import IdPrefix, new_id
+from quantry_core.secret_files import take_secret_files
+from quantry_telemetry.gpus import Gpus
+from quantry_telemetry.metrics_port import MetricsPort
+from quantry_telemetry.settings import TelemetrySettings
 from quantry_worker.app import create_app
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import HttpControl
 from quantry_worker.devices import find_devices
 from quantry_worker.drain import Drain
+from quantry_worker.figures import clear_figures
 from quantry_worker.health import Liveness
 from quantry_worker.hello import Greeter, describe
+from quantry_worker.idle import IdleEnd, end_softly, is_any_slot_awake
 from quantry_worker.logs import configure_logging
+from quantry_worker.metrics import worker_registry
 from quantry_worker.settings import WorkerSettings, check_slots
 from quantry_worker.work_dir import WorkDir, WorkDirTaken
 
@@ -33,9 +41,10 @@ EXIT_SETTINGS = 78
 
 def main() -> int:
     """Runs the worker until it is told to stop; returns the exit status."""
+    take_secret_files("quantry-worker")
     configure_logging()
     try:
-        settings, blob_settings = WorkerSettings(), BlobSettings()
+        settings, blob_settings, telemetry = WorkerSettings(), BlobSettings(), TelemetrySettings()
         devices = find_devices(settings.worker_gpus)
         check_slots(settings, len(devices))
     except ValueError as error:
@@ -48,8 +57,9 @@ def main() -> int:
         log.error("the work folder cannot be used", problem=str(error))
         return EXIT_SETTINGS
     BlobCache(work_dir.cache, settings.worker_cache_bytes).clear_incoming()
-    worker_id, hello = new_id(IdPrefix.WORKER), describe(settings, devices)
-    greeter = Greeter(settings, worker_id, hello)
+    clear_figures(work_dir.figures)
+    worker_id, hello, gpus = new_id(IdPrefix.WORKER), describe(settings, devices), Gpus()
+    greeter = Greeter(settings, worker_id, hello, gpus)
     app = create_app(settings, blob_settings, work_dir, Drain(), worker_id=worker_id, hello=hello)
     try:
         wait_for_control(settings, greeter)
@@ -62,11 +72,24 @@ def main() -> int:
         log.info("the worker takes work", worker_id=worker_id, queues=settings.worker_queues, slots=settings.worker_slots)
         Liveness(work_dir.alive_file).start()
         greeter.start()
+        serve_metrics(worker_registry(work_dir.figures, work_dir.cache, num_slots=settings.worker_slots, gpus=gpus), telemetry)
+        if settings.worker_max_idle_s is not None:
+            IdleEnd(settings.worker_max_idle_s, is_busy=is_any_slot_awake, end=end_softly).start()
 
     signals.worker_ready.connect(on_ready, weak=False)
     worker = app.Worker(**worker_options(settings))
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def serve_metrics(registry: CollectorRegistry, settings: TelemetrySettings) -> None:
+    """Serves metrics until the process ends, where the settings name a port. One that is taken costs the metrics, not the worker."""
+    if settings.metrics_port is None:
+        return
+    try:
+        MetricsPort(registry, host=settings.metrics_host, port=settings.metrics_port, token=settings.metrics_token).start()
+    except OSError as error:
+        log.error("metrics are not served", host=settings.metrics_host, port=settings.metrics_port, problem=str(error))
 
 
 def worker_options(settings: WorkerSettings) -> dict[str, Any]:
@@ -86,7 +109,7 @@ def worker_options(settings: WorkerSettings) -> dict[str, Any]:
 
 def wait_for_control(settings: WorkerSettings, greeter: Greeter) -> None:
     """Returns when the control plane has heard of this worker; raises QuantryError if it refuses it."""
-    control = HttpControl(settings.control_url, settings.worker_token.get_secret_value())
+    control = HttpControl(settings.control_url, settings.worker_token.get_secret_value(), token_file=settings.worker_token_file)
     while True:
         try:
             greeter.send(control)

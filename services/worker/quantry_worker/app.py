@@ -16,11 +16,13 @@ from quantry_core.celery_settings import worker_settings
 from quantry_core.errors import QuantryError
 from quantry_core.execution import WAKE_TASK
 from quantry_core.workers import Device, WorkerHello
+from quantry_telemetry.traces import configure_tracing
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.buckets import import_buckets
 from quantry_worker.cache import BlobCache
 from quantry_worker.control import HttpControl
 from quantry_worker.drain import Drain
+from quantry_worker.figures import SlotFigures, figures_file
 from quantry_worker.lifeline import die_with_parent
 from quantry_worker.settings import WorkerSettings
 from quantry_worker.slot import Slot, draining_on_signals
@@ -54,7 +56,7 @@ def create_app(
 
     @functools.cache
     def slot() -> Slot:
-        control = HttpControl(settings.control_url, settings.worker_token.get_secret_value())
+        control = HttpControl(settings.control_url, settings.worker_token.get_secret_value(), token_file=settings.worker_token_file)
         store = MinioStore(blob_settings)
         artifacts = Artifacts(
             Vault(store, blob_settings.vault_bucket),
@@ -71,6 +73,7 @@ def create_app(
             is_draining=drain.is_requested,
             memory_bytes=hello.memory_bytes,
             devices=devices_of(slot_index(), hello.devices, settings.worker_gpus_per_slot),
+            figures=SlotFigures(figures_file(work_dir.figures, slot_index())),
         )
         return Slot(control, supervisor, drain.is_requested, worker_id=worker_id, environments=hello.environments)
 
@@ -84,6 +87,8 @@ def create_app(
 
     def on_pool_process(**_: object) -> None:
         die_with_parent(main_pid)
+        # Here, and not in the main process: the thread that sends spans does not survive a fork.
+        configure_tracing("worker")
 
     def on_shutdown(**_: object) -> None:
         # Runs in a signal handler of the main process. A SIGTERM to it alone must reach the slots too.

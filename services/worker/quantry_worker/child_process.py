@@ -103,14 +103,23 @@ class _Heard:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
 
-def run_child(command: ChildCommand, listener: Listener, stop_reason: StopQuestion, *, grace_s: Mapping[StopReason, float]) -> ChildExit:
-    """Runs a child to its end and returns how it ended; raises OSError if it cannot be started.
+def run_child(
+    command: ChildCommand,
+    listener: Listener,
+    stop_reason: StopQuestion,
+    *,
+    grace_s: Mapping[StopReason, float],
+    on_start: Callable[[int], None] | None = None,
+) -> ChildExit:
+    """Runs a child to its end and returns how it ended; raises OSError if it cannot be started. ``on_start`` is told its pid.
 
     When ``stop_reason`` gives a reason, the child and all it started get SIGTERM, and SIGKILL after that reason's seconds in
     ``grace_s`` (at once where it has none). Whatever the child left behind is killed too.
     """
     oom_kills_before = num_oom_kills()
     with _Child(command, listener) as child:
+        if on_start is not None:
+            on_start(child.pid)
         _watch(child, stop_reason, grace_s)
         return_code = child.end()
     oom_kills_after = num_oom_kills()

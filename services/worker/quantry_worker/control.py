@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -13,6 +14,7 @@ from quantry_core.jobs import Job
 from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import SealRequest, SealResult
 from quantry_core.workers import WorkerHello
+from quantry_telemetry.traces import trace_headers
 from quantry_worker.guard import REQUEST_TIMEOUT_S
 
 SEAL_TIMEOUT_S = 3600.0
@@ -63,7 +65,9 @@ class Control(Protocol):
 class HttpControl:
     """The real one. Thread-safe; make it after a fork, not before."""
 
-    def __init__(self, base_url: str, token: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, base_url: str, token: str, transport: httpx.BaseTransport | None = None, *, token_file: Path | None = None) -> None:
+        """``token_file`` is read again when the token is refused: this host may have rotated its key."""
+        self._token_file = token_file
         self._client = httpx.Client(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {token}"},
@@ -110,14 +114,32 @@ class HttpControl:
         return self._send("POST", path, content=body.model_dump_json(), timeout_s=timeout_s)
 
     def _send(self, method: str, path: str, *, content: str | None = None, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Response:
-        headers = {} if content is None else {"Content-Type": "application/json"}
-        try:
-            response = self._client.request(method, path, content=content, headers=headers, timeout=timeout_s)
-        except httpx.TransportError as error:
-            raise Unavailable(f"the control plane does not answer: {type(error).__name__}: {error}") from error
+        response = self._request(method, path, content, timeout_s)
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._has_new_token():
+            response = self._request(method, path, content, timeout_s)
         if response.is_success:
             return response
         raise error_of(response)
+
+    def _request(self, method: str, path: str, content: str | None, timeout_s: float) -> httpx.Response:
+        headers = trace_headers() if content is None else {"Content-Type": "application/json", **trace_headers()}
+        try:
+            return self._client.request(method, path, content=content, headers=headers, timeout=timeout_s)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the control plane does not answer: {type(error).__name__}: {error}") from error
+
+    def _has_new_token(self) -> bool:
+        """Takes the token from its file; tells whether it is another than the one that was sent."""
+        if self._token_file is None:
+            return False
+        try:
+            token = self._token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            # What was refused says more than that the file cannot be read.
+            return False
+        sent = self._client.headers["Authorization"]
+        self._client.headers["Authorization"] = f"Bearer {token}"
+        return bool(token) and sent != f"Bearer {token}"
 
     @staticmethod
     def _json(response: httpx.Response) -> Any:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from quantry_core.jobs import ImportSpec, JobSpec
 from quantry_core.sources import HUB_PREFIX
+from quantry_core.traces import TRACEPARENT_VARIABLE
 from quantry_core.workers import Device
 
 TOKEN_VARIABLE = "HF_TOKEN"
@@ -24,6 +25,7 @@ PASSED_THROUGH = (
     "no_proxy",
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
+    "QUANTRY_OUTBOUND_PRIVATE",
     "QUANTRY_STATE_DIR",
     "KERNELS_CACHE",
 )
@@ -49,11 +51,12 @@ def child_environment(
     num_threads: int,
     devices: Sequence[Device] = (),
     hub_token: SecretStr | None = None,
+    traceparent: str | None = None,
 ) -> dict[str, str]:
     """Returns the whole environment of a job's child. ``directory`` is the attempt's: home, caches and temporary files lie in it.
 
     ``devices`` are the GPUs that it sees; without any it sees none, whatever the machine has. ``hub_token`` reaches an
-    import from the hub alone.
+    import from the hub alone. ``traceparent`` is the span that the child works for, where traces are on.
     """
     environment = {
         "PATH": parent.get("PATH", DEFAULT_PATH),
@@ -67,8 +70,13 @@ def child_environment(
         "PYTHONUNBUFFERED": "1",
     }
     environment.update({name: parent[name] for name in PASSED_THROUGH if name in parent})
+    if traceparent is not None:
+        environment[TRACEPARENT_VARIABLE] = traceparent
     if not is_hub_import(spec):
         environment["HF_HUB_OFFLINE"] = "1"
-    elif hub_token is not None:
+        return environment
+    # Its own way to the hub's storage, past the client that is guarded.
+    environment["HF_HUB_DISABLE_XET"] = "1"
+    if hub_token is not None:
         environment[TOKEN_VARIABLE] = hub_token.get_secret_value()
     return environment

@@ -11,8 +11,10 @@ import structlog
 
 from quantry_core.errors import QuantryError
 from quantry_core.workers import WORKER_HELLO_INTERVAL_S, Device, WorkerHello
+from quantry_telemetry.gpus import Gpus
 from quantry_worker.control import HttpControl
 from quantry_worker.memory import machine_memory_bytes
+from quantry_worker.metrics import with_readings
 from quantry_worker.settings import WorkerSettings
 from quantry_worker.toolchains import toolchain_digest
 
@@ -47,7 +49,9 @@ def memory_of_slot(settings: WorkerSettings) -> int:
 class Greeter:
     """Sends the hello from a thread of the main process: forks do not have it."""
 
-    def __init__(self, settings: WorkerSettings, worker_id: str, hello: WorkerHello) -> None:
+    def __init__(self, settings: WorkerSettings, worker_id: str, hello: WorkerHello, gpus: Gpus | None = None) -> None:
+        """``gpus`` is asked what the worker's devices do; they are told without that where it is None."""
+        self._gpus = gpus
         self._settings = settings
         self._worker_id = worker_id
         self._hello = hello
@@ -59,10 +63,15 @@ class Greeter:
 
     def send(self, control: HttpControl) -> None:
         """Sends it once; raises QuantryError if it does not arrive or is refused."""
-        control.hello(self._worker_id, self._hello, HELLO_TIMEOUT_S)
+        hello = self._hello
+        if self._gpus is not None and hello.devices:
+            hello = hello.model_copy(update={"devices": with_readings(hello.devices, self._gpus.read())})
+        control.hello(self._worker_id, hello, HELLO_TIMEOUT_S)
 
     def _run(self) -> None:
-        control = HttpControl(self._settings.control_url, self._settings.worker_token.get_secret_value())
+        control = HttpControl(
+            self._settings.control_url, self._settings.worker_token.get_secret_value(), token_file=self._settings.worker_token_file
+        )
         while True:
             threading.Event().wait(WORKER_HELLO_INTERVAL_S)
             try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from quantry_telemetry.traces import NO_SPAN, Span
 from quantry_worker.checkpoint_uploads import CheckpointUploads
 from quantry_worker.events import EventBuffer
 from quantry_worker.protocol import ChildCheckpoint, ChildMetrics, ChildProgress
 
 
-class AttemptListener(NamedTuple):
-    """The Listener of an attempt."""
+class AttemptListener:
+    """The Listener of an attempt. ``span`` is that of its child: it is told each phase that the child comes to."""
 
-    events: EventBuffer
-    uploads: CheckpointUploads
+    def __init__(self, events: EventBuffer, uploads: CheckpointUploads, span: Span = NO_SPAN) -> None:
+        self.events = events
+        self.uploads = uploads
+        self._span = span
+        self._phase = ""
 
     def log(self, text: str) -> None:
         self.events.log(text)
@@ -22,6 +24,9 @@ class AttemptListener(NamedTuple):
         self.events.note(text)
 
     def progress(self, progress: ChildProgress) -> None:
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            self._span.event(progress.phase, {"quantry.fraction": progress.fraction})
         self.events.progress(progress)
 
     def metrics(self, metrics: ChildMetrics) -> None:

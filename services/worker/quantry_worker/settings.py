@@ -22,6 +22,9 @@ class WorkerSettings(BaseSettings):
 
     control_url: str = Field(description="Origin that serves /api/v1, normally the gateway's.")
     worker_token: SecretStr = Field(description="API key with the role worker.")
+    worker_token_file: Path | None = Field(
+        default=None, description="File that holds worker_token, and is read again when that is refused: the host may have rotated its key."
+    )
     broker_url: SecretStr = Field(description="Redis that wakes the worker: redis://:password@host:port/0.")
     work_dir: Path = Field(description="Folder for attempts and the cache of inputs. One worker per folder.")
     worker_queues: Annotated[list[Queue], NoDecode] = Field(
@@ -40,6 +43,12 @@ class WorkerSettings(BaseSettings):
     )
     worker_drain_grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that a running job may go on once the worker was told to stop, before it is handed back."
+    )
+    worker_max_idle_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds without work after which the worker ends by itself, with status 0; longer than the api's sweep interval, by "
+        "which a wake may be late. None: it stays.",
     )
     worker_cache_bytes: int = Field(default=20 * 1024**3, ge=0, description="Bytes of inputs kept for later attempts; the oldest go first.")
     ml_python: Path = Field(description="Python interpreter of the ml environment.")
@@ -76,6 +85,11 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("worker_token_file", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: object) -> object:
+        return value or None
 
     @field_validator("import_roots", mode="before")
     @classmethod

@@ -8,15 +8,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from quantry_core.errors import QuantryError, SourceRefused, StaleAttempt, Unavailable
 from quantry_core.execution import FinishRequest, Lease, Outcome
 from quantry_core.jobs import ImportSpec, InputRole, JobLimits, JobReason, QuantizeSpec, RecalibrateSpec, Resource, resource_of
 from quantry_core.methods import Environment, method_info
 from quantry_core.outputs import made_model
+from quantry_core.traces import carried_traceparent
 from quantry_core.training.strategies import num_gpus_of
 from quantry_core.versions import ManifestFile, VersionDraft
 from quantry_core.workers import Device
+from quantry_telemetry.traces import flush_traces, span
 from quantry_worker.artifacts import Artifacts
 from quantry_worker.buckets import ImportBuckets, bucket_of
 from quantry_worker.checkpoint_uploads import CheckpointUploads
@@ -26,6 +29,7 @@ from quantry_worker.datasets_cache import lend_datasets
 from quantry_worker.disk import full_disk_words
 from quantry_worker.environment import HUGGINGFACE_FOLDER, child_environment
 from quantry_worker.events import EventBuffer
+from quantry_worker.figures import SlotFigures
 from quantry_worker.finishing import deliver
 from quantry_worker.guard import Bounds, Guard, Stopped, StopReason, worker_clock
 from quantry_worker.heartbeat import Heartbeat
@@ -34,6 +38,7 @@ from quantry_worker.outcomes import Ending, ending_of, ending_of_stop
 from quantry_worker.progress import Pace
 from quantry_worker.protocol import CHILD_MODULE, ChildInput, ChildTask, ChildVersion
 from quantry_worker.settings import WorkerSettings
+from quantry_worker.spans import attempt_span, tell_end
 from quantry_worker.transfers import run_guarded
 from quantry_worker.work_dir import AttemptDirs, WorkDir
 
@@ -81,6 +86,7 @@ class Supervisor:
         devices: Sequence[Device] = (),
         clock: Callable[[], float] = worker_clock,
         child_module: str = CHILD_MODULE,
+        figures: SlotFigures | None = None,
     ) -> None:
         self._settings = settings
         self._control = control
@@ -92,9 +98,23 @@ class Supervisor:
         self._devices = devices
         self._clock = clock
         self._child_module = child_module
+        self._figures = SlotFigures() if figures is None else figures
 
     def run(self, claim: Claim) -> None:
         """Runs a claimed attempt to its end and reports it. Raises nothing for what can go wrong with a job."""
+        lease = claim.lease
+        self._figures.began(lease.job, lease.attempt)
+        request: FinishRequest | None = None
+        with bound_contextvars(job_id=lease.job.id, attempt=lease.attempt), attempt_span(lease, self._clock() - claim.since) as begun:
+            try:
+                request = self._run(claim)
+            finally:
+                self._figures.ended(lease.job, request)
+                tell_end(begun, request)
+        flush_traces()
+
+    def _run(self, claim: Claim) -> FinishRequest | None:
+        """Returns how the attempt ended; None if it lost its job and nothing was said."""
         lease = claim.lease
         job_id, attempt = lease.job.id, lease.attempt
         guard = Guard(
@@ -116,20 +136,23 @@ class Supervisor:
                     events.end()
             if request is None:
                 log.warning("attempt dropped: the job is not this attempt's any more", job_id=job_id, attempt=attempt)
-                return
+                return None
             update = {"seconds": round(self._clock() - claim.since, 3), "peak_memory_bytes": guard.peak_memory_bytes or None}
             request = request.model_copy(update=update)
-            is_delivered = deliver(self._control, job_id, request, guard)
+            with span("finish"):
+                is_delivered = deliver(self._control, job_id, request, guard)
         log.info("attempt ended", job_id=job_id, attempt=attempt, outcome=request.outcome, reason=request.reason, delivered=is_delivered)
+        return request if is_delivered else None
 
     def _attempt(self, lease: Lease, guard: Guard, events: EventBuffer) -> FinishRequest | None:
         """Returns how the attempt ends; None if it may not say so any more."""
         try:
             with self._work_dir.attempt(lease.job.id, lease.attempt) as dirs:
-                with _refusing_input():
+                with span("load"), _refusing_input():
                     task = self._load(lease, dirs, guard, events)
                 child = self._keeping_checkpoints(task, lease, dirs, guard, events)
-                return self._apply(lease, child, dirs, guard, events)
+                with span("apply"):
+                    return self._apply(lease, child, dirs, guard, events)
         except Stopped as stopped:
             ending = ending_of_stop(stopped.reason, stopped.words)
         except StaleAttempt:
@@ -153,6 +176,7 @@ class Supervisor:
         if lease.inputs:
             pulled = run_guarded(guard, lambda: self._artifacts.pull(lease.inputs, dirs.inputs, guard))
             inputs = pulled.inputs
+            self._figures.pulled(fetched_bytes=pulled.fetched_bytes, cached_bytes=pulled.cached_bytes)
             events.note(f"inputs: {pulled.fetched_bytes} bytes pulled, {pulled.cached_bytes} bytes from this worker's cache")
             for leased in lease.inputs:
                 if leased.role is InputRole.CHECKPOINT:
@@ -187,7 +211,8 @@ class Supervisor:
         )
         with uploads:
             try:
-                child = self._process(task, devices, dirs, guard, AttemptListener(events, uploads))
+                with span("child") as begun:
+                    child = self._process(task, devices, dirs, guard, AttemptListener(events, uploads, begun))
             except Stopped as stopped:
                 if stopped.reason in WAIT_FOR_CHECKPOINT:
                     uploads.wait()
@@ -216,6 +241,7 @@ class Supervisor:
                 num_threads=task.num_threads,
                 devices=devices,
                 hub_token=self._settings.hf_token,
+                traceparent=carried_traceparent(),
             ),
             directory=dirs.root,
             secrets=() if self._settings.hf_token is None else (self._settings.hf_token.get_secret_value(),),
@@ -229,9 +255,10 @@ class Supervisor:
 
         def stop_reason(resident_bytes: int) -> StopReason | None:
             guard.saw_memory(resident_bytes)
+            self._figures.saw_memory(resident_bytes)
             return guard.reason()
 
-        child = run_child(command, listener, stop_reason, grace_s=grace_s)
+        child = run_child(command, listener, stop_reason, grace_s=grace_s, on_start=self._figures.child_began)
         # A child that was stopped has nothing to say, and one that a shutdown of the whole machine killed first did not crash.
         guard.check()
         return child

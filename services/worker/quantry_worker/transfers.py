@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 import structlog
@@ -30,7 +31,8 @@ def run_guarded(guard: Guard, work: Callable[[], Result]) -> Result:
     the thread is left behind: it ends with its current call, and what it wrote belongs to an attempt that nobody reads.
     """
     box: _Box[Result] = _Box()
-    thread = threading.Thread(target=_run, args=(work, box), name="transfer", daemon=True)
+    # With the context of this one: what its log lines name, and the span that it works for.
+    thread = threading.Thread(target=copy_context().run, args=(_run, work, box), name="transfer", daemon=True)
     thread.start()
     while thread.is_alive():
         guard.check()

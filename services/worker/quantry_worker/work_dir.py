@@ -39,12 +39,14 @@ class AttemptDirs(NamedTuple):
 
 
 class WorkDir:
-    """``attempts/<job>/<attempt>/`` for what runs now, ``cache/`` for inputs, ``worker.lock`` and ``worker.alive``."""
+    """``attempts/<job>/<attempt>/`` for what runs now, ``cache/`` for inputs, ``figures/`` of the slots, and two files, ``worker.lock``
+    and ``worker.alive``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._attempts = self._root / "attempts"
         self.cache = self._root / "cache"
+        self.figures = self._root / "figures"
         self.alive_file = self._root / "worker.alive"
 
     def take(self, patience_s: float = LOCK_PATIENCE_S) -> None:

@@ -38,7 +38,7 @@ async def roles_of(database_url: str, printed: dict[str, str]) -> dict[str, str 
             found = {name: await uow.keys.identify(hash_key(printed[name])) for name in SECRETS if name in printed}
     finally:
         await database.close()
-    return {name: None if identity is None else str(identity.role) for name, identity in found.items()}
+    return {name: None if known is None else str(known.identity.role) for name, known in found.items()}
 
 
 async def test_the_command_makes_each_key_once(database_url: str) -> None:

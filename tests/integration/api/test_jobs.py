@@ -67,9 +67,10 @@ async def test_lists_can_be_narrowed(api: Api) -> None:
     cancelled = (await api[Role.VIEWER].get("/api/v1/jobs?status=cancelled&type=import")).json()["data"]
     assert [job["id"] for job in cancelled] == [first["id"]]
     assert (await api[Role.VIEWER].get("/api/v1/jobs?type=deploy")).json()["data"] == []
-    wrong = await api[Role.VIEWER].get("/api/v1/jobs?status=lost&limit=0")
+    assert (await api[Role.VIEWER].get(f"/api/v1/jobs?uses=dat_{'0' * 32}")).json()["data"] == []
+    wrong = await api[Role.VIEWER].get("/api/v1/jobs?status=lost&limit=0&uses=bard")
     assert (wrong.status_code, slug(wrong)) == (422, "invalid-input")
-    assert {error["field"] for error in wrong.json()["errors"]} == {"status", "limit"}
+    assert {error["field"] for error in wrong.json()["errors"]} == {"status", "limit", "uses"}
 
 
 async def test_lists_can_be_narrowed_by_labels_and_queue(api: Api) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import psycopg
 import pytest
 
 from factories.checkpoints import master_contents, write_checkpoint
+from factories.directories import short_directory
 from factories.servers import running, start, wait_until_ready
 from quantry_core.keys import Role
 from quantry_local.folders import Folders, choose_folders
@@ -61,7 +61,7 @@ class Restartable:
 
 @contextmanager
 def own_folders() -> Iterator[Folders]:
-    folders = choose_folders(Path(tempfile.mkdtemp(prefix="quantry-tests-", dir="/tmp")))
+    folders = choose_folders(short_directory("quantry-tests-"))
     folders.make()
     yield folders
     for path in (folders.state_dir, *folders.outside):

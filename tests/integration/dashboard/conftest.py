@@ -1,4 +1,4 @@
-"""One dashboard process, one browser and one API of jobs for each module; each test begins with an empty API and a window of its own."""
+"""One dashboard process, one browser and one API of jobs for all modules here; each test begins with an empty API and its own window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from factories.job_api import JobApi, serving
 _served = JobApi()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDashboard]:
     """A running dashboard that asks the API of the test."""
     with serving(_served) as control_url, running_dashboard(control_url, tmp_path_factory.mktemp("dashboard")) as running:
@@ -28,7 +28,7 @@ def api(dashboard: RunningDashboard) -> JobApi:
     return _served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running

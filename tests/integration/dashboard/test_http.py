@@ -30,7 +30,7 @@ def test_nobody_comes_in_without_a_session(browser: httpx.Client) -> None:
         answer = browser.get(path)
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/sign-in?next=%2Fjobs")
-    assert browser.get("/").headers["location"] == "/jobs"
+    assert browser.get("/").headers["location"] == "/sign-in"
 
 
 def test_the_cookie_is_closed_to_scripts_and_other_sites_and_holds_no_key(browser: httpx.Client) -> None:
@@ -96,6 +96,21 @@ def test_the_whole_log_comes_as_text_through_the_api(browser: httpx.Client, api:
     assert answer.text == "<script>alert(1)</script>\nünï\n"
     assert browser.get("/jobs/job_0197f0a0000070008000000000000009/log").status_code == 404
     assert browser.get("/jobs/..%2F..%2Fkeys/log").status_code in {404, 502}
+
+
+def test_what_a_job_left_is_handed_on_as_a_file_whatever_it_is(browser: httpx.Client, api: JobApi) -> None:
+    job = api.add(a_job())
+    api.artifacts[job.id] = {"raw/results.html": "<script>alert(1)</script>"}
+    path = f"/jobs/{job.id}/artifacts/raw/results.html"
+    assert browser.get(path).status_code == 303
+    sign_in(browser)
+    answer = browser.get(path)
+    assert answer.text == "<script>alert(1)</script>"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for other in ("nothing", "..%2F..%2F..%2Fetc%2Fpasswd", "raw/"):
+        assert browser.get(f"/jobs/{job.id}/artifacts/{other}").status_code == 404, other
 
 
 def test_a_revoked_key_leads_to_the_form(browser: httpx.Client, api: JobApi) -> None:

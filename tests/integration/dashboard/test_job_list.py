@@ -68,3 +68,37 @@ def test_pages_go_back_in_time_and_to_the_newest(visit: Visit, api: JobApi) -> N
     expect(page.get_by_role("link", name="Older")).to_be_hidden()
     page.get_by_role("link", name="Newest").click()
     expect(page.locator("tbody tr").first).to_contain_text(jobs[4].id[-8:])
+
+
+def test_several_jobs_are_cancelled_and_retried_at_once(visit: Visit, api: JobApi) -> None:
+    running = [api.add(a_job()) for _ in range(2)]
+    failed = api.add(a_job(JobStatus.FAILED))
+    gone = api.add(a_job())
+    page = visit.sign_in(OPERATOR_KEY)
+    marked = page.get_by_role("group", name="Marked jobs")
+    expect(page.locator("tbody tr")).to_have_count(4)
+    expect(marked).to_be_hidden()
+    for job in (*running, failed, gone):
+        page.get_by_label(f"Mark job {job.id[:4]}…{job.id[-8:]}").check()
+    expect(marked).to_contain_text("4 marked")
+    marked.get_by_role("button", name="Cancel 3").click()
+    with api.lock:
+        del api.jobs[gone.id]
+    page.get_by_role("button", name="Cancel them").click()
+    expect(page.get_by_text("1 of 3 were not cancelled.")).to_be_visible()
+    assert all(api.jobs[job.id].cancel_requested for job in running)
+    expect(marked).to_be_hidden()
+    page.get_by_label(f"Mark job {failed.id[:4]}…{failed.id[-8:]}").check()
+    marked.get_by_role("button", name="Retry 1").click()
+    page.get_by_role("button", name="Retry them").click()
+    expect(page.get_by_text("were not cancelled")).to_be_hidden()
+    assert [job.retry_of for job in api.jobs.values() if job.retry_of] == [failed.id]
+
+
+def test_what_is_typed_into_a_filter_stays_while_the_list_goes_on(visit: Visit, api: JobApi) -> None:
+    api.add(a_job())
+    page = visit.sign_in(OPERATOR_KEY)
+    page.get_by_label("Labels").press_sequentially("team=sea")
+    job = api.add(a_job())
+    expect(page.locator("tbody tr").first).to_contain_text(job.id[-8:])
+    expect(page.get_by_label("Labels")).to_have_value("team=sea")

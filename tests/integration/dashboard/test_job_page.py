@@ -210,3 +210,36 @@ def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visit) -> None:
     expect(page.get_by_role("alert").first).to_contain_text("There is no job 'job_0197")
     visit.go("/jobs/no%20id")
     expect(page.get_by_role("alert").first).to_contain_text("An id or name is made of letters")
+
+
+def test_the_log_is_searched_and_followed(visit: Visit, api: JobApi) -> None:
+    job = api.add(a_job())
+    api.logs[job.id] = [f"step {number} <i>loss</i>" for number in range(1000)]
+    page = visit.sign_in(OPERATOR_KEY, f"/jobs/{job.id}")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("step 999")
+    page.wait_for_function("() => { const e = document.querySelector('[role=log]'); return e.scrollTop > 0 }")
+    page.get_by_label("Follow").uncheck()
+    log.evaluate("log => { log.scrollTop = 0 }")
+    with api.lock:
+        api.logs[job.id] = [*api.logs[job.id], "one more"]
+    expect(log).to_contain_text("one more")
+    assert log.evaluate("log => log.scrollTop") == 0
+    page.get_by_label("Search the log").fill("STEP 12 <")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 line has it")).to_be_visible()
+    expect(page.get_by_label("Lines that were found")).to_have_text("13: step 12 <i>loss</i>")
+    expect(log).to_be_hidden()
+    page.get_by_label("Search the log").fill("")
+    page.keyboard.press("Enter")
+    expect(log).to_be_visible()
+
+
+def test_what_a_job_left_can_be_fetched(visit: Visit, api: JobApi) -> None:
+    job = api.add(a_job(JobStatus.SUCCEEDED))
+    api.artifacts[job.id] = {"results.jsonl": "{}\n"}
+    page = visit.sign_in(OPERATOR_KEY, f"/jobs/{job.id}")
+    with page.expect_download() as begun:
+        page.get_by_role("region", name="Artifacts").get_by_role("link", name="results.jsonl").click()
+    assert begun.value.suggested_filename == "results.jsonl"
+    assert begun.value.path().read_text() == "{}\n"

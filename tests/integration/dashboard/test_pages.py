@@ -201,14 +201,16 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(visit: Visit,
     expect(page.locator("tbody tr")).to_have_count(1)
     page.evaluate("document.activeElement.blur()")
     names = []
-    for _ in range(12):
+    for _ in range(20):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate(
                 "(e => e.getAttribute('aria-label') || e.labels?.[0]?.firstChild.textContent || e.textContent)(document.activeElement)"
             )
         )
-    assert names[:4] == ["Skip to content", "Quantry", "Jobs", "Deployments"]
+    places = ["Overview", "Jobs", "Pipelines", "Models", "Datasets", "Deployments", "Schedules", "Workers"]
+    assert names[:10] == ["Skip to content", "Quantry", *places]
     assert {"Switch between light and dark", "Sign out", "Status", "Type", "Labels", "Queue"} <= set(names)
     assert any(name.startswith("Job job_") for name in names)
+    assert any(name.startswith("Mark job job_") for name in names)
     assert page.locator("main header").count() == 0

@@ -16,6 +16,7 @@ from yarl import URL
 
 from factories.gateway import (
     DONE,
+    EXPIRED_KEY,
     KEY,
     MACHINE_KEY,
     OTHER_KEY,
@@ -184,6 +185,7 @@ async def test_who_may_call_what(start_gateway: StartGateway) -> None:
         assert await ask(f"Bearer {KEY}x") == (401, "invalid_api_key")
         assert await ask(f"bearer {KEY}") == (200, None)
         assert await ask(f"Bearer {MACHINE_KEY}") == (403, "key_not_allowed")
+        assert await ask(f"Bearer {EXPIRED_KEY}") == (401, "expired_api_key"), "by this gateway's clock alone"
         assert await ask(f"Bearer {OTHER_KEY}", path="/v1/models/bard") == (404, "model_not_found")
         assert await ask(f"Bearer {OTHER_KEY}", path="/v1/models/other") == (200, None)
         assert await ask(f"Bearer {KEY}", method="DELETE", path="/v1/models/bard") == (405, "method_not_allowed")

@@ -85,6 +85,8 @@ async def test_without_any_routes_nothing_is_ready(stack: AsyncExitStack, tmp_pa
     async with http.get(f"{url}/healthz") as answer:
         assert answer.status == 503
         assert answer.content_type == "application/problem+json"
+    async with http.get(f"{url}/livez") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"}), "to start it again would bring no routes"
     async with http.get(f"{url}/v1/models") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "routes_unknown")
         assert answer.headers["retry-after"] == "2"

@@ -51,11 +51,12 @@ async def registry(database_url: str, blob_settings: BlobSettings) -> AsyncItera
     secrets: dict[Role, str] = {}
     async with database.begin() as uow:
         project_id = await uow.projects.get_or_create("default")
+        await uow.projects.make_platform(project_id)
         for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN, Role.WORKER):
             _, secrets[role] = await uow.keys.create(project_id, role, role)
-            identity = await uow.keys.identify(hash_key(secrets[role]))
-            assert identity is not None
-            identities[role] = identity
+            known = await uow.keys.identify(hash_key(secrets[role]))
+            assert known is not None
+            identities[role] = known.identity
     async with served(make_app(database, parts, built_ins=())) as url:
         yield Registry(url, database, parts, identities, secrets)
     store.close()

@@ -39,7 +39,8 @@ async def test_models_and_versions_are_listed(registry: Registry, tmp_path: Path
     async with registry.client(Role.VIEWER) as client:
         model = (await client.get("/api/v1/models/bard")).json()
         assert (model["num_versions"], model["latest_version_id"]) == (2, second.id)
-        assert (await client.get("/api/v1/models")).json()["data"] == [model]
+        [listed] = (await client.get("/api/v1/models")).json()["data"]
+        assert {name: listed[name] for name in model} == model
         page = (await client.get("/api/v1/versions", params={"model": "bard", "limit": 1})).json()
         assert ([item["id"] for item in page["data"]], page["has_more"]) == ([second.id], True)
         rest = (await client.get("/api/v1/versions", params={"after": page["last_id"]})).json()
@@ -201,6 +202,7 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
     assert set(document["paths"]) == {
         "/api/v1/models",
         "/api/v1/models/{name}",
+        "/api/v1/models/{name}/figures",
         "/api/v1/models/{name}/aliases",
         "/api/v1/models/{name}/aliases/{alias}",
         "/api/v1/models/{name}/aliases/{alias}/history",
@@ -208,11 +210,14 @@ async def test_the_document_and_health_need_no_key(registry: Registry) -> None:
         "/api/v1/versions/{ref}",
         "/api/v1/versions/{version_id}",
         "/api/v1/versions/{version_id}/restore",
+        "/api/v1/versions/{version_id}/archive",
+        "/api/v1/versions/{version_id}/unarchive",
         "/api/v1/versions/compare",
         "/api/v1/versions/{ref}/card",
         "/api/v1/versions/{ref}/lineage",
         "/api/v1/versions/{ref}/lineage.mmd",
         "/api/v1/versions/{ref}/lineage.svg",
+        "/api/v1/versions/{ref}/modules",
         "/api/v1/versions/{ref}/notes",
         "/api/v1/vault/usage",
         "/api/v1/uploads",

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from factories import forked
 from factories.child_runs import MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, run, start, text
 from quantry_blobs.directory import DirectoryCheckpoint
 from quantry_core.checkpoints import inspect_checkpoint
@@ -44,7 +45,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> list[ChildInput]:
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory, calibration: list[ChildInput]) -> Ran:
     """The example master at W4A16, made once for all tests here."""
-    return run(tmp_path_factory.mktemp("quantize") / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), *calibration])
+    return forked.run(tmp_path_factory.mktemp("quantize") / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), *calibration])
 
 
 def test_a_folder_is_imported_without_a_machine_learning_library(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_master_with_a_config_of_transformers_4_is_quantized_and_evaluated(tmp
     shutil.copytree(MASTER, master)
     config = old_style(json.loads((MASTER / "config.json").read_text()))
     (master / "config.json").write_text(json.dumps(config))
-    ran = run(tmp_path / "quantize", quantize_spec(), [checkpoint(InputRole.BASE, master), *calibration])
+    ran = forked.run(tmp_path / "quantize", quantize_spec(), [checkpoint(InputRole.BASE, master), *calibration])
 
     assert ran.result.version is not None
     assert ran.result.version.state is VersionState.READY, [one.metrics["problems"] for one in ran.result.evidence]
@@ -125,7 +126,7 @@ def test_a_master_with_a_config_of_transformers_4_is_quantized_and_evaluated(tmp
         checkpoint(InputRole.REFERENCE, MASTER),
         text(InputRole.CORPUS, tmp_path, "kjv.test"),
     ]
-    (one,) = run(tmp_path / "evaluate", spec, inputs).result.evidence
+    (one,) = forked.run(tmp_path / "evaluate", spec, inputs).result.evidence
     assert 0.95 < one.metrics["perplexity_ratio"] < 1.1
 
 
@@ -139,7 +140,7 @@ def test_evaluation_agrees_with_an_independent_one(tmp_path: Path, quantized: Ra
         checkpoint(InputRole.REFERENCE, MASTER),
         *corpora,
     ]
-    ran = run(tmp_path / "attempt", spec, inputs)
+    ran = forked.run(tmp_path / "attempt", spec, inputs)
 
     counted = [
         (event.detail, event.done, event.total) for event in ran.events if isinstance(event, ChildProgress) and event.unit == "windows"
@@ -169,7 +170,7 @@ def test_a_version_is_its_own_best_reference(tmp_path: Path) -> None:
         checkpoint(InputRole.REFERENCE, MASTER),
         text(InputRole.CORPUS, tmp_path, "shakespeare.test"),
     ]
-    (one,) = run(tmp_path / "attempt", spec, inputs).result.evidence
+    (one,) = forked.run(tmp_path / "attempt", spec, inputs).result.evidence
     assert one.verdict is Verdict.PASS
     assert one.metrics["perplexity_ratio"] == 1
     assert one.metrics["top1_agreement"] == 1
@@ -179,7 +180,7 @@ def test_a_version_is_its_own_best_reference(tmp_path: Path) -> None:
 def test_without_a_reference_there_is_no_verdict(tmp_path: Path) -> None:
     spec = EvaluateSpec(version="bard", corpora=["shakespeare"], max_windows=2)
     inputs = [checkpoint(InputRole.SUBJECT, MASTER), text(InputRole.CORPUS, tmp_path, "shakespeare.test")]
-    (one,) = run(tmp_path / "attempt", spec, inputs).result.evidence
+    (one,) = forked.run(tmp_path / "attempt", spec, inputs).result.evidence
     assert one.verdict is Verdict.INCONCLUSIVE
     assert "kl_mean_nats" not in one.metrics
 
@@ -198,7 +199,7 @@ def test_a_master_with_nan_diverged_before_anything_was_loaded(tmp_path: Path, c
 
 def test_too_little_calibration_text_is_refused(tmp_path: Path) -> None:
     short = text(InputRole.CALIBRATION, tmp_path, "kjv.calibration", max_bytes=8000)
-    ran = run(tmp_path / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), short])
+    ran = forked.run(tmp_path / "attempt", quantize_spec(), [checkpoint(InputRole.BASE, MASTER), short])
     assert ran.failure.reason is JobReason.INVALID_INPUT
     assert "too short: 64 samples of 256 tokens" in ran.failure.message
 

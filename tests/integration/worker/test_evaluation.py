@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from factories.child_runs import ENGINE_PYTHON, ENGINE_SCRIPT, MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, run, text
+from factories.child_runs import ENGINE_PYTHON, ENGINE_SCRIPT, MASTER, ML_SCRIPT, TEXT_FILE, Ran, checkpoint, text
 from factories.coarse_versions import write_version
+from factories.forked import run
 from quantry_core.jobs import EvaluateSpec, InputRole, JobReason, SpeedSpec, TasksSpec
 from quantry_core.methods import Format
 from quantry_core.versions import Verdict, VersionKind

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from factories.checkpoints import master_contents
 from factories.fake_hub import COMMIT, REPOSITORY, FakeHub, serving
+from factories.listeners import http_answer, listening
 from quantry_core.jobs import ImportSpec, JobReason
 from quantry_worker.environment import TOKEN_VARIABLE
 from quantry_worker.protocol import EVENTS_FD_VARIABLE, ChildFailure, ChildResult, ChildTask, parse_event
@@ -73,6 +74,21 @@ def test_other_bytes_than_the_hub_lists_are_refused(tmp_path: Path) -> None:
         assert isinstance(ended, ChildFailure), ended
         assert ended.reason is JobReason.INVALID_INPUT
         assert f"{name} is not the file that the hub lists" in ended.message
+
+
+def test_a_hub_leads_nowhere_inside(tmp_path: Path) -> None:
+    with listening() as inside:
+        hub = FakeHub(FILES, elsewhere={"model.safetensors": f"http://127.0.0.1:{inside.port}/x"})
+        refused = import_from(hub, tmp_path / "not-named")
+        assert isinstance(refused, ChildFailure), refused
+        assert refused.reason is JobReason.INVALID_INPUT
+        assert "the hub led somewhere that is not fetched from" in refused.message
+        assert inside.num_connections == 0
+        # Unless an administrator has named it.
+        inside.answer = http_answer("200 OK", body=FILES["model.safetensors"])
+        ended = import_from(hub, tmp_path / "named", QUANTRY_OUTBOUND_PRIVATE=f"127.0.0.1:{inside.port}")
+        assert isinstance(ended, ChildResult), ended
+        assert inside.num_connections == 1
 
 
 def test_a_gated_repository_wants_a_token_and_shows_it_to_nobody(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from factories.child_runs import MASTER, Ran, checkpoint, run, text
+from factories.child_runs import MASTER, Ran, checkpoint, text
+from factories.forked import run
 from quantry_core.jobs import EvaluateSpec, InputRole, QualitySpec, QuantizeSpec, TasksSpec
 from quantry_core.methods import Format
 from quantry_core.versions import Verdict, VersionKind, VersionState

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from factories.child_runs import MASTER, Ran, checkpoint, run, start, text
+from factories.child_runs import MASTER, Ran, checkpoint, start, text
+from factories.forked import run
 from quantry_core.jobs import FinetuneSpec, InputRole
 from quantry_worker.protocol import ChildCheckpoint, ChildInput, ChildMetrics, parse_event
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from factories.child_runs import MASTER, ML_SCRIPT
+from factories.child_runs import MASTER
+from factories.forked import run_script
 
 SCRIPT = Path(__file__).with_name("check_samples.py")
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    ran = subprocess.run([*ML_SCRIPT, SCRIPT, MASTER], capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(run_script(SCRIPT, MASTER).splitlines()[-1])
     return answer
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from factories.worker_process import RunningWorker, is_gone, running_worker, wait_until
+from factories.worker_process import READY_TIMEOUT_S, RunningWorker, is_gone, running_worker, wait_until
 from quantry_core.execution import Outcome
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs import JobReason
@@ -188,6 +188,15 @@ def test_a_drain_lets_the_running_job_go_on_for_its_grace(redis_url: str, tmp_pa
         assert worker.process.wait(6 + 8 + 5) == 0
         assert [finish.outcome for finish in worker.plane.finishes] == [outcome]
         assert len(worker.plane.leases) == 1
+
+
+def test_a_worker_without_work_ends_by_itself_but_never_in_a_job(redis_url: str, tmp_path: Path) -> None:
+    with running_worker(redis_url, tmp_path, CHILD, WORKER_MAX_IDLE_S="1") as worker:
+        # Takes 3 s: longer than the worker may be idle.
+        worker.submit("short")
+        assert worker.process.wait(READY_TIMEOUT_S) == 0, worker.log.read_text()
+        assert [finish.outcome for finish in worker.plane.finishes] == [Outcome.SUCCEEDED]
+        assert "no work came" in worker.log.read_text()
 
 
 def test_each_gpu_has_its_slot_whatever_died(redis_url: str, tmp_path: Path) -> None:

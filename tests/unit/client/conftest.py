@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from factories.client import KEY, URL, FakeServer
+from factories.command import build_once
 from quantry.cli import context
 from quantry.cli import main as command
 
@@ -17,6 +18,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
     fake = FakeServer()
     monkeypatch.setattr(context, "Client", fake.client)
     monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setattr(command, "build_app", build_once)
     monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("QUANTRY_URL", URL)
     monkeypatch.setenv("QUANTRY_API_KEY", KEY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -49,7 +50,15 @@ WORKER = Worker(
     last_seen_at=NOW,
 )
 
-PROJECT = Project(id="prj_1", name="default", limits=ProjectLimits(max_running=4), num_waiting=1, num_queued=9, num_running=3)
+PROJECT = Project(
+    id="prj_1",
+    name="default",
+    created_at=datetime(2026, 11, 23, tzinfo=UTC),
+    limits=ProjectLimits(max_running=4),
+    num_waiting=1,
+    num_queued=9,
+    num_running=3,
+)
 
 
 def test_waiting_for_a_job_that_succeeds(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

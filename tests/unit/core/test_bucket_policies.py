@@ -19,6 +19,22 @@ def test_no_key_of_the_platform_removes_a_version_of_an_object(holder: KeyHolder
     assert not allowed & {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:*"}
 
 
+def test_a_reader_is_allowed_nothing_that_changes_anything_or_reads_what_is_staged() -> None:
+    document = bucket_policy(KeyHolder.READER, vault="vault", staging="staging")
+    allowed = {
+        (action, resource)
+        for statement in document["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+    assert allowed == {
+        ("s3:GetObject", "arn:aws:s3:::vault/sha256/*"),
+        ("s3:ListBucket", "arn:aws:s3:::vault"),
+        ("s3:GetBucketLocation", "arn:aws:s3:::vault"),
+    }
+
+
 def test_a_worker_is_allowed_nothing_that_changes_the_vault() -> None:
     document = bucket_policy(KeyHolder.WORKER, vault="vault", staging="staging")
     of_the_vault = [

@@ -45,8 +45,8 @@ def test_links_lead_to_what_a_job_belongs_to() -> None:
     assert [fact.href for fact in shown if fact.name == "needs"] == ["/jobs/job_1", "/jobs/job_2"]
     by_name = named(shown)
     assert by_name["repeats"].href == "/jobs/job_3"
-    assert by_name["pipeline"].href == "/jobs?pipeline_id=pip_1"
-    assert by_name["schedule"].href == "/jobs?schedule_id=sch_1"
+    assert by_name["pipeline"].href == "/pipelines/pip_1"
+    assert by_name["schedule"].href == "/schedules/sch_1"
 
 
 def test_attempts_retries_limits_and_labels_are_told() -> None:
@@ -92,7 +92,7 @@ def test_inputs_show_what_they_became() -> None:
     ]
     assert facts.input_facts(a_job(inputs=inputs)) == [
         Fact("base", "output:job_1 → not made yet", "/jobs/job_1"),
-        Fact("calibration", "kjv → dat_1", None),
+        Fact("calibration", "kjv → dat_1", "/datasets/dat_1"),
     ]
 
 

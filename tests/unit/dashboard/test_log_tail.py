@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantry_dashboard.log_tail import appended
+from quantry_dashboard.log_tail import MAX_FOUND, Found, appended, searched
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,15 @@ def test_the_end_of_the_page_is_always_the_end_of_the_log(log: list[str], first_
     fresh = appended(shown, latest)
     page = latest if fresh is None else [*shown, *fresh]
     assert page[len(page) - len(latest) :] == latest
+
+
+def test_a_search_finds_lines_by_their_numbers() -> None:
+    assert searched("One\ntwo\nONE more\n", "one") == Found(["1: One", "3: ONE more"], "2 lines have it")
+    assert searched("one", "one").said == "1 line has it"
+    assert searched("one", "three") == Found([], "no line has it")
+
+
+def test_a_search_that_finds_too_much_shows_the_last() -> None:
+    found = searched("same\n" * (MAX_FOUND + 5), "same")
+    assert (len(found.lines), found.lines[-1]) == (MAX_FOUND, f"{MAX_FOUND + 5}: same")
+    assert found.said == f"{MAX_FOUND + 5} lines have it; the last {MAX_FOUND}"

@@ -150,3 +150,13 @@ def test_a_duration_begins_with_the_first_start() -> None:
     assert words.run_duration_s(running, NOW) == 30
     ended = a_job(JobStatus.SUCCEEDED, started_at=NOW, finished_at=NOW + timedelta(seconds=9))
     assert words.run_duration_s(ended, NOW + timedelta(hours=1)) == 9
+
+
+def test_how_many_jobs_are_where_is_told_in_the_order_of_their_lives() -> None:
+    assert words.counts_text({JobStatus.SUCCEEDED: 2, JobStatus.RUNNING: 1, JobStatus.FAILED: 0}) == "1 running, 2 succeeded"
+    assert words.counts_text({}) == ""
+
+
+def test_a_job_has_a_duration_once_it_runs() -> None:
+    assert words.run_text(a_job(JobStatus.QUEUED), datetime.now(UTC)) == "–"
+    assert words.run_text(a_job(JobStatus.SUCCEEDED, age_s=122), datetime.now(UTC)) == "1 min"

@@ -16,6 +16,7 @@ from quantry_gateway.paths import PathRefused, Plane, plane_of, takes_long
     [
         ("/", Plane.ROOT),
         ("/healthz", Plane.HEALTH),
+        ("/livez", Plane.LIFE),
         ("/v1/models", Plane.DATA),
         ("/v1/chat/completions", Plane.DATA),
         ("/v1/", Plane.DATA),

@@ -56,3 +56,9 @@ def test_as_many_connections_are_allowed_as_the_system_lets() -> None:
 def test_forwarded_addresses_are_believed_only_from_named_proxies(environment: pytest.MonkeyPatch, given: str, is_believed: bool) -> None:
     environment.setenv("QUANTRY_GATEWAY_TRUSTED_PROXIES", given)
     assert server_config(GatewaySettings()).proxy_headers is is_believed
+
+
+def test_answers_under_way_have_the_exit_grace(environment: pytest.MonkeyPatch) -> None:
+    assert server_config(GatewaySettings()).timeout_graceful_shutdown == 2
+    environment.setenv("QUANTRY_GATEWAY_EXIT_GRACE_S", "43")
+    assert server_config(GatewaySettings()).timeout_graceful_shutdown == 43

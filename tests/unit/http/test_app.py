@@ -12,8 +12,10 @@ from typing import Any, cast
 import httpx
 import pytest
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Message
 
 from quantry_core.errors import (
@@ -26,22 +28,25 @@ from quantry_core.errors import (
     all_error_types,
 )
 from quantry_core.jobs import JobSubmission
-from quantry_core.keys import Identity, Role, hash_key
+from quantry_core.keys import Identity, KnownKey, Role, hash_key
 from quantry_core.names import Name
+from quantry_core.permissions import ADMIN, ANY_KEY, ANYONE, GATEWAY, OPERATOR, PLATFORM_ADMIN, VIEWER, WORKER, Need
 from quantry_http.app import create_app
-from quantry_http.auth import Admin, AnyCaller, GatewayCaller, Operator, Viewer, WorkerCaller
+from quantry_http.auth import Caller, UnlistedRoute
 from quantry_http.body import allow_body
-from quantry_http.logs import configure_logging
 from quantry_http.pages import PageParams
+from quantry_http.settings import HttpSettings
 from quantry_store.database import Database
+from quantry_telemetry.logs import configure_logging
 
 
 class FakeKeys:
     def __init__(self, identities: dict[str, Identity]) -> None:
         self._identities = identities
 
-    async def identify(self, key_hash: str) -> Identity | None:
-        return self._identities.get(key_hash)
+    async def identify(self, key_hash: str) -> KnownKey | None:
+        identity = self._identities.get(key_hash)
+        return None if identity is None else KnownKey(identity=identity)
 
 
 class FakeUnitOfWork:
@@ -73,29 +78,57 @@ class Thing(BaseModel):
     size: int
 
 
+SETTINGS = HttpSettings().model_copy(update={"max_body_bytes": 2000})
+
+DOORS: dict[tuple[str, str], Need] = {
+    ("GET", "/healthz"): ANYONE,
+    ("GET", "/livez"): ANYONE,
+    ("GET", "/metrics"): ANYONE,
+    ("GET", "/openapi.json"): ANYONE,
+    ("GET", "/viewer"): VIEWER,
+    ("GET", "/operator"): OPERATOR,
+    ("GET", "/admin"): ADMIN,
+    ("GET", "/platform"): PLATFORM_ADMIN,
+    ("GET", "/worker"): WORKER,
+    ("GET", "/gateway"): GATEWAY,
+    ("GET", "/any"): ANY_KEY,
+    ("POST", "/jobs"): ANYONE,
+    ("POST", "/things/{name}"): ANYONE,
+    ("GET", "/things/{name}"): ANYONE,
+    ("POST", "/stream"): ANYONE,
+    ("GET", "/raise/{kind}"): ANYONE,
+    ("GET", "/waits"): ANYONE,
+    ("GET", "/listed/{name}"): VIEWER,
+}
+
+
 def add_endpoints(app: FastAPI) -> None:
     @app.get("/viewer")
-    async def viewer(caller: Viewer) -> Identity:
+    async def viewer(caller: Caller) -> Identity:
         return caller
 
     @app.get("/operator")
-    async def operator(caller: Operator) -> Identity:
+    async def operator(caller: Caller) -> Identity:
         return caller
 
     @app.get("/admin")
-    async def admin(caller: Admin) -> Identity:
+    async def admin(caller: Caller) -> Identity:
+        return caller
+
+    @app.get("/platform")
+    async def platform(caller: Caller) -> Identity:
         return caller
 
     @app.get("/worker")
-    async def worker(caller: WorkerCaller) -> Identity:
+    async def worker(caller: Caller) -> Identity:
         return caller
 
     @app.get("/gateway")
-    async def gateway(caller: GatewayCaller) -> Identity:
+    async def gateway(caller: Caller) -> Identity:
         return caller
 
     @app.get("/any")
-    async def anybody(caller: AnyCaller) -> Identity:
+    async def anybody(caller: Caller) -> Identity:
         return caller
 
     @app.post("/jobs")
@@ -105,6 +138,10 @@ def add_endpoints(app: FastAPI) -> None:
     @app.post("/things/{name}")
     async def things(name: Name, thing: Thing, page: PageParams) -> dict[str, Any]:
         return {"after": page.after, "limit": page.limit}
+
+    @app.get("/things/{name}")
+    async def thing_of(name: Name) -> str:
+        return name
 
     @app.post("/stream", dependencies=[Depends(allow_body(4000))])
     async def stream(request: Request) -> int:
@@ -131,7 +168,14 @@ def app(database: FakeDatabase) -> FastAPI:
     async def broker() -> None:
         return None
 
-    app = create_app("test", database=cast(Database, database), health={"broker": broker}, openapi_url="/openapi.json", max_body_bytes=2000)
+    app = create_app(
+        "test",
+        database=cast(Database, database),
+        health={"broker": broker},
+        openapi_url="/openapi.json",
+        permissions=DOORS,
+        settings=SETTINGS,
+    )
     add_endpoints(app)
     return app
 
@@ -178,6 +222,71 @@ async def test_no_or_wrong_key_is_401(client: httpx.AsyncClient, header: str | N
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+async def test_the_platforms_door_opens_for_admins_of_its_project_alone(client: httpx.AsyncClient, database: FakeDatabase) -> None:
+    for role, is_platform, status in [
+        (Role.ADMIN, True, 200),
+        (Role.ADMIN, False, 403),
+        (Role.OPERATOR, True, 403),
+        (Role.WORKER, True, 403),
+    ]:
+        database.identities[hash_key("someone")] = Identity(key_id="key", project_id="prj_1", role=role, is_platform=is_platform)
+        response = await client.get("/platform", headers={"Authorization": "Bearer someone"})
+        assert (role, is_platform, response.status_code) == (role, is_platform, status)
+
+
+async def test_a_listed_door_is_guarded_though_its_endpoint_asks_for_nobody(app: FastAPI, client: httpx.AsyncClient) -> None:
+    router = APIRouter(prefix="/listed")
+
+    @router.get("/{name}")
+    async def listed(name: str) -> str:
+        return name
+
+    app.include_router(router)
+    assert (await client.get("/listed/a")).status_code == 401
+    assert (await client.get("/listed/a", headers={"Authorization": "Bearer worker"})).status_code == 403
+    assert (await client.get("/listed/a", headers={"Authorization": "Bearer viewer"})).status_code == 200
+
+
+def test_an_app_with_a_route_that_is_not_listed_cannot_be_built(app: FastAPI) -> None:
+    router = APIRouter(prefix="/api")
+
+    @router.post("/unheard-of/{name}")
+    async def unheard_of(name: str) -> str:
+        return name
+
+    with pytest.raises(UnlistedRoute, match=r"POST /api/unheard-of/\{name\}"):
+        app.include_router(router)
+
+
+def test_what_no_dependency_would_guard_must_be_open(app: FastAPI) -> None:
+    async def bare(_request: Request) -> Response:
+        return Response("secret")
+
+    with pytest.raises(UnlistedRoute, match="no endpoint of FastAPI's"):
+        app.include_router(APIRouter(routes=[Route("/listed/{name}", bare)]))
+
+
+def test_one_endpoint_has_one_need(app: FastAPI) -> None:
+    router = APIRouter()
+
+    async def both() -> str:
+        return "both"
+
+    router.add_api_route("/listed/{name}", both)
+    router.add_api_route("/waits", both)
+    with pytest.raises(UnlistedRoute, match="different things"):
+        app.include_router(router)
+
+
+async def test_a_route_added_past_the_check_answers_nobody(app: FastAPI, client: httpx.AsyncClient) -> None:
+    @app.get("/smuggled")
+    async def smuggled() -> str:
+        return "secret"
+
+    response = await client.get("/smuggled", headers={"Authorization": "Bearer admin"})
+    assert (response.status_code, slug(response)) == (500, "internal")
+
+
 async def test_a_revoked_key_is_refused_at_the_next_request(client: httpx.AsyncClient, database: FakeDatabase) -> None:
     headers = {"Authorization": "Bearer admin"}
     assert (await client.get("/any", headers=headers)).status_code == 200
@@ -192,6 +301,12 @@ async def test_unknown_address_and_method_are_problems(client: httpx.AsyncClient
     wrong = await client.delete("/viewer")
     assert (wrong.status_code, slug(wrong)) == (405, "method-not-allowed")
     assert wrong.headers["allow"] == "GET"
+
+
+async def test_every_method_of_an_address_is_named_though_each_is_a_route_of_its_own(client: httpx.AsyncClient) -> None:
+    wrong = await client.delete("/things/one")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+    assert wrong.json()["detail"] == "/things/one does not take DELETE; it takes GET, POST"
 
 
 async def test_a_trailing_slash_is_not_redirected(client: httpx.AsyncClient) -> None:
@@ -363,6 +478,7 @@ async def test_openapi_names_operations_and_documents_problems(client: httpx.Asy
     for operation in operations:
         assert set(operation["responses"]["422"]["content"]) == {PROBLEM_CONTENT_TYPE}
     assert document["paths"]["/viewer"]["get"]["security"] == [{"ApiKey": []}]
+    assert document["paths"]["/jobs"]["post"]["security"] == []
     assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

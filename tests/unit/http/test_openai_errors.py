@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, cast
 
 import httpx
@@ -11,8 +11,15 @@ from fastapi import FastAPI, Query
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, Conflict, FieldProblem, InvalidInput, Unauthorized, Unavailable
 from quantry_core.openai_errors import OpenAIErrorBody, is_openai_path, openai_error
+from quantry_core.permissions import ANYONE, Need
 from quantry_http.app import create_app
+from quantry_http.settings import HttpSettings
 from quantry_store.database import Database
+
+OWN_PATHS = ("/healthz", "/livez", "/metrics", "/openapi.json")
+DOORS: Mapping[tuple[str, str], Need] = {("GET", path): ANYONE for path in OWN_PATHS} | {
+    door: ANYONE for prefix in ("/v1", "/api/v1") for door in (("GET", f"{prefix}/raise/{{kind}}"), ("POST", f"{prefix}/take"))
+}
 
 
 class NoDatabase:
@@ -22,7 +29,13 @@ class NoDatabase:
 
 @pytest.fixture
 def app() -> FastAPI:
-    app = create_app("test", database=cast(Database, NoDatabase()), openapi_url="/openapi.json", max_body_bytes=100)
+    app = create_app(
+        "test",
+        database=cast(Database, NoDatabase()),
+        openapi_url="/openapi.json",
+        permissions=DOORS,
+        settings=HttpSettings().model_copy(update={"max_body_bytes": 100}),
+    )
 
     async def raise_it(kind: str, number: Annotated[int, Query(ge=1)] = 1) -> int:
         errors: dict[str, Exception] = {

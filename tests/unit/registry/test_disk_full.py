@@ -9,9 +9,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from quantry_core.permissions import ANYONE, Need
 from quantry_http.app import create_app
 from quantry_registry.disk_full import install_disk_full_handler
 from quantry_store.database import Database
+
+DOORS: dict[tuple[str, str], Need] = {
+    **{("GET", path): ANYONE for path in ("/healthz", "/livez", "/metrics")},
+    ("PUT", "/{number}"): ANYONE,
+}
 
 
 class NoDatabase:
@@ -21,7 +27,7 @@ class NoDatabase:
 
 @pytest.fixture
 def app() -> FastAPI:
-    made = create_app("test", database=cast(Database, NoDatabase()))
+    made = create_app("test", database=cast(Database, NoDatabase()), permissions=DOORS)
     install_disk_full_handler(made)
 
     @made.put("/{number}")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from quantry.cli import (
+    audit,
     datasets,
     deployments,
     imports,
@@ -23,11 +24,13 @@ from quantry.cli import (
     models,
     pipelines,
     project,
+    projects,
     rollouts,
     schedules,
     submit,
     vault,
     versions,
+    webhooks,
     workers,
 )
 from quantry.cli.context import Server
@@ -65,6 +68,7 @@ def build_app() -> typer.Typer:
     app.add_typer(schedules.app, name="schedules")
     app.add_typer(workers.app, name="workers")
     app.add_typer(project.app, name="project")
+    app.add_typer(projects.app, name="projects")
     app.add_typer(models.app, name="models")
     app.add_typer(versions.app, name="versions")
     app.add_typer(vault.app, name="vault")
@@ -76,6 +80,8 @@ def build_app() -> typer.Typer:
     app.add_typer(rollouts.app, name="rollouts")
     app.add_typer(methods.app, name="methods")
     app.add_typer(keys.app, name="keys")
+    app.add_typer(webhooks.app, name="webhooks")
+    app.add_typer(audit.app, name="audit")
     add_plugins(app)
     return app
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from quantry.cli.context import JsonOption, connect
-from quantry.cli.output import emit_json, print_fields
+from quantry.cli.output import emit_json, print_fields, time_text
+from quantry_core.projects import Project
 
 app = typer.Typer(help="Look at the project.", no_args_is_help=True)
 
@@ -21,12 +22,19 @@ def show_project(context: typer.Context, as_json: JsonOption = False) -> None:
         project = client.project.get()
     if as_json:
         emit_json(project)
-        return
+    else:
+        print_project(project)
+
+
+def print_project(project: Project) -> None:
+    """Prints a project: its share, its limits, and how many jobs are where."""
     limits = project.limits
     print_fields(
         [
             ("project", project.name),
             ("id", project.id),
+            ("looks after", "the installation" if project.is_platform else None),
+            ("archived", time_text(project.archived_at) or None),
             ("share", f"{limits.share:g}"),
             ("running", _count(project.num_running, limits.max_running)),
             ("queued", _count(project.num_queued, limits.max_queued)),

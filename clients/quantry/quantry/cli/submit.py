@@ -7,6 +7,7 @@ import typer
 from quantry.cli.context import connect
 from quantry.cli.estimates import print_estimate
 from quantry.cli.following import end_with, follow
+from quantry.cli.job_documents import submit_json
 from quantry.cli.job_options import JobOptions, SubmitOptions, command_of
 from quantry.cli.job_specs import SPEC_OPTIONS
 from quantry.cli.output import emit_json, say
@@ -51,5 +52,7 @@ estimate_app = typer.Typer(help="Show what a job would take, and the queue it wo
 for _type, _spec_options in SPEC_OPTIONS.items():
     app.command(_type.value)(command_of(_spec_options, SubmitOptions, _submit))
     estimate_app.command(_type.value)(command_of(_spec_options, JobOptions, _estimate))
+
+app.command("json")(submit_json)
 
 deploy = command_of(SPEC_OPTIONS[JobType.DEPLOY], SubmitOptions, _submit)

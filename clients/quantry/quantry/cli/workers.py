@@ -5,11 +5,13 @@ from __future__ import annotations
 import typer
 from rich.text import Text
 
+from quantry.cli import worker_hosts
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_page, time_text
 from quantry_core.workers import Device, Worker
 
-app = typer.Typer(help="Look at the workers.", no_args_is_help=True)
+app = typer.Typer(help="Look at the workers, and at the machines they may run on.", no_args_is_help=True)
+app.add_typer(worker_hosts.app, name="hosts")
 
 
 def _device(device: Device) -> str:

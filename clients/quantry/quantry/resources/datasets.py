@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from quantry.download import fetch_file
+from quantry.open_files import OpenFile, open_file
 from quantry.transport import Progress, Transport, path_part
-from quantry_core.datasets import DATASET_FILES, Dataset, DatasetKind, DatasetPreview, DatasetRecipe
+from quantry_core.datasets import DATASET_FILES, Dataset, DatasetKind, DatasetOrigin, DatasetPreview, DatasetRecipe
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import ManifestFile
 
@@ -81,13 +83,35 @@ class Datasets:
         """
         return self._transport.post(Dataset, f"{_PATH}/{path_part(dataset_id)}/restore")
 
-    def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
-        """Returns one page of datasets, newest first, without ``statistics.untrainable_rows``: ``get`` has those."""
-        return self._transport.get(Page[Dataset], _PATH, {"after": after, "limit": limit})
+    def list(
+        self,
+        *,
+        kind: DatasetKind | None = None,
+        origin: DatasetOrigin | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+    ) -> Page[Dataset]:
+        """Returns one page of datasets, newest first, without ``statistics.untrainable_rows``: ``get`` has those.
+
+        ``text``: part of the name.
+        """
+        wanted = {"kind": kind, "origin": origin, "text": text}
+        return self._transport.get(Page[Dataset], _PATH, {"after": after, "limit": limit, **wanted})
 
     def preview(self, ref: str, *, limit: int = 10) -> DatasetPreview:
         """Returns the first lines of a text, or the first rows: 100 at most."""
         return self._transport.get(DatasetPreview, f"{_PATH}/{path_part(ref)}/preview", {"limit": limit})
+
+    @contextmanager
+    def content(self, ref: str) -> Iterator[OpenFile]:
+        """Yields a dataset's file, open: its name, and its bytes as they come, which raise DownloadDamaged at the end if they are wrong."""
+        dataset = self.get(ref)
+        stored = DATASET_FILES[dataset.kind]
+        name = f"{dataset.name}-{dataset.number}.{stored.rpartition('.')[2]}"
+        file = ManifestFile(path=name, size_bytes=dataset.size_bytes, sha256=dataset.sha256)
+        with open_file(self._transport, f"{_PATH}/{path_part(dataset.id)}/content", file) as content:
+            yield content
 
     def download(self, ref: str, target: Path, *, progress: Progress = lambda _num_bytes: None) -> Path:
         """Writes a dataset's file to ``target`` and returns it, its bytes checked against the digest.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import httpx
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from quantry.download import fetch_file
 from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
 from quantry.sse import EventReader
 from quantry.submissions import JobKeywords, job_submission
-from quantry.transport import Progress, Transport, path_part
+from quantry.transport import Document, Progress, Transport, path_part
 from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.job_evidence import job_tables, measured_version_id
 from quantry_core.jobs import (
@@ -59,6 +59,17 @@ class Jobs:
         """Returns what a job would take, and the queue it would go to; nothing is submitted."""
         return self._transport.post_again(Estimate, f"{_PATH}/estimate", job_submission(spec, **keywords))
 
+    def submit_document(self, submission: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Returns the new job of a submission as the API's schema has it (JobSubmission), which the server alone checks.
+
+        The key works as for ``submit``.
+        """
+        return self._transport.post_once(Job, _PATH, Document(dict(submission)), idempotency_key=idempotency_key)
+
+    def estimate_document(self, submission: Mapping[str, Any]) -> Estimate:
+        """Returns what a job would take, of a submission as ``submit_document`` takes it."""
+        return self._transport.post_again(Estimate, f"{_PATH}/estimate", Document(dict(submission)))
+
     def get(self, job_id: str) -> Job:
         """Returns a job as it is now."""
         return self._transport.get(Job, f"{_PATH}/{path_part(job_id)}")
@@ -74,10 +85,14 @@ class Jobs:
         queue: str | None = None,
         pipeline_id: str | None = None,
         schedule_id: str | None = None,
+        uses: str | None = None,
     ) -> Page[Job]:
-        """Returns one page of jobs, newest first. ``labels`` is a selector such as ``team=search,stage!=test,nightly``."""
+        """Returns one page of jobs, newest first. ``labels`` is a selector such as ``team=search,stage!=test,nightly``.
+
+        ``uses``: the id of a version or dataset that is among their inputs.
+        """
         wanted = {"status": status, "type": type, "labels": labels, "queue": queue, "pipeline_id": pipeline_id, "schedule_id": schedule_id}
-        return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, **wanted})
+        return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, **wanted, "uses": uses})
 
     def cancel(self, job_id: str) -> Job:
         """Asks for a job to be cancelled and returns it; a running one ends a little later, a finished one stays as it is."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from quantry.transport import Transport, path_part
-from quantry_core.keys import ApiKey, KeyLimits, KeyRequest, NewKey, Role
+from quantry_core.keys import ApiKey, KeyLimits, KeyRequest, KeyRotation, NewKey, Role
 from quantry_core.pages import DEFAULT_LIMIT, Page
 
 _PATH = "/api/v1/keys"
@@ -20,9 +22,21 @@ class Keys:
         """Returns one page of keys, revoked ones included, newest first."""
         return self._transport.get(Page[ApiKey], _PATH, {"after": after, "limit": limit})
 
-    def create(self, name: str, role: Role, limits: KeyLimits = _NO_LIMITS) -> NewKey:
+    def get(self, key_id: str) -> ApiKey:
+        """Returns a key: when it was made and used, and until when it holds."""
+        return self._transport.get(ApiKey, f"{_PATH}/{path_part(key_id)}")
+
+    def create(self, name: str, role: Role, limits: KeyLimits = _NO_LIMITS, expires_at: datetime | None = None) -> NewKey:
         """Makes a key and returns it with its secret, which is never shown again. ``limits``: what it may ask of the data plane."""
-        return self._transport.post(NewKey, _PATH, KeyRequest(name=name, role=role, limits=limits))
+        return self._transport.post(NewKey, _PATH, KeyRequest(name=name, role=role, limits=limits, expires_at=expires_at))
+
+    def rotate(self, key_id: str, *, overlap_s: int = 0, expires_at: datetime | None = None) -> NewKey:
+        """Gives a key a new secret and returns it. The old one works for ``overlap_s`` seconds more, by default not at all.
+
+        ``expires_at``: a new moment of expiry; that which it has stays where none is given.
+        """
+        rotation = KeyRotation(overlap_s=overlap_s, expires_at=expires_at)
+        return self._transport.post(NewKey, f"{_PATH}/{path_part(key_id)}/rotate", rotation)
 
     def revoke(self, key_id: str) -> None:
         """Makes a key worthless at once."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from quantry.transport import Transport, path_part
 from quantry_core.aliases import Alias, AliasChange
+from quantry_core.model_views import ListedModel, ModelFigures
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.vault_usage import VaultUsage
 from quantry_core.versions import Model
@@ -26,13 +27,17 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Model]:
-        """Returns one page of models, newest first."""
-        return self._transport.get(Page[Model], _PATH, {"after": after, "limit": limit})
+    def list(self, *, text: str | None = None, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ListedModel]:
+        """Returns one page of models, newest first. ``text``: part of the name."""
+        return self._transport.get(Page[ListedModel], _PATH, {"text": text, "after": after, "limit": limit})
 
     def get(self, name: str) -> Model:
         """Returns a model."""
         return self._transport.get(Model, f"{_PATH}/{path_part(name)}")
+
+    def figures(self, name: str) -> ModelFigures:
+        """Returns the size of each version of a model beside what was measured of its quality, of the newest 2,000."""
+        return self._transport.get(ModelFigures, f"{_PATH}/{path_part(name)}/figures")
 
     def aliases(self, name: str) -> Sequence[Alias]:
         """Returns every alias of a model, by name."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from quantry.download import download_file, make_directory, write_card
+from quantry.errors import UnknownFile
+from quantry.open_files import OpenFile, open_file
 from quantry.transport import Progress, Transport, path_part
 from quantry_core.checkpoints import CARD_PATH
 from quantry_core.comparisons import Comparison
 from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.stored_modules import StoredModules
 from quantry_core.version_notes import ListedVersion, VersionNotes, VersionNotesChange
 from quantry_core.versions import Lineage, ManifestFile, Version, VersionDetail, VersionKind, VersionState
 
@@ -41,6 +45,18 @@ class Versions:
         """Returns the version's files: path, size and digest of each."""
         return self.get(ref).files
 
+    @contextmanager
+    def file(self, ref: str, path: str) -> Iterator[OpenFile]:
+        """Yields one file of a version, open: its bytes as they come. Raises UnknownFile where it has none of that path, and
+        DownloadDamaged at the end of the bytes if they are not its own.
+        """
+        version = self.get(ref)
+        found = next((file for file in version.files if file.path == path), None)
+        if found is None:
+            raise UnknownFile(f"version {version.ref} has no file {path!r}")
+        with open_file(self._transport, f"{_PATH}/{path_part(version.id)}/files/{found.path}", found) as content:
+            yield content
+
     def lineage(self, ref: str) -> Lineage:
         """Returns every ancestor and descendant of a version."""
         return self._transport.get(Lineage, f"{_PATH}/{path_part(self.get(ref).id)}/lineage")
@@ -56,6 +72,10 @@ class Versions:
     def card(self, ref: str) -> str:
         """Returns the model card: Markdown with YAML front matter."""
         return self._text(ref, "card")
+
+    def modules(self, ref: str) -> StoredModules:
+        """Returns how each weight matrix of a version is stored: bits per weight on disk, and types of its tensors."""
+        return self._transport.get(StoredModules, f"{_PATH}/{path_part(ref)}/modules")
 
     def notes(self, ref: str) -> VersionNotes:
         """Returns tags and notes of a version."""
@@ -97,6 +117,17 @@ class Versions:
         """
         return self._transport.post(Version, f"{_PATH}/{path_part(version_id)}/restore")
 
+    def archive(self, version_id: str) -> Version:
+        """Returns a version, put aside: nothing new is made from it or served. Its files and evidence stay.
+
+        Refused (409) for a master, for one that is not ready, and where an alias points at it, a deployment serves it or a job uses it.
+        """
+        return self._transport.post_again(Version, f"{_PATH}/{path_part(version_id)}/archive")
+
+    def unarchive(self, version_id: str) -> Version:
+        """Returns an archived version, ready again; refused (409) where it is not archived."""
+        return self._transport.post(Version, f"{_PATH}/{path_part(version_id)}/unarchive")
+
     def _text(self, ref: str, what: str) -> str:
         return self._transport.send("GET", f"{_PATH}/{path_part(ref)}/{what}").text
 
@@ -117,3 +148,5 @@ class VersionFilter(TypedDict, total=False):
     created_before: datetime | None
     min_size_bytes: int | None
     max_size_bytes: int | None
+    dataset_id: str | None
+    """Made with it: calibrated, trained or held out."""

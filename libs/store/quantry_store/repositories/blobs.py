@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +23,9 @@ _REFERENCES = (
     JobCheckpointFileRow.sha256,
 )
 """Every column that keeps a blob from being collected. Each has a foreign key too: a row that is forgotten here is refused there."""
+
+_FOR_A_WHILE = (JobCheckpointFileRow.sha256,)
+"""Those of them that hold a blob only until a job went on from it."""
 
 
 class Blob(NamedTuple):
@@ -46,6 +49,13 @@ class Holders(NamedTuple):
 
     checkpoints: list[tuple[str, str]]
     """Project, and ``job_.../checkpoints/20/path``."""
+
+
+def lasting() -> Select[str, int]:
+    """Returns the statement that selects digest and size of every blob that something holds for good, by digest: all but
+    what only checkpoints of jobs hold, and what nothing holds any more."""
+    held = [exists().where(column == BlobRow.sha256) for column in _REFERENCES if column not in _FOR_A_WHILE]
+    return select(BlobRow.sha256, BlobRow.size_bytes).where(or_(*held)).order_by(BlobRow.sha256)
 
 
 class BlobRepository:

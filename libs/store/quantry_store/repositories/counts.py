@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.jobs import JobStatus, Queue
+from quantry_core.vault import VaultRunKind, VaultRunStatus
+from quantry_core.webhooks import DeliveryState
 from quantry_core.workers import WORKER_ALIVE_S
 from quantry_store.repositories.open_jobs import OPEN_STATUSES
-from quantry_store.tables import JobRow, WorkerRow
+from quantry_store.tables import BlobRow, JobRow, VaultRunRow, WebhookDeliveryRow, WorkerRow
 
 
 class QueueCount(NamedTuple):
@@ -20,6 +22,13 @@ class QueueCount(NamedTuple):
     queue: Queue | None
     status: JobStatus
     num_jobs: int
+
+
+class Verification(NamedTuple):
+    """When a verification of the vault ended, and how many blobs it found damaged or missing."""
+
+    finished_at: datetime
+    num_damaged: int
 
 
 class CountRepository:
@@ -37,6 +46,46 @@ class CountRepository:
         ]
         rows = await self._session.execute(union_all(*parts))
         return [QueueCount(queue, JobStatus(status), num_jobs) for queue, status, num_jobs in rows]
+
+    async def oldest_queued_s(self) -> dict[Queue, float]:
+        """Returns by queue how long its oldest job has been there to be taken, in seconds; queues without one are left out."""
+        since = func.greatest(JobRow.created_at, func.coalesce(JobRow.not_before, JobRow.created_at))
+        age_s = func.extract("epoch", func.now() - func.min(since))
+        statement = select(JobRow.queue, age_s).where(JobRow.status == JobStatus.QUEUED, JobRow.queue.is_not(None)).group_by(JobRow.queue)
+        return {queue: max(0.0, float(age_s)) for queue, age_s in await self._session.execute(statement)}
+
+    async def expired_leases(self) -> int:
+        """Returns how many running jobs have a lease that is over, by the database's clock."""
+        statement = select(func.count()).where(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < func.now())
+        return int((await self._session.scalars(statement)).one())
+
+    async def pending_deliveries(self) -> int:
+        """Returns how many messages to webhooks have not arrived and are not given up."""
+        statement = select(func.count()).where(WebhookDeliveryRow.state == DeliveryState.PENDING)
+        return int((await self._session.scalars(statement)).one())
+
+    async def stored_blobs(self) -> tuple[int, int]:
+        """Returns how many blobs the vault is to hold, and their bytes."""
+        statement = select(func.count(), func.coalesce(func.sum(BlobRow.size_bytes), 0))
+        num_blobs, num_bytes = (await self._session.execute(statement)).one()
+        return int(num_blobs), int(num_bytes)
+
+    async def last_verification(self) -> Verification | None:
+        """Returns what the newest finished verification of the vault found; None where there was none yet."""
+        statement = select(VaultRunRow.finished_at, VaultRunRow.report).where(
+            VaultRunRow.kind == VaultRunKind.VERIFY, VaultRunRow.status == VaultRunStatus.SUCCEEDED
+        )
+        row = (await self._session.execute(statement.order_by(VaultRunRow.finished_at.desc()).limit(1))).one_or_none()
+        return None if row is None else Verification(row.finished_at, int(row.report.get("num_damaged", 0)))
+
+    async def alive_slots(self) -> dict[Queue, int]:
+        """Returns by queue the slots of workers that are alive and serve it; a slot that serves two counts at both."""
+        alive = WorkerRow.last_seen_at > func.now() - timedelta(seconds=WORKER_ALIVE_S)
+        slots: dict[Queue, int] = {}
+        for queues, num_slots in await self._session.execute(select(WorkerRow.queues, WorkerRow.num_slots).where(alive)):
+            for queue in queues:
+                slots[queue] = slots.get(queue, 0) + num_slots
+        return slots
 
     async def alive_workers(self) -> int:
         """Returns how many workers were heard of within WORKER_ALIVE_S seconds, by the database's clock."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics, FilePurpose
@@ -38,6 +38,16 @@ class DatasetDraft:
     statistics: DatasetStatistics
     derivation: dict[str, Any] | None = None
     purpose: FilePurpose | None = None
+
+
+@dataclass(frozen=True)
+class DatasetQuery:
+    """What to look for; all of it must hold. None: anything."""
+
+    kind: DatasetKind | None = None
+    origin: DatasetOrigin | None = None
+    text: str | None = None
+    """Part of the name, whatever its case."""
 
 
 class DatasetRepository:
@@ -78,9 +88,11 @@ class DatasetRepository:
                 return to_dataset(row)
         raise UnknownDataset(f"dataset {name!r} has no number {number}; {choices([row.number for row in versions], of='numbers')}")
 
-    async def list(self, project_id: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Dataset]:
-        """Returns a page of a project's datasets, newest first."""
-        statement = _living(project_id)
+    async def list(
+        self, project_id: str, query: DatasetQuery | None = None, *, after: str | None = None, limit: int = DEFAULT_LIMIT
+    ) -> Page[Dataset]:
+        """Returns a page of a project's datasets that fit, newest first."""
+        statement = _living(project_id).where(*_conditions(query or DatasetQuery()))
         return await load_page(self._session, statement, DatasetRow.id, lambda row: to_dataset(row[0]), after=after, limit=limit)
 
     async def list_files(self, project_id: str, purpose: FilePurpose | None, *, after: str | None, limit: int) -> Page[Dataset]:
@@ -145,6 +157,12 @@ class DatasetRepository:
 
 def _living(project_id: str) -> Select[DatasetRow]:
     return select(DatasetRow).where(DatasetRow.project_id == project_id, DatasetRow.deleted_at.is_(None))
+
+
+def _conditions(query: DatasetQuery) -> Sequence[ColumnElement[bool]]:
+    equals = ((DatasetRow.kind, query.kind), (DatasetRow.origin, query.origin))
+    conditions = [column == value for column, value in equals if value is not None]
+    return conditions if query.text is None else [*conditions, DatasetRow.name.icontains(query.text, autoescape=True)]
 
 
 def _deleted(dataset: Dataset) -> str:

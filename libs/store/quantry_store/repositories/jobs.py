@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import IllegalTransition, UnknownJob, UnreadableJob
@@ -36,6 +36,8 @@ from quantry_core.jobs import (
 )
 from quantry_core.methods import Environment
 from quantry_core.pages import DEFAULT_LIMIT, Page
+from quantry_core.traces import carried_traceparent
+from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.events import EventRepository
 from quantry_store.repositories.labels import label_conditions
 from quantry_store.repositories.moves import Move, moving, state_event
@@ -66,9 +68,10 @@ class NewJob:
 
 
 class JobRepository:
-    def __init__(self, session: AsyncSession, *, events: EventRepository) -> None:
+    def __init__(self, session: AsyncSession, *, events: EventRepository, audit: AuditRepository) -> None:
         self._session = session
         self._events = events
+        self._audit = audit
         self.ended: list[JobRow] = []
         """Jobs that this transaction ended; whoever counts reads it after the commit."""
         self.num_lost = 0
@@ -99,8 +102,11 @@ class JobRepository:
         pipeline_id: str | None = None,
         schedule_id: str | None = None,
         queue: Queue | None = None,
+        uses: str | None = None,
     ) -> Page[Job]:
         """Returns a page of a project's jobs, newest first, narrowed to what is given; ``labels`` must all hold.
+
+        ``uses``: the id of a version or dataset that is among a job's inputs.
 
         A job that this release cannot read is left out, so that it hides no other; ``get`` says what is wrong with it.
         """
@@ -115,6 +121,8 @@ class JobRepository:
             JobRow.queue: queue,
         }
         statement = statement.where(*(column == value for column, value in wanted.items() if value is not None))
+        if uses is not None:
+            statement = statement.where(or_(*(JobRow.inputs.contains([{name: uses}]) for name in ("version_id", "dataset_id"))))
         return await load_page(self._session, statement, JobRow.id, lambda row: _readable(row[0]), after=after, limit=limit)
 
     async def add(self, project_id: str, new: NewJob, *, created_by_key_id: str) -> Job:
@@ -153,6 +161,7 @@ class JobRepository:
             "result": None if new.result is None else new.result.model_dump(mode="json"),
             "finished_at": func.now() if new.status in FINAL_STATUSES else None,
             "created_by_key_id": created_by_key_id,
+            "traceparent": carried_traceparent(),
             "last_seq": 1,
         }
         row = (await self._session.scalars(insert(JobRow).values(values).returning(JobRow))).one()
@@ -166,6 +175,10 @@ class JobRepository:
     async def created_by(self, job_id: str) -> str | None:
         """Returns the id of the key that submitted a job; None if there is no such job."""
         return (await self._session.scalars(select(JobRow.created_by_key_id).where(JobRow.id == job_id))).one_or_none()
+
+    async def traceparent(self, job_id: str) -> str | None:
+        """Returns the span that submitted a job; None where traces were off then."""
+        return (await self._session.scalars(select(JobRow.traceparent).where(JobRow.id == job_id))).one_or_none()
 
     async def lock(self, project_id: str, job_id: str) -> Job:
         """Returns a job with its row locked until the transaction ends; raises UnknownJob, UnreadableJob. The first lock of a
@@ -190,7 +203,10 @@ class JobRepository:
 
     async def start(self, starting: Select[JobRow], parameters: Mapping[str, Any]) -> JobRow | None:
         """Returns the row of the job that a statement of ``moves.starting`` started; None if it found none to start."""
-        return (await self._session.scalars(starting, parameters, execution_options={"populate_existing": True})).one_or_none()
+        row = (await self._session.scalars(starting, parameters, execution_options={"populate_existing": True})).one_or_none()
+        if row is not None:
+            self._note(row)
+        return row
 
     async def fail_unreadable(self, row: JobRow, error: UnreadableJob) -> None:
         """Ends a locked job, waiting or running, whose row holds no job of this release: failed, with what is wrong with it."""
@@ -216,7 +232,12 @@ class JobRepository:
         moved = (await self._session.scalars(statement, execution_options={"populate_existing": True})).one_or_none()
         if moved is not None:
             self._count(moved, move.also)
+            self._note(moved)
         return moved
+
+    def _note(self, row: JobRow) -> None:
+        facts = {"type": row.type, "attempt": row.attempt, "reason": row.reason, "worker_id": row.worker_id}
+        self._audit.note_move("job", row.id, row.status, facts, project_id=row.project_id)
 
     def _count(self, row: JobRow, written: Mapping[str, Any]) -> None:
         if row.status in FINAL_STATUSES:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, func, select, update
+import builtins
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownModel
 from quantry_core.ids import IdPrefix, new_id
+from quantry_core.model_views import AliasTarget, ListedModel
 from quantry_core.pages import DEFAULT_LIMIT, Page
-from quantry_core.versions import Model
+from quantry_core.versions import Model, VersionState
 from quantry_store.references import choices, require_name
 from quantry_store.repositories.paging import load_page
-from quantry_store.tables import ModelRow, VersionRow
+from quantry_store.tables import AliasRow, ModelRow, VersionRow
 
 
 class ModelRepository:
@@ -28,9 +33,16 @@ class ModelRepository:
             raise UnknownModel(f"there is no model {name!r}; {choices(known.all(), of='models')}")
         return _model(*row)
 
-    async def list(self, project_id: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Model]:
-        """Returns a page of a project's models, newest first."""
-        return await load_page(self._session, _models(project_id), ModelRow.id, lambda row: _model(*row), after=after, limit=limit)
+    async def list(
+        self, project_id: str, *, text: str | None = None, after: str | None = None, limit: int = DEFAULT_LIMIT
+    ) -> Page[ListedModel]:
+        """Returns a page of a project's models, newest first. ``text``: part of the name, whatever its case."""
+        statement = _listed(project_id)
+        if text is not None:
+            statement = statement.where(ModelRow.name.icontains(text, autoescape=True))
+        page = await load_page(self._session, statement, ModelRow.id, _listed_model, after=after, limit=limit)
+        aliases = await self._aliases([model.id for model in page.data])
+        return page.model_copy(update={"data": [model.model_copy(update={"aliases": aliases.get(model.id, [])}) for model in page.data]})
 
     async def get_or_create(self, project_id: str, name: str) -> Model:
         """Returns the model of that name, made if there is none; raises InvalidName."""
@@ -51,6 +63,18 @@ class ModelRepository:
         )
         return numbered.one()
 
+    async def _aliases(self, model_ids: Sequence[str]) -> dict[str, builtins.list[AliasTarget]]:
+        rows = await self._session.execute(
+            select(AliasRow.model_id, AliasRow.alias, VersionRow.number)
+            .join(VersionRow, VersionRow.id == AliasRow.version_id)
+            .where(AliasRow.model_id.in_(model_ids))
+            .order_by(AliasRow.alias)
+        )
+        found: dict[str, builtins.list[AliasTarget]] = defaultdict(builtins.list)
+        for model_id, alias, number in rows:
+            found[model_id].append(AliasTarget(alias=alias, number=number))
+        return found
+
 
 def _models(project_id: str) -> Select[ModelRow, int, str]:
     living = (VersionRow.model_id == ModelRow.id, VersionRow.deleted_at.is_(None))
@@ -68,3 +92,18 @@ def _model(row: ModelRow, num_versions: int, latest_version_id: str | None) -> M
         num_versions=num_versions,
         latest_version_id=latest_version_id,
     )
+
+
+def _listed(project_id: str) -> Select[ModelRow, int, str, int | None, int, int]:
+    living = (VersionRow.model_id == ModelRow.id, VersionRow.deleted_at.is_(None))
+    newest = select(VersionRow.number).where(*living).order_by(VersionRow.number.desc()).limit(1).scalar_subquery()
+    is_held_back = VersionRow.state == VersionState.QUARANTINED
+    num_quarantined = select(func.count()).where(*living, is_held_back).scalar_subquery()
+    size_bytes = select(func.coalesce(func.sum(VersionRow.size_bytes), 0)).where(*living).scalar_subquery()
+    return _models(project_id).add_columns(newest, num_quarantined, size_bytes)
+
+
+def _listed_model(found: Row[ModelRow, int, str, int | None, int, int]) -> ListedModel:
+    row, num_versions, latest_version_id, latest_number, num_quarantined, size_bytes = found
+    model = _model(row, num_versions, latest_version_id)
+    return ListedModel(**dict(model), latest_number=latest_number, num_quarantined=num_quarantined, size_bytes=int(size_bytes))

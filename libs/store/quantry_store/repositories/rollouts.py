@@ -25,6 +25,7 @@ from quantry_core.rollouts import (
 )
 from quantry_core.strategies import ImmediateStrategy, Strategy
 from quantry_core.verdicts import Judgement
+from quantry_store.repositories.audit import AuditRepository
 from quantry_store.repositories.paging import load_page
 from quantry_store.tables import RolloutRow
 from quantry_store.tables.deployments import WATCHED
@@ -59,8 +60,9 @@ class RolloutOwner(NamedTuple):
 
 
 class RolloutRepository:
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, *, audit: AuditRepository) -> None:
         self._session = session
+        self._audit = audit
 
     async def owner(self, rollout_id: str) -> RolloutOwner:
         """Returns what a rollout belongs to, so that its job is locked before it; raises UnknownRollout."""
@@ -159,7 +161,8 @@ class RolloutRepository:
         if state not in ACTIVE_ROLLOUT_STATES:
             share = 100 if state is RolloutState.PROMOTED else 0
             values |= {"finished_at": func.now(), "percent": share, "mirror_percent": 0}
-        return await self._write(rollout.id, values)
+        facts = {"reason": reason, "message": message}
+        return await self._write(rollout.id, values, told=(state, facts))
 
     async def begin(self, rollout: Rollout) -> Rollout:
         """Returns the locked rollout, progressing, to be ready within its time from now. Raises IllegalTransition."""
@@ -182,7 +185,8 @@ class RolloutRepository:
         values |= {"staged_at": func.now(), "is_resumed": False}
         if percent or mirror_percent:
             values["exposed_at"] = func.coalesce(RolloutRow.exposed_at, func.now())
-        return await self._write(rollout.id, values)
+        facts = {"stage": stage, "percent": percent, "mirror_percent": mirror_percent}
+        return await self._write(rollout.id, values, told=("stage", facts))
 
     async def ask_promotion(self, rollout: Rollout) -> Rollout:
         """Returns the locked rollout, to be promoted as soon as its replicas are ready."""
@@ -211,7 +215,8 @@ class RolloutRepository:
         )
         return bool(ended.all())
 
-    async def _write(self, rollout_id: str, values: dict[str, Any]) -> Rollout:
+    async def _write(self, rollout_id: str, values: dict[str, Any], *, told: tuple[str, dict[str, Any]] | None = None) -> Rollout:
+        """Returns the rollout after the change; ``told`` is what the audit log says of it, unless something else is said."""
         rows = await self._session.scalars(
             update(RolloutRow).where(RolloutRow.id == rollout_id).values(**values).returning(RolloutRow),
             execution_options={"populate_existing": True, "synchronize_session": False},
@@ -219,6 +224,9 @@ class RolloutRepository:
         row = rows.one_or_none()
         if row is None:
             raise _unknown(rollout_id)
+        if told is not None:
+            state, facts = told
+            self._audit.note_move("rollout", row.id, state, facts, project_id=row.project_id)
         return to_rollout(row)
 
 

@@ -105,11 +105,13 @@ class UploadRepository:
         await self._check_not_imported(upload)
         await self._session.execute(delete(UploadRow).where(UploadRow.id == upload.id))
 
-    async def delete_expired(self) -> builtins.list[str]:
-        """Removes the uploads of every project that have expired and that no unfinished job imports; returns their ids."""
+    async def delete_expired(self) -> dict[str, str]:
+        """Removes the uploads of every project that have expired and that no unfinished job imports; returns their ids, each with its
+        project's."""
         imported = _is_imported(UploadRow.project_id, literal(UPLOAD_PREFIX) + UploadRow.id)
-        statement = delete(UploadRow).where(UploadRow.expires_at <= func.now(), ~imported).returning(UploadRow.id)
-        return builtins.list(await self._session.scalars(statement, execution_options={"synchronize_session": False}))
+        statement = delete(UploadRow).where(UploadRow.expires_at <= func.now(), ~imported).returning(UploadRow.id, UploadRow.project_id)
+        gone = await self._session.execute(statement, execution_options={"synchronize_session": False})
+        return {upload_id: project_id for upload_id, project_id in gone}
 
     async def reserve(self, project_id: str, source: str) -> None:
         """Keeps the upload that a source names for its import, RESERVED_S from now at least; does nothing for other sources.

@@ -9,12 +9,22 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import UnknownVersion, VersionProtected
-from quantry_core.versions import Version, VersionKind
+from quantry_core.versions import Version, VersionKind, VersionState
 from quantry_store.failures import core_errors
 from quantry_store.repositories.open_jobs import is_open_in
 from quantry_store.repositories.version_rows import to_version
 from quantry_store.repositories.versions import VersionRepository
-from quantry_store.tables import AliasRow, DeploymentAdapterRow, DeploymentRow, JobRow, LineageEdgeRow, ModelRow, ReleaseRow, VersionRow
+from quantry_store.tables import (
+    AliasRow,
+    DeploymentAdapterRow,
+    DeploymentRow,
+    JobRow,
+    LineageEdgeRow,
+    ModelRow,
+    ReleaseRow,
+    RolloutRow,
+    VersionRow,
+)
 
 MASTER_RETENTION_S = 7 * 24 * 3600.0
 """A deleted master's row stays at least so long, whatever the settings say; a trigger of the third migration holds it too."""
@@ -66,6 +76,27 @@ class VersionDeletionRepository:
         job_id = jobs.one_or_none()
         if job_id is not None:
             raise VersionProtected(f"job {job_id} still uses {version.ref}; wait for it or cancel it")
+
+    async def check_unserved(self, version: Version) -> None:
+        """Raises VersionProtected if a deployment serves a version now, or is on the way to or from it."""
+        is_served = DeploymentRow.current_release_id == ReleaseRow.id
+        is_moving = exists().where(
+            RolloutRow.finished_at.is_(None), or_(RolloutRow.from_release_id == ReleaseRow.id, RolloutRow.to_release_id == ReleaseRow.id)
+        )
+        names = await self._session.scalars(
+            select(DeploymentRow.name)
+            .join(ReleaseRow, ReleaseRow.deployment_id == DeploymentRow.id)
+            .where(ReleaseRow.version_id == version.id, or_(is_served, is_moving))
+            .limit(1)
+        )
+        for name in names:
+            raise VersionProtected(f"deployment {name!r} serves {version.ref}; deploy another version there first")
+
+    async def mark_state(self, version_id: str, state: VersionState) -> None:
+        """Moves a version to another state; raises VersionProtected for a master."""
+        with core_errors():
+            await self._session.execute(update(VersionRow).where(VersionRow.id == version_id).values(state=state))
+        self._session.expire_all()
 
     async def mark_deleted(self, version_id: str) -> None:
         """Hides a version; raises VersionProtected where the triggers refuse: descendants, releases, aliases, jobs."""

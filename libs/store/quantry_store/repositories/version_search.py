@@ -20,7 +20,7 @@ from quantry_store.repositories.labels import label_conditions
 from quantry_store.repositories.models import ModelRepository
 from quantry_store.repositories.paging import load_page
 from quantry_store.repositories.version_rows import to_version
-from quantry_store.tables import ModelRow, VersionFileRow, VersionNotesRow, VersionRow
+from quantry_store.tables import LineageEdgeRow, ModelRow, VersionFileRow, VersionNotesRow, VersionRow
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class VersionQuery:
     created_before: datetime | None = None
     min_size_bytes: int | None = None
     max_size_bytes: int | None = None
+    dataset_id: str | None = None
+    """Made with it: calibrated, trained or held out."""
 
 
 EVERYTHING = VersionQuery()
@@ -149,6 +151,9 @@ def _conditions(query: VersionQuery) -> list[ColumnElement[bool]]:
         conditions.append(VersionRow.size_bytes >= query.min_size_bytes)
     if query.max_size_bytes is not None:
         conditions.append(VersionRow.size_bytes <= query.max_size_bytes)
+    if query.dataset_id is not None:
+        made_with = select(LineageEdgeRow.child_version_id).where(LineageEdgeRow.parent_dataset_id == query.dataset_id)
+        conditions.append(VersionRow.id.in_(made_with))
     return conditions + [_tag_condition(tag) for tag in query.tags]
 
 

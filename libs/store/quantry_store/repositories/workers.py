@@ -6,13 +6,14 @@ import builtins
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import Boolean, ColumnElement, and_, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.jobs import JobStatus, Queue
 from quantry_core.methods import Environment
 from quantry_core.workers import WORKER_ALIVE_S, Worker, WorkerHello
+from quantry_store.repositories.audit import AuditRepository
 from quantry_store.tables import JobRow, WorkerRow
 
 SAME_TOOLCHAIN_S = 24 * 3600.0
@@ -20,15 +21,24 @@ SAME_TOOLCHAIN_S = 24 * 3600.0
 
 
 class WorkerRepository:
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, *, audit: AuditRepository) -> None:
         self._session = session
+        self._audit = audit
 
-    async def save(self, worker_id: str, hello: WorkerHello, *, project_id: str) -> None:
-        """Notes what a worker says of itself, and that it was heard of now. ``project_id`` is that of its key."""
-        said = hello.model_dump(mode="json") | {"project_id": project_id}
+    async def save(self, worker_id: str, hello: WorkerHello, *, project_id: str, key_id: str | None = None) -> None:
+        """Notes what a worker says of itself, and that it was heard of now. ``project_id`` is that of its key, ``key_id``.
+
+        The first time is an act; that it is still there is none.
+        """
+        said = hello.model_dump(mode="json") | {"project_id": project_id, "key_id": key_id}
         statement = insert(WorkerRow).values(id=worker_id, **said)
         news = {name: statement.excluded[name] for name in said} | {"last_seen_at": func.now()}
-        await self._session.execute(statement.on_conflict_do_update(index_elements=[WorkerRow.id], set_=news))
+        # A row that this statement wrote anew has no xmax.
+        is_new: ColumnElement[bool] = literal_column("xmax = 0", Boolean)
+        saved = statement.on_conflict_do_update(index_elements=[WorkerRow.id], set_=news).returning(is_new)
+        if (await self._session.scalars(saved)).one():
+            facts = {"host": hello.host, "queues": list(hello.queues), "num_slots": hello.num_slots}
+            await self._audit.record(None, "worker.register", "worker", worker_id, facts, project_id=project_id)
 
     async def list(self, project_id: str | None = None) -> builtins.list[Worker]:
         """Returns every worker that is known, by host and start, with the ids of the jobs it runs: of one project where given."""

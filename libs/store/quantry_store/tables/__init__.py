@@ -1,6 +1,6 @@
 """Every table of the one database. Importing this package registers them all on ``Base.metadata``."""
 
-from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditRow, RouteRevisionRow
+from quantry_store.tables.audit import ROUTE_REVISION_ID, AuditAnchorRow, AuditChainRow, AuditRow, RouteRevisionRow
 from quantry_store.tables.base import Base
 from quantry_store.tables.checkpoints import CheckpointSealRow, JobCheckpointFileRow, JobCheckpointRow
 from quantry_store.tables.datasets import BlobRow, DatasetRow
@@ -31,13 +31,16 @@ from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
 from quantry_store.tables.seals import ArtifactSealRow, SealRow
 from quantry_store.tables.traffic import CapturedPromptRow, TrafficWindowRow
 from quantry_store.tables.vault import JobArtifactRow, UploadFileRow, UploadRow, VaultRunRow
-from quantry_store.tables.workers import WorkerRow
+from quantry_store.tables.webhooks import WebhookAttemptRow, WebhookDeliveryRow, WebhookRow
+from quantry_store.tables.workers import EnrolmentRow, WorkerHostRow, WorkerRow
 
 __all__ = [
     "ROUTE_REVISION_ID",
     "AliasChangeRow",
     "AliasRow",
     "ArtifactSealRow",
+    "AuditAnchorRow",
+    "AuditChainRow",
     "AuditRow",
     "Base",
     "BlobRow",
@@ -46,6 +49,7 @@ __all__ = [
     "DatasetRow",
     "DeploymentAdapterRow",
     "DeploymentRow",
+    "EnrolmentRow",
     "EvidenceRow",
     "IdempotencyKeyRow",
     "JobArtifactRow",
@@ -74,5 +78,9 @@ __all__ = [
     "VersionFileRow",
     "VersionNotesRow",
     "VersionRow",
+    "WebhookAttemptRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
+    "WorkerHostRow",
     "WorkerRow",
 ]

@@ -1,10 +1,11 @@
-"""The audit log, and the revision of the routes that gateways follow."""
+"""The audit log with its chains, and the revision of the routes that gateways follow."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from quantry_core.keys import Role
@@ -14,11 +15,18 @@ ROUTE_REVISION_ID = 1
 
 
 class AuditRow(Base):
+    """One act. Triggers let nothing be changed, and nothing be deleted but what an anchor covers."""
+
     __tablename__ = "audit_log"
-    __table_args__ = (Index(None, "project_id", "id"),)
+    __table_args__ = (
+        Index(None, "project_id", "id"),
+        Index(None, "project_id", "noun", "noun_id"),
+        Index("uq_audit_log_project_id_seq", "project_id", "seq", unique=True),
+    )
 
     id: Mapped[Id]
     project_id: Mapped[ProjectId]
+    seq: Mapped[int] = mapped_column(BigInteger)
     key_id: Mapped[str | None]
     role: Mapped[Role | None]
     action: Mapped[str]
@@ -26,6 +34,29 @@ class AuditRow(Base):
     noun_id: Mapped[str]
     data: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
+    previous_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class AuditChainRow(Base):
+    """The end of a project's chain. Its lock puts the acts of a project in one order."""
+
+    __tablename__ = "audit_chains"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str]
+
+
+class AuditAnchorRow(Base):
+    """The last entry of a prefix that retention removed."""
+
+    __tablename__ = "audit_anchors"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hash: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class RouteRevisionRow(Base):

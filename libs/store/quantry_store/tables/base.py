@@ -20,6 +20,7 @@ from quantry_core.rollouts import PeriodCause, ReplicaState, RolloutCause, Rollo
 from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome
 from quantry_core.vault import VaultRunKind, VaultRunStatus
 from quantry_core.versions import EdgeRole, EvidenceKind, Verdict, VersionKind, VersionState
+from quantry_core.webhooks import DeliveryState, WebhookEvent, WebhookFormat
 
 ENUM_LENGTH_CHARS = 32
 
@@ -78,6 +79,7 @@ def enum_column(values: type[StrEnum]) -> Enum:
 ENUMS: tuple[type[StrEnum], ...] = (
     DatasetKind,
     DatasetOrigin,
+    DeliveryState,
     EdgeRole,
     Environment,
     EventKind,
@@ -102,6 +104,8 @@ ENUMS: tuple[type[StrEnum], ...] = (
     VersionKind,
     VersionState,
     WaitingOn,
+    WebhookEvent,
+    WebhookFormat,
 )
 
 

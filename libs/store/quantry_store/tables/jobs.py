@@ -75,6 +75,8 @@ class JobRow(Base):
     lease_expires_at: Mapped[datetime | None]
     last_seq: Mapped[int] = mapped_column(default=0)
     created_by_key_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    """The span that submitted it, as W3C's header says it; None where traces are off."""
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

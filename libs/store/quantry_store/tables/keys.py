@@ -23,4 +23,9 @@ class KeyRow(Base):
     key_hash: Mapped[str] = mapped_column(unique=True)
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
+    rotated_at: Mapped[datetime | None]
+    old_key_hash: Mapped[str | None] = mapped_column(unique=True)
+    old_secret_until: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

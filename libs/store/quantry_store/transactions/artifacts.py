@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import Job
 from quantry_core.versions import ManifestFile, SealRequest, manifest_digest
-from quantry_store.transactions.vault import note_blobs
+from quantry_store.transactions.vault import note_blobs, note_seal
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -21,6 +21,7 @@ async def record_artifact_seal(uow: UnitOfWork, request: SealRequest) -> None:
     job = await uow.leases.hold(request.job_id, request.attempt)
     await note_blobs(uow, request.files)
     await uow.seals.record_artifacts(job, manifest_digest(request.files))
+    await note_seal(uow, job, "job.seal_artifacts", request.files)
 
 
 async def record_artifacts(uow: UnitOfWork, job: Job, files: Sequence[ManifestFile]) -> None:

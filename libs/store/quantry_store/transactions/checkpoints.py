@@ -7,7 +7,7 @@ from quantry_core.execution import CheckpointReport
 from quantry_core.jobs import FinetuneSpec, Job
 from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import manifest_digest
-from quantry_store.transactions.vault import note_checkpoint_blobs
+from quantry_store.transactions.vault import note_checkpoint_blobs, note_seal
 from quantry_store.unit_of_work import UnitOfWork
 
 NUM_KEPT = 2
@@ -23,6 +23,7 @@ async def record_checkpoint_seal(uow: UnitOfWork, request: CheckpointSeal) -> No
     job = await uow.leases.hold(request.job_id, request.attempt)
     await note_checkpoint_blobs(uow, request.files)
     await uow.seals.record_checkpoint(job, request.step, manifest_digest(request.files))
+    await note_seal(uow, job, "job.seal_checkpoint", request.files, step=request.step)
 
 
 async def record_checkpoint(uow: UnitOfWork, job_id: str, report: CheckpointReport) -> None:
@@ -43,6 +44,8 @@ async def record_checkpoint(uow: UnitOfWork, job_id: str, report: CheckpointRepo
     await uow.checkpoints.keep_newest(job.id, NUM_KEPT)
     if job.num_lost_attempts and (furthest is None or report.step > furthest):
         await uow.jobs.write(job.id, num_lost_attempts=0)
+    facts = {"attempt": job.attempt, "step": report.step, "num_files": len(report.files)}
+    await uow.audit.record(None, "job.checkpoint", "job", job.id, facts, project_id=job.project_id)
 
 
 async def take_over_checkpoint(uow: UnitOfWork, job: Job, old: Job) -> None:

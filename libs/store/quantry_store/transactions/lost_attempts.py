@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quantry_core.jobs import MAX_LOST_ATTEMPTS, Job, JobReason, JobStatus
+from quantry_store.transactions.webhook_events import tell_worker_lost
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -16,7 +17,9 @@ async def lose_attempt(uow: UnitOfWork, job: Job, message: str) -> Job:
         sentence = f"{num_lost} attempts were lost and it is not tried again; the last: {message}"
         return await uow.jobs.move(job, JobStatus.FAILED, reason=JobReason.POISON, message=sentence, num_lost_attempts=num_lost)
     # At once: a lost worker says nothing against the job, and its peers are there.
-    return await uow.leases.retry(job, JobReason.WORKER_LOST, message=message, delay_s=0.0, num_lost_attempts=num_lost)
+    retried = await uow.leases.retry(job, JobReason.WORKER_LOST, message=message, delay_s=0.0, num_lost_attempts=num_lost)
+    await tell_worker_lost(uow, retried)
+    return retried
 
 
 async def expired_jobs(uow: UnitOfWork) -> list[str]:

@@ -8,6 +8,7 @@ from quantry_core.jobs import REASONS, Job, JobReason, JobResult, JobStatus
 from quantry_core.rollouts import PeriodCause, Release, Rollout, RolloutCause, RolloutReason, RolloutState
 from quantry_store.repositories.periods import PeriodDraft
 from quantry_store.transactions.serving import note_change, note_release
+from quantry_store.transactions.webhook_events import tell_rollout_end
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -51,6 +52,7 @@ async def end_rollout(uow: UnitOfWork, locked: Locked, ending: Ending) -> Rollou
     cause = PeriodCause.ABORTED if ending.state is RolloutState.ABORTED else PeriodCause.ROLLED_BACK
     draft = PeriodDraft(cause, ending.reason, ending.message, rollout.id, ending.key_id, ending.note)
     await note_change(uow, rollout.deployment_id, draft)
+    await tell_rollout_end(uow, locked.project_id, rollout, locked.job)
     uow.routes.bump()
     return rollout
 
@@ -71,6 +73,7 @@ async def complete_rollout(uow: UnitOfWork, locked: Locked, *, reason: RolloutRe
     await note_release(uow, rollout.deployment_id, PeriodDraft(cause, reason, message, rollout.id, rollout.key_id, rollout.note))
     promoted = {"deployment": name, "release_id": release.id, "version_id": release.version_id, "from_release_id": rollout.from_release_id}
     await uow.audit.record(None, "rollout.promote", "rollout", rollout.id, promoted, project_id=locked.project_id)
+    await tell_rollout_end(uow, locked.project_id, rollout, locked.job)
     uow.routes.bump()
     return rollout
 

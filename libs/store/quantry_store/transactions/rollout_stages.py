@@ -16,6 +16,7 @@ from quantry_store.repositories.periods import PeriodDraft
 from quantry_store.repositories.rollouts import RolloutDraft
 from quantry_store.transactions.rollbacks import Return, serve_again
 from quantry_store.transactions.serving import note_change
+from quantry_store.transactions.webhook_events import tell_verdict
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -40,7 +41,10 @@ async def pause_rollout(uow: UnitOfWork, rollout_id: str, *, seen: Rollout, reas
 
 async def judge_rollout(uow: UnitOfWork, rollout_id: str, judgement: Judgement) -> Rollout:
     """Returns the rollout with what the last look at its evidence found. Raises UnknownRollout."""
-    return await uow.rollouts.set_judgement(rollout_id, judgement)
+    before = await uow.rollouts.lock(rollout_id)
+    rollout = await uow.rollouts.set_judgement(rollout_id, judgement)
+    await tell_verdict(uow, rollout_id, before.judgement, judgement)
+    return rollout
 
 
 async def undo_promotion(uow: UnitOfWork, rollout_id: str, reason: RolloutReason, message: str) -> Rollout:

@@ -14,6 +14,7 @@ from quantry_core.schedules import OverlapPolicy, RunOutcome, Schedule, Schedule
 from quantry_store.cron import due_times, parse_cron
 from quantry_store.repositories.schedules import ScheduleRecord
 from quantry_store.transactions.schedule_templates import Prepared, Submitted, check_frequency, is_final, take_over, try_template
+from quantry_store.transactions.webhook_events import tell_schedule_failed
 from quantry_store.unit_of_work import UnitOfWork
 
 
@@ -166,8 +167,12 @@ async def _take(uow: UnitOfWork, schedule: ScheduleRecord, step: Step, prepared:
     job_id = None if submitted is None else submitted.job_id
     pipeline_id = None if submitted is None else submitted.pipeline_id
     if step.held_id is not None:
-        return await uow.schedules.settle_held(step.held_id, outcome, job_id=job_id, pipeline_id=pipeline_id, message=message)
-    return await uow.schedules.add_run(schedule, step.due_at, outcome, job_id=job_id, pipeline_id=pipeline_id, message=message)
+        run = await uow.schedules.settle_held(step.held_id, outcome, job_id=job_id, pipeline_id=pipeline_id, message=message)
+    else:
+        run = await uow.schedules.add_run(schedule, step.due_at, outcome, job_id=job_id, pipeline_id=pipeline_id, message=message)
+    if outcome is RunOutcome.REFUSED:
+        await tell_schedule_failed(uow, schedule, run)
+    return run
 
 
 async def _submit(uow: UnitOfWork, schedule: ScheduleRecord, prepared: Prepared) -> Submitted | str:
@@ -187,4 +192,5 @@ async def _give_up(uow: UnitOfWork, schedule: ScheduleRecord, error: InvalidInpu
     due_at = schedule.next_run_at or await uow.now()
     run = await uow.schedules.add_run(schedule, due_at, RunOutcome.REFUSED, message=error.detail)
     await uow.schedules.change(schedule.id, next_run_at=None)
+    await tell_schedule_failed(uow, schedule, run)
     return Firing([run], frozenset())

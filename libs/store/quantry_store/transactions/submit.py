@@ -112,8 +112,12 @@ async def admit(
     placement: Placement,
     origin: Origin,
 ) -> Job:
-    """Returns the job, written in the first status it may have. Its inputs have been resolved, its needs looked up."""
+    """Returns the job, written in the first status it may have. Its inputs have been resolved, its needs looked up.
+
+    Raises ProjectArchived.
+    """
     spec, project_id = submission.spec, identity.project_id
+    await uow.projects.check_open(project_id)
     options = _with_sensible_time(submission, await uow.now())
     environment = environment_of(spec)
     queue = None if isinstance(spec, DeploySpec) else placement.queue or submission.queue or CPU_QUEUE

@@ -13,6 +13,8 @@ from quantry_store.unit_of_work import UnitOfWork
 async def record_traffic(uow: UnitOfWork, report: TrafficReport) -> int:
     """Returns how many windows of a report were new. The same report again changes nothing; a release that is not there any more,
     of a gateway that kept old routes, is passed over."""
+    if report.key_ids:
+        await uow.keys.note_use(report.key_ids)
     owners = await uow.traffic.owners({window.release_id for window in report.windows})
     windows = [window for window in _by_release(report.windows) if window.release_id in owners]
     requested: dict[str, datetime] = {}

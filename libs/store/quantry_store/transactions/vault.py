@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from quantry_core.jobs import Job
 from quantry_core.vault import INTEGRITY
 from quantry_core.versions import (
     Evidence,
@@ -57,6 +58,13 @@ async def record_seal(uow: UnitOfWork, request: SealRequest, *, dtype: str | Non
     job = await uow.leases.hold(request.job_id, request.attempt)
     await note_blobs(uow, request.files)
     await uow.seals.record(job, manifest_digest(request.files), dtype=dtype)
+    await note_seal(uow, job, "job.seal", request.files)
+
+
+async def note_seal(uow: UnitOfWork, job: Job, action: str, files: Sequence[ManifestFile], **facts: int) -> None:
+    """Has the audit log tell what an attempt put into the vault."""
+    told = {"attempt": job.attempt, "manifest_digest": manifest_digest(list(files)), "num_files": len(files), **facts}
+    await uow.audit.record(None, action, "job", job.id, told, project_id=job.project_id)
 
 
 async def record_damage(uow: UnitOfWork, sha256: str, found: str, run_id: str) -> Damaged:

@@ -23,7 +23,7 @@ from quantry_core.errors import FieldProblem, InvalidInput
 from quantry_core.jobs import Job
 from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_core.pages import DEFAULT_LIMIT
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
 
@@ -47,7 +47,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items of one page, 
 Cursor = Annotated[str | None, Query(max_length=64, description="The last_id of the page before.")]
 
 
-async def _fine_tune(job_id: JobId, caller: Viewer, db: Db) -> Job:
+async def _fine_tune(job_id: JobId, caller: Caller, db: Db) -> Job:
     async with db.begin() as uow:
         job = await uow.jobs.get(caller.project_id, job_id)
     service.trained_spec(job)
@@ -59,9 +59,7 @@ FineTune = Annotated[Job, Depends(_fine_tune)]
 
 
 @router.post("", responses=problem_responses(404, 409, 413))
-async def create_fine_tuning_job(
-    *, request: FineTuningJobRequest, caller: Operator, db: Db, state: State, key: RequestKey
-) -> FineTuningJob:
+async def create_fine_tuning_job(*, request: FineTuningJobRequest, caller: Caller, db: Db, state: State, key: RequestKey) -> FineTuningJob:
     """Submits a fine-tune job with an adapter. A deployment as the model has the adapter attached when the job succeeds."""
     async with db.begin() as uow:
         submission = await service.submission_of(uow, caller.project_id, request)
@@ -75,7 +73,7 @@ async def create_fine_tuning_job(
 @router.get("")
 async def list_fine_tuning_jobs(
     *,
-    caller: Viewer,
+    caller: Caller,
     db: Db,
     after: Annotated[str | None, Query(pattern=_JOB_ID_PATTERN, description="The last_id of the page before.")] = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -93,7 +91,7 @@ async def show_fine_tuning_job(job: FineTune, db: Db) -> FineTuningJob:
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404))
-async def cancel_fine_tuning_job(job_id: JobId, caller: Operator, db: Db, state: State) -> FineTuningJob:
+async def cancel_fine_tuning_job(job_id: JobId, caller: Caller, db: Db, state: State) -> FineTuningJob:
     """Cancels a fine-tune job: at once where it waits, within seconds where it runs. One that ended stays as it is."""
     async with db.begin() as uow:
         service.trained_spec(await uow.jobs.get(caller.project_id, job_id))

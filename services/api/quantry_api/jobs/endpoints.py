@@ -32,7 +32,7 @@ from quantry_core.jobs import (
     thin,
 )
 from quantry_core.pages import Page
-from quantry_http.auth import Db, Operator, RecheckKey, Viewer
+from quantry_http.auth import Caller, Db, RecheckKey
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
@@ -66,7 +66,7 @@ Seq = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Only events wit
 
 
 @router.post("", status_code=201, responses=problem_responses(404, 409, 413))
-async def submit_job(*, submission: JobSubmission, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
+async def submit_job(*, submission: JobSubmission, caller: Caller, db: Db, state: State, key: RequestKey) -> Job:
     """Submits a job. What its spec names is resolved now, so it cannot change under the job."""
     job = await service.submit(db, state, caller, submission, key)
     state.announce(job)
@@ -76,7 +76,7 @@ async def submit_job(*, submission: JobSubmission, caller: Operator, db: Db, sta
 @router.get("")
 async def list_jobs(
     *,
-    caller: Viewer,
+    caller: Caller,
     db: Db,
     page: PageParams,
     labels: LabelSelector,
@@ -85,6 +85,9 @@ async def list_jobs(
     pipeline_id: Annotated[str | None, Query(max_length=64, description="Only jobs of this pipeline, those tried again too.")] = None,
     schedule_id: Annotated[str | None, Query(max_length=64, description="Only jobs that this schedule submitted.")] = None,
     queue: Annotated[Queue | None, Query(description="Only jobs of this queue.")] = None,
+    uses: Annotated[
+        str | None, Query(pattern=r"^(ver|dat)_[0-9a-f]{32}$", description="Only jobs that were given this version or dataset.")
+    ] = None,
 ) -> Page[Job]:
     """Lists jobs, newest first."""
     async with db.begin() as uow:
@@ -98,18 +101,19 @@ async def list_jobs(
             pipeline_id=pipeline_id,
             schedule_id=schedule_id,
             queue=queue,
+            uses=uses,
         )
 
 
 @router.get("/{job_id}", responses=problem_responses(404))
-async def show_job(job_id: JobId, caller: Viewer, db: Db) -> Job:
+async def show_job(job_id: JobId, caller: Caller, db: Db) -> Job:
     """Shows one job."""
     async with db.begin() as uow:
         return await uow.jobs.get(caller.project_id, job_id)
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404))
-async def cancel_job(job_id: JobId, caller: Operator, db: Db, state: State) -> Job:
+async def cancel_job(job_id: JobId, caller: Caller, db: Db, state: State) -> Job:
     """Cancels a job: at once where it waits, by a flag that its worker sees where it runs. A job that ended stays as it is."""
     async with db.begin() as uow:
         job = await transactions.cancel_job(uow, caller, job_id)
@@ -118,14 +122,14 @@ async def cancel_job(job_id: JobId, caller: Operator, db: Db, state: State) -> J
 
 
 @router.post("/{job_id}/retry", status_code=201, responses=problem_responses(404, 409))
-async def retry_job(*, job_id: JobId, caller: Operator, db: Db, state: State, key: RequestKey) -> Job:
+async def retry_job(*, job_id: JobId, caller: Caller, db: Db, state: State, key: RequestKey) -> Job:
     """Submits a job again that failed or was cancelled: a new job with the same spec, options and inputs."""
     job = await service.retry(db, caller, job_id, key)
     state.announce(job)
     return job
 
 
-async def _visible_job(job_id: JobId, caller: Viewer, db: Db) -> Job:
+async def _visible_job(job_id: JobId, caller: Caller, db: Db) -> Job:
     async with db.begin() as uow:
         return await uow.jobs.get(caller.project_id, job_id)
 

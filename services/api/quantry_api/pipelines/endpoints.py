@@ -14,7 +14,7 @@ from quantry_core.errors import UnknownPipeline
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.pages import Page
 from quantry_core.pipelines import Pipeline, PipelineDetail, PipelineSubmission
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
@@ -33,7 +33,7 @@ PipelineId = Annotated[str, Depends(pipeline_id_in_path)]
 
 
 @router.post("", status_code=201, responses=problem_responses(404, 409, 413))
-async def submit_pipeline(*, submission: PipelineSubmission, caller: Operator, db: Db, state: State, key: RequestKey) -> PipelineDetail:
+async def submit_pipeline(*, submission: PipelineSubmission, caller: Caller, db: Db, state: State, key: RequestKey) -> PipelineDetail:
     """Submits several jobs at once, all of them or none. A step may need others and use what they make."""
     pipeline = await service.submit(db, state, caller, submission, key)
     state.announce(*pipeline.jobs)
@@ -42,7 +42,7 @@ async def submit_pipeline(*, submission: PipelineSubmission, caller: Operator, d
 
 @router.get("")
 async def list_pipelines(
-    caller: Viewer,
+    caller: Caller,
     db: Db,
     page: PageParams,
     labels: LabelSelector,
@@ -54,14 +54,14 @@ async def list_pipelines(
 
 
 @router.get("/{pipeline_id}", responses=problem_responses(404))
-async def show_pipeline(pipeline_id: PipelineId, caller: Viewer, db: Db) -> PipelineDetail:
+async def show_pipeline(pipeline_id: PipelineId, caller: Caller, db: Db) -> PipelineDetail:
     """Shows a pipeline with the newest job of each step."""
     async with db.begin() as uow:
         return await uow.pipelines.get(caller.project_id, pipeline_id)
 
 
 @router.post("/{pipeline_id}/cancel", responses=problem_responses(404))
-async def cancel_pipeline(pipeline_id: PipelineId, caller: Operator, db: Db, state: State) -> PipelineDetail:
+async def cancel_pipeline(pipeline_id: PipelineId, caller: Caller, db: Db, state: State) -> PipelineDetail:
     """Cancels every job of a pipeline that has not ended. A pipeline that is over stays as it is."""
     async with db.begin() as uow:
         pipeline = await transactions.cancel_pipeline(uow, caller, pipeline_id)
@@ -70,7 +70,7 @@ async def cancel_pipeline(pipeline_id: PipelineId, caller: Operator, db: Db, sta
 
 
 @router.post("/{pipeline_id}/retry", status_code=201, responses=problem_responses(404, 409))
-async def retry_pipeline(*, pipeline_id: PipelineId, caller: Operator, db: Db, state: State, key: RequestKey) -> PipelineDetail:
+async def retry_pipeline(*, pipeline_id: PipelineId, caller: Caller, db: Db, state: State, key: RequestKey) -> PipelineDetail:
     """Begins every step again whose job failed or was cancelled; what the others made is used."""
     pipeline = await service.retry(db, caller, pipeline_id, key)
     state.announce(*pipeline.jobs)

@@ -16,7 +16,7 @@ from quantry_core.names import Name
 from quantry_core.pages import Page
 from quantry_core.rollouts import Rollout, RolloutAction, RolloutRequest, RolloutState
 from quantry_core.traffic import RolloutTraffic
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 
@@ -44,7 +44,7 @@ RolloutId = Annotated[str, Depends(rollout_id_in_path)]
         **problem_responses(404, 409, 413),
     },
 )
-async def create_rollout(*, spec: DeploySpec, caller: Operator, db: Db, state: State, key: RequestKey) -> Rollout | Response:
+async def create_rollout(*, spec: DeploySpec, caller: Caller, db: Db, state: State, key: RequestKey) -> Rollout | Response:
     """Begins to serve a version under a deployment's name: submits the deploy job and answers its rollout."""
     made = await service.create(db, state, caller, spec, key)
     if isinstance(made, Job):
@@ -55,7 +55,7 @@ async def create_rollout(*, spec: DeploySpec, caller: Operator, db: Db, state: S
 @router.get("", responses=problem_responses(404))
 async def list_all_rollouts(
     *,
-    caller: Viewer,
+    caller: Caller,
     db: Db,
     page: PageParams,
     deployment: Annotated[Name | None, Query(description="Only rollouts of this deployment.")] = None,
@@ -68,43 +68,43 @@ async def list_all_rollouts(
 
 
 @router.get("/{rollout_id}", responses=problem_responses(404))
-async def show_rollout(rollout_id: RolloutId, caller: Viewer, db: Db) -> Rollout:
+async def show_rollout(rollout_id: RolloutId, caller: Caller, db: Db) -> Rollout:
     """Shows a rollout with its stage, its shares and the last judgement of its target."""
     async with db.begin() as uow:
         return await uow.rollouts.get(caller.project_id, rollout_id)
 
 
 @router.get("/{rollout_id}/traffic", responses=problem_responses(404))
-async def show_rollout_traffic(rollout_id: RolloutId, caller: Viewer, db: Db) -> RolloutTraffic:
+async def show_rollout_traffic(rollout_id: RolloutId, caller: Caller, db: Db) -> RolloutTraffic:
     """Shows what gateways measured of both releases from the candidate's first traffic to the rollout's end."""
     return await service.traffic(db, caller, rollout_id)
 
 
 @router.post("/{rollout_id}/pause", responses=problem_responses(404, 409))
-async def pause_rollout(rollout_id: RolloutId, caller: Operator, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
+async def pause_rollout(rollout_id: RolloutId, caller: Caller, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
     """Holds a rollout at the share it has, until it is resumed. One that is paused stays as it is."""
     return await service.ask(db, caller, rollout_id, RolloutRequest.PAUSE, action)
 
 
 @router.post("/{rollout_id}/resume", responses=problem_responses(404, 409))
-async def resume_rollout(rollout_id: RolloutId, caller: Operator, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
+async def resume_rollout(rollout_id: RolloutId, caller: Caller, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
     """Lets a paused rollout go on. One that is under way stays as it is."""
     return await service.ask(db, caller, rollout_id, RolloutRequest.RESUME, action)
 
 
 @router.post("/{rollout_id}/promote", responses=problem_responses(404, 409))
-async def promote_rollout(rollout_id: RolloutId, caller: Operator, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
+async def promote_rollout(rollout_id: RolloutId, caller: Caller, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
     """Skips what is left of the strategy: the candidate serves everything as soon as all its replicas are ready."""
     return await service.ask(db, caller, rollout_id, RolloutRequest.PROMOTE, action)
 
 
 @router.post("/{rollout_id}/abort", responses=problem_responses(404, 409))
-async def abort_rollout(rollout_id: RolloutId, caller: Operator, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
+async def abort_rollout(rollout_id: RolloutId, caller: Caller, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
     """Ends a rollout: the candidate has no share from now on, and its job is cancelled. One that ended so stays as it is."""
     return await service.ask(db, caller, rollout_id, RolloutRequest.ABORT, action)
 
 
 @router.post("/{rollout_id}/rollback", responses=problem_responses(404, 409))
-async def roll_back_rollout(rollout_id: RolloutId, caller: Operator, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
+async def roll_back_rollout(rollout_id: RolloutId, caller: Caller, db: Db, action: RolloutAction = NO_NOTE) -> Rollout:
     """Ends a rollout as rolled back. To undo a promoted one, roll its deployment back."""
     return await service.ask(db, caller, rollout_id, RolloutRequest.ROLL_BACK, action)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from quantry_api.routes.service import wait_for_routes
 from quantry_core.routes import RouteSnapshot
-from quantry_http.auth import Db, GatewayCaller
+from quantry_http.auth import Db
 
 MAX_WAIT_S = 60.0
 
@@ -17,7 +17,6 @@ router = APIRouter(prefix="/internal/v1/routes", include_in_schema=False)
 
 @router.get("", response_model=RouteSnapshot, responses={204: {"description": "Nothing changed in that time.", "model": None}})
 async def follow_routes(
-    _caller: GatewayCaller,
     db: Db,
     request: Request,
     after: Annotated[int | None, Query(description="The revision at hand; without it the answer comes at once.")] = None,

@@ -22,7 +22,7 @@ from quantry_core.schedules import (
     ScheduleRun,
     ScheduleSubmission,
 )
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
@@ -48,13 +48,13 @@ Planner = Annotated[TemplatePlanner, Depends(planner_of)]
 
 
 @router.post("", status_code=201, responses=problem_responses(404, 409, 413))
-async def create_schedule(submission: ScheduleSubmission, caller: Operator, db: Db, planner: Planner, key: RequestKey) -> Schedule:
+async def create_schedule(submission: ScheduleSubmission, caller: Caller, db: Db, planner: Planner, key: RequestKey) -> Schedule:
     """Makes a schedule. Its template is looked at as if it were submitted now, and refused for the same reasons."""
     return await service.create(db, planner, caller, submission, key)
 
 
 @router.post("/preview")
-async def preview_schedule(request: SchedulePreviewRequest, _caller: Viewer, db: Db) -> SchedulePreview:
+async def preview_schedule(request: SchedulePreviewRequest, db: Db) -> SchedulePreview:
     """Shows when a cron expression would fire. Changes nothing."""
     async with db.begin() as uow:
         now = await uow.now()
@@ -64,36 +64,34 @@ async def preview_schedule(request: SchedulePreviewRequest, _caller: Viewer, db:
 
 
 @router.get("")
-async def list_schedules(caller: Viewer, db: Db, page: PageParams) -> Page[Schedule]:
+async def list_schedules(caller: Caller, db: Db, page: PageParams) -> Page[Schedule]:
     """Lists schedules, newest first."""
     async with db.begin() as uow:
         return await uow.schedules.list(caller.project_id, after=page.after, limit=page.limit)
 
 
 @router.get("/{schedule_id}", responses=problem_responses(404))
-async def show_schedule(schedule_id: ScheduleId, caller: Viewer, db: Db) -> Schedule:
+async def show_schedule(schedule_id: ScheduleId, caller: Caller, db: Db) -> Schedule:
     """Shows a schedule with its next and last runs."""
     async with db.begin() as uow:
         return await uow.schedules.get(caller.project_id, schedule_id)
 
 
 @router.patch("/{schedule_id}", responses=problem_responses(404, 409, 413))
-async def change_schedule(schedule_id: ScheduleId, change: ScheduleChange, caller: Operator, db: Db, planner: Planner) -> Schedule:
+async def change_schedule(schedule_id: ScheduleId, change: ScheduleChange, caller: Caller, db: Db, planner: Planner) -> Schedule:
     """Changes what is given, pausing and resuming included. From then on runs are submitted in the name of this key."""
     return await service.change(db, planner, caller, schedule_id, change)
 
 
 @router.delete("/{schedule_id}", status_code=204, responses=problem_responses(404))
-async def delete_schedule(schedule_id: ScheduleId, caller: Operator, db: Db) -> None:
+async def delete_schedule(schedule_id: ScheduleId, caller: Caller, db: Db) -> None:
     """Deletes a schedule and its list of runs. Jobs and pipelines that it started stay, and go on."""
     async with db.begin() as uow:
         await transactions.delete_schedule(uow, caller, schedule_id)
 
 
 @router.post("/{schedule_id}/run", status_code=201, responses=problem_responses(404, 409))
-async def run_schedule(
-    *, schedule_id: ScheduleId, caller: Operator, db: Db, state: State, planner: Planner, key: RequestKey
-) -> ScheduleRun:
+async def run_schedule(*, schedule_id: ScheduleId, caller: Caller, db: Db, state: State, planner: Planner, key: RequestKey) -> ScheduleRun:
     """Runs a schedule now, beside its cron times, paused or not.
 
     Its overlap policy holds: with skip, a run that is not over is a conflict; with queue, the new one waits for it.
@@ -109,7 +107,7 @@ async def run_schedule(
 @router.get("/{schedule_id}/runs", responses=problem_responses(404))
 async def list_runs(
     schedule_id: ScheduleId,
-    caller: Viewer,
+    caller: Caller,
     db: Db,
     page: PageParams,
     outcome: Annotated[RunOutcome | None, Query(description="Only runs of this outcome.")] = None,

@@ -15,6 +15,7 @@ from quantry_core.schedules import RunOutcome
 from quantry_store.database import Database
 from quantry_store.repositories.schedules import MAX_DUE, MAX_FORGOTTEN, ScheduleRecord
 from quantry_store.transactions import Firing, Prepared, fire_due
+from quantry_telemetry.loops import Rounds, uncounted
 
 RUNS_KEPT = timedelta(days=90)
 FORGET_INTERVAL_S = 3600.0
@@ -37,6 +38,7 @@ class Scheduler:
         *,
         interval_s: float,
         grace_s: float,
+        rounds: Rounds = uncounted,
     ) -> None:
         """``wake`` wakes the workers of a queue; ``nudge`` lets waiting jobs that may go on be looked at.
 
@@ -46,6 +48,7 @@ class Scheduler:
         self._prepare = prepare
         self._wake = wake
         self._nudge = nudge
+        self._rounds = rounds
         self._interval_s = interval_s
         self._grace = timedelta(seconds=grace_s)
         self._forget_at_s = 0.0
@@ -55,8 +58,9 @@ class Scheduler:
         num_failures = 0
         while True:
             try:
-                await self.fire()
-                await self._forget_now_and_then()
+                with self._rounds("schedules"):
+                    await self.fire()
+                    await self._forget_now_and_then()
                 num_failures = 0
             except Unavailable as error:
                 num_failures += 1

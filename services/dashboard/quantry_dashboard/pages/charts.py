@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from nicegui import ui
+from nicegui import events, ui
 
 from quantry_dashboard.nodes import Node
 
@@ -12,7 +13,9 @@ from quantry_dashboard.nodes import Node
 class Chart:
     """A chart, and what it shows in words. Hidden until there is something to draw: the library is large."""
 
-    def __init__(self, classes: str = "chart") -> None:
+    def __init__(self, classes: str = "chart", *, on_point: Callable[[events.EChartPointClickEventArguments], None] | None = None) -> None:
+        """``on_point`` is called when somebody clicks on a point."""
+        self._on_point = on_point
         self._options: dict[str, Any] | None = None
         self._chart: ui.echart | None = None
         self._place = Node("div", classes=classes, role="img", hidden="hidden")
@@ -26,7 +29,7 @@ class Chart:
         self._options = options
         if self._chart is None:
             with self._place:
-                self._chart = ui.echart(options, renderer="svg")
+                self._chart = ui.echart(options, self._on_point, renderer="svg")
         else:
             self._chart.options.clear()
             self._chart.options.update(options)

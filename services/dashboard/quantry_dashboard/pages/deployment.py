@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from fastapi import Request
+
 from quantry_core.rollouts import Release, Rollout, ServingPeriod
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
@@ -25,6 +27,11 @@ REFRESH_S = 2.0
 MAX_ROWS = 20
 """Of a table; the command line pages through all of them."""
 ROLLOUT_HEADINGS = ("Rollout", "State", "Strategy", "Begun", "Ended")
+
+
+def show(session: Session, request: Request) -> None:
+    """Builds the page of the deployment that the address names."""
+    DeploymentPage(session, request.path_params["name"]).build()
 
 
 class DeploymentPage:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from fastapi import Request
+
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
@@ -14,6 +16,11 @@ from quantry_dashboard.sessions import Session
 PATH = "/deployments"
 REFRESH_S = 2.0
 FIRST_DEPLOYMENT = "quantry deploy --deployment bard --version bard-6m@2"
+
+
+def show(session: Session, request: Request) -> None:
+    """Builds the page of deployments that follow the one the address names."""
+    DeploymentsPage(session, request.query_params.get("after", "").strip() or None).build()
 
 
 class DeploymentsPage:

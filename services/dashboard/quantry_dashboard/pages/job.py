@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
+from fastapi import Request
 from nicegui import ui
 
 from quantry_core.jobs import FINAL_STATUSES, EventKind, FinetuneSpec, Job, JobEvent, JobStatus
@@ -13,9 +15,14 @@ from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.feed import EventFeed
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.artifacts import ArtifactPanel
+from quantry_dashboard.pages.graph import JobGraph
 from quantry_dashboard.pages.job_actions import JobActions
+from quantry_dashboard.pages.log_panel import LOG_LINES, LogPanel
 from quantry_dashboard.pages.measured import MeasuredPanel
-from quantry_dashboard.pages.panels import LOG_LINES, EstimatePanel, FactPanel, LogPanel, Timeline
+from quantry_dashboard.pages.panels import EstimatePanel, FactPanel, Timeline
+from quantry_dashboard.pages.parts import add_crumbs, copyable
+from quantry_dashboard.pages.pipeline import pipeline_address
 from quantry_dashboard.pages.progress_bar import ProgressBar
 from quantry_dashboard.pages.training import MAX_POINTS, CheckpointPanel, CurvePanel
 from quantry_dashboard.sessions import Session
@@ -23,7 +30,14 @@ from quantry_dashboard.sessions import Session
 REFRESH_S = 1.0
 LOG_EVERY = 2
 """The log is read at each second refresh, and so are the curve and the checkpoints of a training job."""
+PIPELINE_EVERY = 4
+"""The other jobs of its pipeline are read at each fourth refresh."""
 TIMELINE_KINDS = (EventKind.STATE, EventKind.NOTE)
+
+
+def show(session: Session, request: Request) -> None:
+    """Builds the page of the job that the address names."""
+    JobPage(session, request.path_params["job_id"]).build()
 
 
 class JobPage:
@@ -44,10 +58,7 @@ class JobPage:
         self._loop = asyncio.get_running_loop()
         self._frame = Frame(self._session, title=f"Job {words.short_id(self._job_id)}", address=f"/jobs/{self._job_id}")
         with self._frame.content:
-            with Node("div", classes="crumbs"):
-                link("Jobs", "/jobs")
-                Node("span", "/", classes="dim", aria_hidden="true")
-                Node("span", self._job_id, classes="mono")
+            add_crumbs(("Jobs", "/jobs"), here=self._job_id, is_id=True)
             self._loading = Node("p", "Loading…", classes="dim", role="status")
             with Node("div", classes="job", hidden="hidden") as self._all:
                 self._build_header()
@@ -69,9 +80,14 @@ class JobPage:
             self._details = Node("p", classes="dim details")
 
     def _build_panels(self) -> None:
+        with Node("section", classes="panel", aria_label="Pipeline", hidden="hidden") as self._pipeline:
+            with Node("h2"):
+                self._pipeline_link = link("Pipeline", "/pipelines")
+            self._graph = JobGraph(here=self._job_id)
         with Node("div", classes="columns"):
             with Node("div", classes="column"):
                 self._result = FactPanel("Result")
+                self._artifacts = ArtifactPanel(self._job_id)
                 self._measured = MeasuredPanel()
                 self._estimate = EstimatePanel()
                 self._circumstances = FactPanel("Job")
@@ -81,7 +97,21 @@ class JobPage:
                 self._curve = CurvePanel()
                 self._checkpoints = CheckpointPanel()
                 self._timeline = Timeline()
-                self._log = LogPanel(self._job_id)
+                self._log = LogPanel(self._job_id, self._read_log)
+                self._build_commands()
+
+    def _build_commands(self) -> None:
+        with Node("details", classes="panel"):
+            Node("summary", "On the command line")
+            with Node("div", classes="commands"):
+                for command in ("watch", "show", "logs", "cancel", "retry"):
+                    copyable(f"quantry jobs {command} {self._job_id}")
+
+    async def _read_log(self, show_text: Callable[[str], None]) -> None:
+        async def read() -> None:
+            show_text(await ask(self._session, lambda client: client.jobs.log(self._job_id)))
+
+        await self._frame.attempt(read)
 
     async def _refresh(self) -> None:
         if self._ended is None:
@@ -106,6 +136,8 @@ class JobPage:
                 curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
                 self._curve.show(curve.data)
                 self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
+        if self._is_over or self._num_refreshes % PIPELINE_EVERY == 0:
+            await self._show_pipeline(job)
         self._num_refreshes += 1
         self._loading.show_if(False)
         self._all.show_if(True)
@@ -130,6 +162,21 @@ class JobPage:
         self._spec.show(facts.spec_facts(job))
         self._inputs.show(facts.input_facts(job))
 
+    async def _show_pipeline(self, job: Job) -> None:
+        pipeline_id = job.pipeline_id
+        if pipeline_id is None:
+            return
+        pipeline = await ask(self._session, lambda client: client.pipelines.get(pipeline_id))
+        jobs = list(pipeline.jobs)
+        if job.id not in {other.id for other in jobs}:
+            # It was tried again since: the graph has the newer job in its place, and this page is of none that is in it.
+            self._pipeline_link.say(f"Pipeline {pipeline.name}: this step was tried again")
+        else:
+            self._pipeline_link.say(f"Pipeline {pipeline.name}")
+        self._pipeline_link.attribute("href", pipeline_address(pipeline_id))
+        self._graph.show(jobs)
+        self._pipeline.show_if(True)
+
     async def _show_measured(self, job: Job) -> None:
         """Shows what a job measured, which lies with the registry; raises NotDone where that is away, to be asked again."""
         try:
@@ -138,6 +185,7 @@ class JobPage:
             self._measured.show_trouble(f"could not be read: {trouble}")
             raise
         self._measured.show(measured)
+        self._artifacts.show(await ask(self._session, lambda client: client.jobs.artifacts(self._job_id)))
         self._result.show(facts.result_facts(job, measured))
 
     def _follow(self) -> None:

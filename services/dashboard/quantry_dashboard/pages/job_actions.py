@@ -11,8 +11,9 @@ from quantry_core.jobs import Job
 from quantry_dashboard import facts
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
-from quantry_dashboard.nodes import Node
+from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
+from quantry_dashboard.pages.submit import again_address
 from quantry_dashboard.sessions import Session
 
 CANCEL = Question(
@@ -25,7 +26,7 @@ CANCEL = Question(
 
 
 class JobActions:
-    """Two buttons and a dialog. A button is there only when it makes sense, and says so when the key may not use it."""
+    """Two buttons, a dialog and a link to a form. A button is there only when it makes sense, and says so when the key may not use it."""
 
     def __init__(self, session: Session, frame: Frame, job_id: str, refresh: Callable[[], Awaitable[None]]) -> None:
         self._session = session
@@ -38,6 +39,8 @@ class JobActions:
         with Node("div", classes="actions"):
             self._cancel = action_button("Cancel", "danger", hindrance)
             self._retry = action_button("Retry", "primary", hindrance)
+            if hindrance is None:
+                link("Again, with changes", again_address(job_id), classes="button")
             self._hint = Node("p", hindrance, classes="dim hint", hidden="hidden")
         self._has_hint = hindrance is not None
         if hindrance is None:

@@ -7,16 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from nicegui import ui
-
 from quantry_core.jobs import EventKind, JobEvent
 from quantry_dashboard import words
 from quantry_dashboard.facts import Comparison, Fact
-from quantry_dashboard.log_tail import appended
 from quantry_dashboard.nodes import Node, link
 
 MAX_EVENTS = 200
-LOG_LINES = 400
 FIGURES, WORDS = "plain", "plain words"
 """Classes of tables: figures stand to the right of their columns, words to the left."""
 
@@ -142,45 +138,3 @@ class Timeline:
         self._entries.append(entry)
         while len(self._entries) > MAX_EVENTS:
             self._entries.popleft().delete()
-
-
-class LogPanel:
-    """The end of the log, and a link to all of it."""
-
-    def __init__(self, job_id: str) -> None:
-        self._shown: list[str] = []
-        self._chunks: deque[tuple[Node, int]] = deque()
-        with Node("section", classes="panel log", aria_label="Log"):
-            with Node("div", classes="heading"):
-                Node("h2", "Log")
-                self._size = Node("span", classes="dim")
-                link("Full log", f"/jobs/{job_id}/log", target="_blank", rel="noopener")
-            self._text = Node("pre", tabindex="0", role="log", aria_label="Last lines of the log")
-            self._nothing = Node("p", "Nothing was written so far.", classes="dim")
-        ui.context.client.on_connect(lambda: ui.run_javascript(f"quantryFollowEnd(getHtmlElement({self._text.id}))"))
-
-    def show(self, text: str) -> None:
-        """Shows the last lines of a log."""
-        lines = text.splitlines()
-        is_cut = len(lines) >= LOG_LINES
-        lines = lines[-LOG_LINES:]
-        fresh = appended(self._shown, lines)
-        if fresh is None:
-            self._text.clear()
-            self._chunks.clear()
-            fresh = lines
-        self._shown = lines
-        if fresh:
-            with self._text:
-                self._chunks.append((Node("span", "\n".join(fresh) + "\n"), len(fresh)))
-        self._drop_old()
-        self._nothing.show_if(not lines)
-        self._text.show_if(bool(lines))
-        self._size.say(f"the last {LOG_LINES} lines" if is_cut else "")
-
-    def _drop_old(self) -> None:
-        num_lines = sum(count for _, count in self._chunks)
-        while self._chunks and num_lines - self._chunks[0][1] >= LOG_LINES:
-            node, count = self._chunks.popleft()
-            node.delete()
-            num_lines -= count

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from fastapi import Request
+
 from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.deployments import deployment_address
@@ -19,6 +21,11 @@ from quantry_dashboard.serving_reader import ServingReader
 from quantry_dashboard.sessions import Session
 
 REFRESH_S = 1.0
+
+
+def show(session: Session, request: Request) -> None:
+    """Builds the page of the rollout that the address names."""
+    RolloutPage(session, request.path_params["name"], request.path_params["rollout_id"]).build()
 
 
 class RolloutPage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -31,8 +32,6 @@ from quantry_deploy.drivers.pulls import Pulls
 from quantry_deploy.observations import LoadedAdapters, PullStatus, ReplicaObservation
 from quantry_deploy.servability import check_config, check_release
 from quantry_deploy.settings import DeploySettings
-
-HOST = "127.0.0.1"
 
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "TZ")
 """Of this process's environment an engine sees only these: no database address, no keys, no tokens."""
@@ -156,7 +155,7 @@ class ProcessDriver:
         """Raises NotServable where the files say that the engine could not be started so."""
         check_config(version, config, release.engine)
         try:
-            engine_arguments(self._serving(release, "", "", "", config, port=1))
+            engine_arguments(self._serving(release, "", "", "", config, host="", port=1))
         except NotServable as error:
             raise NotServable(f"{version.ref}: {error.detail}") from error
 
@@ -175,14 +174,17 @@ class ProcessDriver:
         """Starts an engine on what is free. Call it with the lock held."""
         self._check_free(order)
         gpus = self._host.choose_gpus(order.engine.num_gpus, {gpu for gpus in self._table.gpus().values() for gpu in gpus})
-        port = free_port(HOST, {*self._ports.values(), *self._table.ports()})
+        host = self._settings.engine_host
+        address = _address_of(host)
+        port = free_port(address, {*self._ports.values(), *self._table.ports()})
         self._ports[order.replica_id] = port
         log_path = self._log_path(order.replica_id)
         logs.rotate(log_path)
-        serving = self._serving(order.release, str(folder), order.served_name, order.replica_id, read_config(folder), port=port)
+        config = read_config(folder)
+        serving = self._serving(order.release, str(folder), order.served_name, order.replica_id, config, host=address, port=port)
         command = engine_command(self._settings, serving)
         environment = self._environment() | engine_environment(order.engine.engine)
-        process = self._table.spawn(order.replica_id, f"http://{HOST}:{port}", command, environment, log_path, gpus=gpus)
+        process = self._table.spawn(order.replica_id, f"http://{host}:{port}", command, environment, log_path, gpus=gpus)
         self._needs_bytes[order.replica_id] = needed_memory_bytes(order.version, order.engine)
         return process
 
@@ -193,14 +195,16 @@ class ProcessDriver:
         promised_bytes = sum(max(0, left_bytes) for left_bytes in promised)
         self._host.check_free(needed_memory_bytes(order.version, order.engine), available_memory_bytes(), promised_bytes)
 
-    def _serving(self, release: Release, model: str, served_name: str, mark: str, config: Mapping[str, Any], *, port: int) -> Serving:
+    def _serving(
+        self, release: Release, model: str, served_name: str, mark: str, config: Mapping[str, Any], *, host: str, port: int
+    ) -> Serving:
         return Serving(
             engine=release.engine,
             config=config,
             model=model,
             served_name=served_name,
             mark=mark,
-            host=HOST,
+            host=host,
             port=port,
             stop_grace_s=self._settings.stop_grace_s,
             num_gpus=release.engine.num_gpus if self._host.gpus else 0,
@@ -233,3 +237,11 @@ class ProcessDriver:
         self._looks.forget(replica.id)
         self._loads.forget(replica.id)
         self._asked_to_end = {key for key in self._asked_to_end if key[0] != replica.id}
+
+
+def _address_of(host: str) -> str:
+    """Returns the IPv4 address that engines listen on; raises Unavailable for a name that is not known (yet)."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise Unavailable(f"engines are to listen on {host!r} (QUANTRY_ENGINE_HOST), which is no host here: {error.strerror}") from error

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from quantry_core.captures import CaptureDatasetOrder
 from quantry_core.datasets import Dataset
 from quantry_core.names import Name
-from quantry_http.auth import Db, Operator
+from quantry_http.auth import Caller, Db
 from quantry_http.problems import problem_responses
 from quantry_registry.captures.service import dataset_of_captures
 from quantry_registry.datasets.endpoints import answer_made
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/deployments", tags=["datasets"])
     responses={200: {"model": Dataset, "description": "The name has these bytes already."}, **problem_responses(404, 409)},
 )
 async def make_capture_dataset(
-    *, caller: Operator, database: Db, parts: PartsOf, request: Request, response: Response, name: Name, order: CaptureDatasetOrder
+    *, caller: Caller, database: Db, parts: PartsOf, request: Request, response: Response, name: Name, order: CaptureDatasetOrder
 ) -> Dataset:
     """Makes the next version of a dataset of what a deployment has captured, scrubbed: for calibration."""
     dataset, is_new = await dataset_of_captures(database, parts, caller, name, order.name)

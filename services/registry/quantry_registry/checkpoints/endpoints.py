@@ -12,7 +12,7 @@ from quantry_core.errors import NotFound
 from quantry_core.names import FilePath
 from quantry_core.vault import MAX_STEP
 from quantry_core.versions import ManifestFile
-from quantry_http.auth import Db, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.problems import problem_responses
 from quantry_registry.artifacts.endpoints import JobId
 from quantry_registry.downloads import DOWNLOAD_RESPONSES, WantedOf, download
@@ -30,7 +30,7 @@ class CheckpointFileList(BaseModel):
 
 
 @router.get("/{job_id}/checkpoints/{step}/files", responses=problem_responses(404))
-async def list_checkpoint_files(caller: Viewer, database: Db, job_id: JobId, step: Step) -> CheckpointFileList:
+async def list_checkpoint_files(caller: Caller, database: Db, job_id: JobId, step: Step) -> CheckpointFileList:
     """Returns the files of a checkpoint, which are kept while the job may go on from them."""
     async with database.begin() as uow:
         return CheckpointFileList(data=await uow.checkpoints.files(caller.project_id, job_id, step))
@@ -38,7 +38,7 @@ async def list_checkpoint_files(caller: Viewer, database: Db, job_id: JobId, ste
 
 @router.get("/{job_id}/checkpoints/{step}/files/{path:path}", response_class=StreamingResponse, responses=DOWNLOAD_RESPONSES)
 async def get_checkpoint_file(
-    *, caller: Viewer, database: Db, parts: PartsOf, wanted: WantedOf, job_id: JobId, step: Step, path: FilePath
+    *, caller: Caller, database: Db, parts: PartsOf, wanted: WantedOf, job_id: JobId, step: Step, path: FilePath
 ) -> Response:
     """Streams one of them, or one range of it. Its ETag is its SHA-256."""
     async with database.begin() as uow:

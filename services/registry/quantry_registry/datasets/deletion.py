@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path
 from quantry_core.datasets import Dataset
 from quantry_core.errors import Conflict
 from quantry_core.ids import IdPrefix
-from quantry_http.auth import Db, Operator
+from quantry_http.auth import Caller, Db
 from quantry_http.problems import problem_responses
 from quantry_registry.parts import PartsOf
 from quantry_store.transactions.dataset_deletion import delete_dataset as delete
@@ -24,14 +24,14 @@ DatasetId = Annotated[
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=problem_responses(404, 409))
-async def delete_dataset(caller: Operator, database: Db, dataset_id: DatasetId) -> None:
+async def delete_dataset(caller: Caller, database: Db, dataset_id: DatasetId) -> None:
     """Deletes a dataset that nothing needs. Its id still finds it, and it can be restored until the collection frees its bytes."""
     async with database.begin() as uow:
         await delete(uow, dataset_id, who=caller)
 
 
 @router.post("/{dataset_id}/restore", responses=problem_responses(404, 409))
-async def restore_dataset(caller: Operator, database: Db, parts: PartsOf, dataset_id: DatasetId) -> Dataset:
+async def restore_dataset(caller: Caller, database: Db, parts: PartsOf, dataset_id: DatasetId) -> Dataset:
     """Brings a deleted dataset back, if its bytes are still there."""
     async with database.begin() as uow:
         dataset = await uow.datasets.get(caller.project_id, dataset_id)

@@ -12,12 +12,13 @@ from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs import DatasetRef
 from quantry_core.names import Name
 from quantry_core.pages import Page
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.body import allow_body
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_registry.datasets import service
 from quantry_registry.datasets.intake import Intake
+from quantry_registry.datasets.schemas import DatasetParams
 from quantry_registry.downloads import DOWNLOAD_RESPONSES, WantedOf, download
 from quantry_registry.parts import PartsOf
 from quantry_store.database import Database
@@ -38,15 +39,15 @@ def allow_dataset_body(request: Request, parts: PartsOf) -> None:
 
 
 @router.get("")
-async def list_datasets(caller: Viewer, database: Db, page: PageParams) -> Page[Dataset]:
-    """Returns a page of datasets, newest first, without the lines of rows that cannot be learned: each one's own address has them."""
+async def list_datasets(caller: Caller, database: Db, page: PageParams, query: DatasetParams) -> Page[Dataset]:
+    """Returns a page of datasets that fit, newest first, without the lines of rows that cannot be learned: each by itself has them."""
     async with database.begin() as uow:
-        found = await uow.datasets.list(caller.project_id, after=page.after, limit=page.limit)
+        found = await uow.datasets.list(caller.project_id, query, after=page.after, limit=page.limit)
     return found.model_copy(update={"data": [dataset.listed for dataset in found.data]})
 
 
 @router.get("/{ref}", responses=problem_responses(404))
-async def get_dataset(caller: Viewer, database: Db, ref: Ref) -> Dataset:
+async def get_dataset(caller: Caller, database: Db, ref: Ref) -> Dataset:
     """Returns a dataset; a deleted one by its id."""
     if not is_id(ref, IdPrefix.DATASET):
         return await _find(database, caller.project_id, ref)
@@ -56,14 +57,14 @@ async def get_dataset(caller: Viewer, database: Db, ref: Ref) -> Dataset:
 
 @router.get("/{ref}/preview", responses=problem_responses(404))
 async def preview_dataset(
-    caller: Viewer, database: Db, parts: PartsOf, ref: Ref, limit: Annotated[int, Query(ge=1, le=100)] = 10
+    caller: Caller, database: Db, parts: PartsOf, ref: Ref, limit: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> DatasetPreview:
     """Returns the first lines of a text, or the first rows."""
     return await service.preview(parts.vault, await _find(database, caller.project_id, ref), limit)
 
 
 @router.get("/{ref}/content", response_class=StreamingResponse, responses=DOWNLOAD_RESPONSES)
-async def get_content(caller: Viewer, database: Db, parts: PartsOf, wanted: WantedOf, ref: Ref) -> Response:
+async def get_content(caller: Caller, database: Db, parts: PartsOf, wanted: WantedOf, ref: Ref) -> Response:
     """Streams a dataset's file, or one range of it. Its ETag is its SHA-256."""
     return await download(parts.vault, service.file_of(await _find(database, caller.project_id, ref)), wanted)
 
@@ -77,7 +78,7 @@ async def get_content(caller: Viewer, database: Db, parts: PartsOf, wanted: Want
 )
 async def put_dataset(
     *,
-    caller: Operator,
+    caller: Caller,
     database: Db,
     parts: PartsOf,
     request: Request,
@@ -98,7 +99,7 @@ async def put_dataset(
     responses={200: {"model": Dataset, "description": "The name has these bytes already."}, **problem_responses(404, 409)},
 )
 async def derive_dataset(
-    *, caller: Operator, database: Db, parts: PartsOf, request: Request, response: Response, name: Name, recipe: DatasetRecipe
+    *, caller: Caller, database: Db, parts: PartsOf, request: Request, response: Response, name: Name, recipe: DatasetRecipe
 ) -> Dataset:
     """Makes the next version of a dataset from others. The same recipe of the same parents is the same version."""
     dataset, is_new = await service.derive_dataset(database, parts, caller, name, recipe)

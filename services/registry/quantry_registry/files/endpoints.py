@@ -11,7 +11,7 @@ from quantry_core.datasets import Dataset, FilePurpose
 from quantry_core.errors import InvalidInput, UnknownDataset
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.pages import MAX_LIMIT
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.body import allow_body
 from quantry_http.problems import problem_responses
 from quantry_registry.datasets.service import file_of
@@ -60,7 +60,7 @@ def allow_file_body(request: Request, parts: PartsOf) -> None:
     responses=problem_responses(400, 409, 413, 507),
     openapi_extra={"requestBody": _FORM},
 )
-async def create_file_object(caller: Operator, database: Db, parts: PartsOf, request: Request) -> FileObject:
+async def create_file_object(caller: Caller, database: Db, parts: PartsOf, request: Request) -> FileObject:
     """Takes a file in as the next version of the dataset that it is named after. The same bytes again are the same file."""
     with FileForm(request.headers.get("content-type")) as form:
         await form.read(request.stream())
@@ -70,7 +70,7 @@ async def create_file_object(caller: Operator, database: Db, parts: PartsOf, req
 @router.get("")
 async def list_file_objects(
     *,
-    caller: Viewer,
+    caller: Caller,
     database: Db,
     after: Annotated[str | None, Query(pattern=_ID_PATTERN, description="The last_id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED_FILES, description=f"Of one page; {MAX_LIMIT} at most are given.")] = MAX_LIMIT,
@@ -85,19 +85,19 @@ async def list_file_objects(
 
 
 @router.get("/{file_id}", responses=problem_responses(404))
-async def get_file_object(caller: Viewer, database: Db, file_id: FileId) -> FileObject:
+async def get_file_object(caller: Caller, database: Db, file_id: FileId) -> FileObject:
     """Returns a file."""
     return FileObject.of(await _find(database, caller.project_id, file_id))
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse, responses=DOWNLOAD_RESPONSES)
-async def get_file_object_content(caller: Viewer, database: Db, parts: PartsOf, wanted: WantedOf, file_id: FileId) -> Response:
+async def get_file_object_content(caller: Caller, database: Db, parts: PartsOf, wanted: WantedOf, file_id: FileId) -> Response:
     """Streams a file's bytes as they were uploaded."""
     return await download(parts.vault, file_of(await _find(database, caller.project_id, file_id)), wanted)
 
 
 @router.delete("/{file_id}", responses=problem_responses(404, 409))
-async def delete_file_object(caller: Operator, database: Db, file_id: FileId) -> FileDeleted:
+async def delete_file_object(caller: Caller, database: Db, file_id: FileId) -> FileDeleted:
     """Deletes a file that nothing needs; as a dataset it can be restored for a while."""
     async with database.begin() as uow:
         await delete_file(uow, _checked(file_id), who=caller)

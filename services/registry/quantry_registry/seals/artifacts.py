@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from quantry_core.errors import SealRefused
+from quantry_core.keys import Identity
 from quantry_core.vault import ARTIFACT_SUFFIXES, MAX_ARTIFACTS, artifact_key
 from quantry_core.versions import SealRequest, SealResult, manifest_digest
 from quantry_registry.parts import Parts
@@ -14,7 +15,7 @@ from quantry_store.transactions.artifacts import record_artifact_seal
 from quantry_store.transactions.execution import check_attempt
 
 
-async def seal(database: Database, parts: Parts, request: SealRequest) -> SealResult:
+async def seal(database: Database, parts: Parts, request: SealRequest, *, who: Identity | None = None) -> SealResult:
     """Moves an attempt's artifacts into the vault and notes that they are what the attempt may leave. May be repeated: the last
     seal counts.
 
@@ -37,7 +38,7 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
     way = to_keep(parts, key_of)
     num_sealed = await move_in(parts, request.files, way)
     await note_moved(database, parts, request.files, way)
-    async with database.begin() as uow:
+    async with database.begin(who) as uow:
         # Fenced again: hashing takes a while, and an attempt that lost its job meanwhile writes nothing.
         await record_artifact_seal(uow, request)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)

@@ -6,6 +6,7 @@ import asyncio
 
 from quantry_core.errors import SealRefused
 from quantry_core.jobs import FinetuneSpec
+from quantry_core.keys import Identity
 from quantry_core.vault import MAX_CHECKPOINT_FILES, CheckpointSeal, checkpoint_key
 from quantry_core.versions import SealResult, manifest_digest
 from quantry_registry.parts import Parts
@@ -15,7 +16,7 @@ from quantry_store.transactions.checkpoints import record_checkpoint_seal
 from quantry_store.transactions.execution import check_attempt
 
 
-async def seal(database: Database, parts: Parts, request: CheckpointSeal) -> SealResult:
+async def seal(database: Database, parts: Parts, request: CheckpointSeal, *, who: Identity | None = None) -> SealResult:
     """Moves an attempt's checkpoint into the vault and notes that it is what the attempt may report next. May be repeated: the last
     seal counts.
 
@@ -40,7 +41,7 @@ async def seal(database: Database, parts: Parts, request: CheckpointSeal) -> Sea
     way = to_go_on_from(parts, key_of)
     num_sealed = await move_in(parts, request.files, way)
     await note_moved(database, parts, request.files, way)
-    async with database.begin() as uow:
+    async with database.begin(who) as uow:
         # Fenced again: hashing takes a while, and an attempt that lost its job meanwhile writes nothing.
         await record_checkpoint_seal(uow, request)
     await asyncio.to_thread(parts.staging.remove_checkpoints, request.job_id, request.attempt)

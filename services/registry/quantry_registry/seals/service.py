@@ -10,6 +10,7 @@ from quantry_core.adapters import inspect_adapter
 from quantry_core.checkpoints import DTYPE_NAMES, MAX_FILES, CheckpointReader, check_master, inspect_checkpoint
 from quantry_core.errors import SealRefused, SourceRefused
 from quantry_core.jobs import FinetuneSpec, ImportSpec, InputRole, Job, MergeSpec, QuantizeSpec, RecalibrateSpec, chosen
+from quantry_core.keys import Identity
 from quantry_core.methods import Format
 from quantry_core.versions import SealRequest, SealResult, manifest_digest, staging_key
 from quantry_registry.parts import Parts
@@ -24,7 +25,7 @@ Rule = Callable[[CheckpointReader], str | None]
 """Returns the dtype of 16-bit weights or of a 16-bit adapter, None for other files; raises SourceRefused for what may not be kept."""
 
 
-async def seal(database: Database, parts: Parts, request: SealRequest) -> SealResult:
+async def seal(database: Database, parts: Parts, request: SealRequest, *, who: Identity | None = None) -> SealResult:
     """Moves an attempt's files into the vault and notes that they are what the attempt may finish with.
 
     May be repeated: what was moved stays moved, and the last seal counts.
@@ -47,7 +48,7 @@ async def seal(database: Database, parts: Parts, request: SealRequest) -> SealRe
         # Fenced again: hashing takes minutes, and an attempt that lost its job meanwhile writes nothing.
         await check_attempt(uow, request.job_id, request.attempt)
     await note_moved(database, parts, request.files, way)
-    async with database.begin() as uow:
+    async with database.begin(who) as uow:
         await record_seal(uow, request, dtype=dtype)
     return SealResult(manifest_digest=manifest_digest(request.files), num_sealed=num_sealed, num_reused=len(request.files) - num_sealed)
 

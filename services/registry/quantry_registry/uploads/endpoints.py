@@ -10,7 +10,7 @@ from quantry_core.names import FilePath
 from quantry_core.pages import Page
 from quantry_core.uploads import Upload
 from quantry_core.versions import ManifestFile
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.body import allow_body
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
@@ -31,7 +31,7 @@ async def allow_file_body(request: Request, parts: PartsOf) -> None:
 
 
 @router.post("", status_code=201)
-async def create_upload(caller: Operator, database: Db, parts: PartsOf, request: Request, response: Response) -> Upload:
+async def create_upload(caller: Caller, database: Db, parts: PartsOf, request: Request, response: Response) -> Upload:
     """Makes an upload without files. What is not imported until it expires is removed."""
     async with database.begin() as uow:
         upload = await uow.uploads.create(caller, lifetime_s=parts.settings.upload_lifetime_s)
@@ -41,14 +41,14 @@ async def create_upload(caller: Operator, database: Db, parts: PartsOf, request:
 
 
 @router.get("")
-async def list_uploads(caller: Viewer, database: Db, page: PageParams) -> Page[Upload]:
+async def list_uploads(caller: Caller, database: Db, page: PageParams) -> Page[Upload]:
     """Returns a page of uploads that have not expired, newest first, without their files."""
     async with database.begin() as uow:
         return await uow.uploads.list(caller.project_id, after=page.after, limit=page.limit)
 
 
 @router.get("/{upload_id}", responses=problem_responses(404))
-async def get_upload(caller: Viewer, database: Db, upload_id: UploadId) -> Upload:
+async def get_upload(caller: Caller, database: Db, upload_id: UploadId) -> Upload:
     """Returns an upload with the files that have arrived."""
     async with database.begin() as uow:
         return await uow.uploads.get(caller.project_id, upload_id)
@@ -62,7 +62,7 @@ async def get_upload(caller: Viewer, database: Db, upload_id: UploadId) -> Uploa
 )
 async def put_file(
     *,
-    caller: Operator,
+    caller: Caller,
     database: Db,
     parts: PartsOf,
     request: Request,
@@ -76,7 +76,7 @@ async def put_file(
 
 
 @router.delete("/{upload_id}", status_code=204, responses=problem_responses(404, 409))
-async def delete_upload(caller: Operator, database: Db, upload_id: UploadId) -> None:
+async def delete_upload(caller: Caller, database: Db, upload_id: UploadId) -> None:
     """Removes an upload that no unfinished job imports. What was imported from it stays."""
     async with database.begin() as uow:
         await uow.uploads.delete(caller.project_id, upload_id)

@@ -38,4 +38,5 @@ async def add_file(
         # Looked up again: it may have expired while the bytes came.
         held = await uow.uploads.hold(caller.project_id, upload_id)
         await uow.uploads.put(held, file, lifetime_s=parts.settings.upload_lifetime_s)
+        await uow.audit.record(caller, "upload.file", "upload", upload_id, file.model_dump(mode="json"))
     return file

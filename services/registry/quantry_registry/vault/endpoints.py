@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path
 
 from quantry_core.pages import Page
 from quantry_core.vault import CollectRequest, VaultRun, VaultStore, VerifyRequest
-from quantry_http.auth import Admin, Db, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_registry.parts import PartsOf
@@ -23,26 +23,26 @@ RunId = Annotated[str, Path(pattern=r"^vrn_[0-9a-f]{32}$")]
 
 
 @router.post("/verify", status_code=202, responses=problem_responses(404, 422))
-async def verify(caller: Admin, database: Db, request: VerifyRequest) -> VaultRun:
+async def verify(caller: Caller, database: Db, request: VerifyRequest) -> VaultRun:
     """Asks for bytes to be read and hashed again: all, one version's, or those that were not looked at for some time."""
     return await service.ask_verify(database, caller, request)
 
 
 @router.post("/collect", status_code=202, responses=problem_responses(422))
-async def collect(caller: Admin, database: Db, parts: PartsOf, request: CollectRequest) -> VaultRun:
+async def collect(caller: Caller, database: Db, parts: PartsOf, request: CollectRequest) -> VaultRun:
     """Asks for what nothing refers to to be removed, or, which is the default, only to be counted."""
     return await service.ask_collect(database, parts.settings, caller, request)
 
 
 @router.get("/store")
-async def get_store(_caller: Viewer, parts: PartsOf) -> VaultStore:
+async def get_store(parts: PartsOf) -> VaultStore:
     """Returns what the vault's bucket was found to do when this registry started."""
     found = parts.vault.protection
     return VaultStore(keeps_versions=found.versioning, locks_objects=found.object_lock, retention_s=parts.vault.retention_s)
 
 
 @router.get("/runs")
-async def list_runs(caller: Admin, database: Db, page: PageParams) -> Page[VaultRun]:
+async def list_runs(caller: Caller, database: Db, page: PageParams) -> Page[VaultRun]:
     """Returns a page of runs, newest first."""
     async with database.begin() as uow:
         runs = await uow.vault_runs.list(caller.project_id, after=page.after, limit=page.limit)
@@ -50,7 +50,7 @@ async def list_runs(caller: Admin, database: Db, page: PageParams) -> Page[Vault
 
 
 @router.get("/runs/{run_id}", responses=problem_responses(404))
-async def get_run(caller: Admin, database: Db, run_id: RunId) -> VaultRun:
+async def get_run(caller: Caller, database: Db, run_id: RunId) -> VaultRun:
     """Returns a run: how far it is, or what it found."""
     async with database.begin() as uow:
         return _shown(await uow.vault_runs.get(caller.project_id, run_id))

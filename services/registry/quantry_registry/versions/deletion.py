@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path
 from quantry_blobs.vault import Vault
 from quantry_core.errors import Conflict
 from quantry_core.versions import ManifestFile, Version
-from quantry_http.auth import Db, Operator
+from quantry_http.auth import Caller, Db
 from quantry_http.problems import problem_responses
 from quantry_registry.models.schemas import VERSION_ID_PATTERN
 from quantry_registry.parts import PartsOf
@@ -24,14 +24,14 @@ VersionId = Annotated[str, Path(pattern=VERSION_ID_PATTERN, description="An id a
 
 
 @router.delete("/{version_id}", status_code=204, responses=problem_responses(404, 409))
-async def delete_version(caller: Operator, database: Db, version_id: VersionId) -> None:
+async def delete_version(caller: Caller, database: Db, version_id: VersionId) -> None:
     """Deletes a version that nothing depends on. Its id still finds it, and it can be restored until the collection removes it."""
     async with database.begin() as uow:
         await delete(uow, version_id, who=caller)
 
 
 @router.post("/{version_id}/restore", responses=problem_responses(404, 409))
-async def restore_version(caller: Operator, database: Db, parts: PartsOf, version_id: VersionId) -> Version:
+async def restore_version(caller: Caller, database: Db, parts: PartsOf, version_id: VersionId) -> Version:
     """Brings a deleted version back, if all its bytes are still there."""
     async with database.begin() as uow:
         version = await uow.versions.get(caller.project_id, version_id)

@@ -14,7 +14,7 @@ from quantry_core.names import FilePath
 from quantry_core.pages import Page
 from quantry_core.version_notes import ListedVersion, VersionNotes, VersionNotesChange
 from quantry_core.versions import Lineage, VersionDetail
-from quantry_http.auth import Db, Operator, Viewer
+from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_registry.downloads import DOWNLOAD_RESPONSES, WantedOf, download, download_headers
@@ -34,7 +34,7 @@ _SVG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/svg+xml": {"sc
 
 
 @router.get("")
-async def list_versions(caller: Viewer, database: Db, page: PageParams, query: VersionParams) -> Page[ListedVersion]:
+async def list_versions(caller: Caller, database: Db, page: PageParams, query: VersionParams) -> Page[ListedVersion]:
     """Returns a page of versions that fit, newest first."""
     async with database.begin() as uow:
         return await uow.version_search.page(caller.project_id, query, after=page.after, limit=page.limit)
@@ -42,13 +42,13 @@ async def list_versions(caller: Viewer, database: Db, page: PageParams, query: V
 
 # Before the versions by their ref, or "compare" would be one.
 @router.get("/compare", responses=_NOT_FOUND)
-async def compare_versions(caller: Viewer, database: Db, left: SideRef, right: SideRef) -> Comparison:
+async def compare_versions(caller: Caller, database: Db, left: SideRef, right: SideRef) -> Comparison:
     """Returns what tells two versions apart: files, recipe, evidence, and how they are related."""
     return await service.comparison_of(database, caller.project_id, left, right)
 
 
 @router.get("/{ref}", responses=_NOT_FOUND)
-async def get_version(caller: Viewer, database: Db, ref: Ref) -> VersionDetail:
+async def get_version(caller: Caller, database: Db, ref: Ref) -> VersionDetail:
     """Returns a version with its files, lineage edges and evidence."""
     async with database.begin() as uow:
         version = await uow.versions.resolve(caller.project_id, ref)
@@ -56,7 +56,7 @@ async def get_version(caller: Viewer, database: Db, ref: Ref) -> VersionDetail:
 
 
 @router.get("/{ref}/lineage", responses=_NOT_FOUND)
-async def get_lineage(caller: Viewer, database: Db, ref: Ref) -> Lineage:
+async def get_lineage(caller: Caller, database: Db, ref: Ref) -> Lineage:
     """Returns every ancestor of a version, and its descendants: the nearest 500 where there are more."""
     async with database.begin() as uow:
         version = await uow.versions.resolve(caller.project_id, ref)
@@ -64,7 +64,7 @@ async def get_lineage(caller: Viewer, database: Db, ref: Ref) -> Lineage:
 
 
 @router.get("/{ref}/lineage.svg", responses=_NOT_FOUND | _SVG, response_class=Response)
-async def get_lineage_picture(caller: Viewer, database: Db, ref: Ref) -> Response:
+async def get_lineage_picture(caller: Caller, database: Db, ref: Ref) -> Response:
     """Returns the lineage as a picture."""
     # A script in it could do nothing: it has none, and every label is escaped. Said to browsers all the same.
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"}
@@ -72,39 +72,39 @@ async def get_lineage_picture(caller: Viewer, database: Db, ref: Ref) -> Respons
 
 
 @router.get("/{ref}/lineage.mmd", responses=_NOT_FOUND, response_class=PlainTextResponse)
-async def get_lineage_text(caller: Viewer, database: Db, ref: Ref) -> str:
+async def get_lineage_text(caller: Caller, database: Db, ref: Ref) -> str:
     """Returns the lineage as Mermaid text, for documents."""
     return lineage_mermaid(await get_lineage(caller, database, ref))
 
 
 @router.get("/{ref}/card", responses=_NOT_FOUND | _MARKDOWN, response_class=Response)
-async def get_card(caller: Viewer, database: Db, ref: Ref) -> Response:
+async def get_card(caller: Caller, database: Db, ref: Ref) -> Response:
     """Returns the model card that an export writes: what it is, how it was made, how good it is, how to serve it."""
     card = await service.card_of(database, caller.project_id, ref)
     return Response(card, media_type="text/markdown; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})
 
 
 @router.get("/{ref}/notes", responses=_NOT_FOUND)
-async def get_notes(caller: Viewer, database: Db, ref: Ref) -> VersionNotes:
+async def get_notes(caller: Caller, database: Db, ref: Ref) -> VersionNotes:
     """Returns tags and notes of a version."""
     async with database.begin() as uow:
         return await uow.version_notes.get(await uow.versions.resolve(caller.project_id, ref))
 
 
 @router.patch("/{ref}/notes", responses=_NOT_FOUND)
-async def change_notes(caller: Operator, database: Db, ref: Ref, change: VersionNotesChange) -> VersionNotes:
+async def change_notes(caller: Caller, database: Db, ref: Ref, change: VersionNotesChange) -> VersionNotes:
     """Changes tags or notes of a version; what is left out stays. The version itself never changes."""
     async with database.begin() as uow:
         return await uow.version_notes.change(await uow.versions.resolve(caller.project_id, ref), change, caller)
 
 
 @router.get("/{ref}/files/{path:path}", response_class=StreamingResponse, responses=DOWNLOAD_RESPONSES)
-async def get_file(*, caller: Viewer, database: Db, parts: PartsOf, wanted: WantedOf, ref: Ref, path: FilePath) -> Response:
+async def get_file(*, caller: Caller, database: Db, parts: PartsOf, wanted: WantedOf, ref: Ref, path: FilePath) -> Response:
     """Streams a file, or one range of it. Its ETag is its SHA-256."""
     return await download(parts.vault, await service.find_file(database, caller.project_id, ref, path), wanted)
 
 
 @router.head("/{ref}/files/{path:path}", include_in_schema=False)
-async def head_file(caller: Viewer, database: Db, ref: Ref, path: FilePath) -> Response:
+async def head_file(caller: Caller, database: Db, ref: Ref, path: FilePath) -> Response:
     """Returns the headers of a file."""
     return Response(headers=download_headers(await service.find_file(database, caller.project_id, ref, path)))

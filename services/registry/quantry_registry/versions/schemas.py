@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import AwareDatetime
 
+from quantry_core.ids import IdPrefix
 from quantry_core.jobs import parse_selector
 from quantry_core.methods import Format
 from quantry_core.names import Name
@@ -14,6 +15,9 @@ from quantry_core.versions import VersionKind, VersionState
 from quantry_store.repositories.version_search import VersionQuery
 
 Bytes = Annotated[int | None, Query(ge=0, le=2**60)]
+DatasetId = Annotated[
+    str | None, Query(pattern=rf"^{IdPrefix.DATASET}_[0-9a-f]{{32}}$", description="Only versions that were made with this dataset.")
+]
 
 
 async def version_query(
@@ -30,6 +34,7 @@ async def version_query(
     created_before: Annotated[AwareDatetime | None, Query(description="RFC 3339; earlier than that.")] = None,
     min_size_bytes: Bytes = None,
     max_size_bytes: Bytes = None,
+    dataset_id: DatasetId = None,
 ) -> VersionQuery:
     """Returns what is looked for; raises InvalidInput for a selector that cannot be read."""
     return VersionQuery(
@@ -45,6 +50,7 @@ async def version_query(
         created_before=created_before,
         min_size_bytes=min_size_bytes,
         max_size_bytes=max_size_bytes,
+        dataset_id=dataset_id,
     )
 
 

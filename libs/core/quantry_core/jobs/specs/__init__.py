@@ -39,7 +39,7 @@ from quantry_core.jobs.specs.quantize import (
     written_out,
 )
 from quantry_core.jobs.specs.recalibrate import JudgedBy, RecalibrateSpec
-from quantry_core.jobs.specs.references import OUTPUT_PREFIX, DatasetRef, ModulePattern, VersionRef
+from quantry_core.jobs.specs.references import OUTPUT_PREFIX, REFERS_TO, DatasetRef, ModulePattern, RefersTo, VersionRef
 from quantry_core.jobs.states import JobType
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "AS_BASE",
     "BUILT_IN_QUALITY_CORPUS",
     "OUTPUT_PREFIX",
+    "REFERS_TO",
     "SPECS",
     "AdapterShare",
     "AdapterSpec",
@@ -74,6 +75,7 @@ __all__ = [
     "QuantizationRecipe",
     "QuantizeSpec",
     "RecalibrateSpec",
+    "RefersTo",
     "RewardSpec",
     "RlooMethod",
     "Scaling",

@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from quantry_core.jobs.specs.references import Spec, VersionRef
+from quantry_core.jobs.specs.references import DeploymentName, Spec, VersionRef
 from quantry_core.jobs.states import JobType
-from quantry_core.names import Name
 from quantry_core.strategies import ImmediateStrategy, Strategy
 
 
@@ -61,7 +60,7 @@ class DeploySpec(Spec):
     """Serves a version under a deployment's name, in place of what was served before."""
 
     type: Literal[JobType.DEPLOY] = JobType.DEPLOY
-    deployment: Name
+    deployment: DeploymentName
     version: VersionRef
     replicas: int = Field(default=1, ge=1, le=16)
     engine: EngineConfig = EngineConfig()

@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from quantry_core.jobs.specs.references import DatasetRef, ModulePattern, Spec, Suffix, VersionRef
+from quantry_core.jobs.specs.references import DatasetRef, DeploymentName, ModulePattern, Spec, Suffix, VersionRef
 from quantry_core.jobs.states import JobType
-from quantry_core.names import Name
 from quantry_core.training import (
     ADAPTER_RATES,
     FULL_RATES,
@@ -217,7 +216,9 @@ class FinetuneSpec(Spec):
         default_factory=list, max_length=16, description="Untouched text that before and after are compared on: what was forgotten."
     )
     distributed: DistributedSpec | None = None
-    deployment: Name | None = Field(default=None, description="Attaches the adapter to this deployment of the base, when it is ready.")
+    deployment: DeploymentName | None = Field(
+        default=None, description="Attaches the adapter to this deployment of the base, when it is ready."
+    )
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:

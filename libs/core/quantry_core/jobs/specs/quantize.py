@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs.specs.evaluate import TasksSpec
-from quantry_core.jobs.specs.references import DatasetRef, ModulePattern, Spec, VersionRef
+from quantry_core.jobs.specs.references import DatasetRef, ModulePattern, RefersTo, SchemeName, Spec, VersionRef
 from quantry_core.jobs.states import JobType
 from quantry_core.methods import (
     CHANNEL,
@@ -45,7 +45,7 @@ class ModuleOverride(Spec):
     """Other precision for some modules. Of several overrides that name a module the last one counts."""
 
     modules: list[ModulePattern] = Field(min_length=1, max_length=64)
-    scheme: str | None = Field(default=None, max_length=64, description="One of the method's; the job's where not given.")
+    scheme: SchemeName | None = Field(default=None, description="One of the method's; the job's where not given.")
     group_size: GroupSize | None = Field(
         default=None, description="The job's where not given; schemes that fix how weights share scales take none."
     )
@@ -83,8 +83,8 @@ class QualitySpec(Spec):
 class QuantizationRecipe(Spec):
     """How a 16-bit version is quantized: all of a quantize job but what it is made from."""
 
-    method: str = Field(default="gptq", max_length=64)
-    scheme: str | None = Field(default=None, max_length=64, description="The method's first where not given.")
+    method: Annotated[str, RefersTo("method")] = Field(default="gptq", max_length=64)
+    scheme: SchemeName | None = Field(default=None, description="The method's first where not given.")
     group_size: GroupSize | None = Field(
         default=None, description="Weights that share one scale, or channel; the method's default where not given."
     )

@@ -8,9 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from quantry_core.jobs.specs.quantize import QuantizeSpec
-from quantry_core.jobs.specs.references import DatasetRef, Spec, VersionRef
+from quantry_core.jobs.specs.references import CandidateAlias, DatasetRef, DeploymentName, Spec, VersionRef
 from quantry_core.jobs.states import JobType
-from quantry_core.names import AliasName, Name
 
 
 class JudgedBy(StrEnum):
@@ -27,7 +26,7 @@ class RecalibrateSpec(Spec):
 
     type: Literal[JobType.RECALIBRATE] = JobType.RECALIBRATE
     serving: VersionRef | None = Field(default=None, description="The version to do better than; or give deployment.")
-    deployment: Name | None = Field(default=None, description="The deployment whose version serves now; or give serving.")
+    deployment: DeploymentName | None = Field(default=None, description="The deployment whose version serves now; or give serving.")
     datasets: list[DatasetRef] = Field(min_length=1, max_length=16, description="Calibration text; a bare name is its newest version.")
     corpora: list[DatasetRef] = Field(min_length=1, max_length=16, description="Text that the two versions are compared on.")
     margin_nats: float = Field(
@@ -41,11 +40,13 @@ class RecalibrateSpec(Spec):
     )
     window_tokens: int = Field(default=256, ge=16, le=32768)
     max_windows: int | None = Field(default=None, ge=1)
-    alias: AliasName = Field(default="candidate", description="Moved to the new version if it is no worse on any corpus.")
+    alias: CandidateAlias = Field(default="candidate", description="Moved to the new version if it is no worse on any corpus.")
     rollout: bool = Field(default=False, description="Submits a rollout of the candidate to the deployment.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     recipe: QuantizeSpec | None = Field(
-        default=None, description="Filled in at submission: what the serving version was made by, on the new text. Never given."
+        default=None,
+        description="Filled in at submission: what the serving version was made by, on the new text. Never given.",
+        json_schema_extra={"readOnly": True},
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ The token for gated models is in the environment, where huggingface_hub looks fo
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import filter_repo_objects
 
-from quantry_core.errors import SourceRefused
+from quantry_core.errors import OutboundRefused, SourceRefused
 from quantry_core.sources import HubSource
+from quantry_worker.child.recipes.hub_guard import guard_hub
 from quantry_worker.child.reporter import Reporter
 from quantry_worker.disk import check_room
 
@@ -54,6 +56,7 @@ def download(source: HubSource, directory: Path, reporter: Reporter) -> str:
     """
     repository, revision = source.repository, source.revision
     reporter.progress("downloading", 0.0, repository)
+    guard_hub(os.environ)
     try:
         listed = HfApi().model_info(repository, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
         commit = str(listed.sha)
@@ -77,6 +80,8 @@ def download(source: HubSource, directory: Path, reporter: Reporter) -> str:
         raise SourceRefused(
             f"the hub has no repository {repository} that this worker may read; a private one needs QUANTRY_HF_TOKEN"
         ) from error
+    except OutboundRefused as error:
+        raise SourceRefused(f"the hub led somewhere that is not fetched from: {error.detail}") from error
     except (HFValidationError, HfHubHTTPError) as error:
         raise SourceRefused(f"the hub did not give out {repository}: {_words(error)}") from error
     except (httpx.TransportError, LocalEntryNotFoundError, ConnectionError) as error:

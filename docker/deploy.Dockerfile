@@ -1,0 +1,60 @@
+# The rollout controller. --target service: engines run elsewhere, on Kubernetes; --target cpu: engines run in this container, on its
+# CPUs. Build from the repository's root.
+FROM python:3.11.15-slim-trixie@sha256:db3ff2e1800a8581e2c48a27c3995339d47bdf046da21c7627accd3d51053a93 AS build
+WORKDIR /opt/quantry
+COPY requirements ./requirements
+RUN --mount=type=cache,target=/root/.cache python -m pip install --quiet --require-hashes -r requirements/uv.lock
+COPY docker/install.py docker/healthcheck.py ./docker/
+COPY libs ./libs
+COPY clients ./clients
+COPY services ./services
+COPY migrations ./migrations
+RUN --mount=type=cache,target=/root/.cache python docker/install.py --uv /usr/local/bin/uv --home .venvs/light \
+    && python -m compileall -q libs clients services migrations
+
+FROM build AS engines
+RUN --mount=type=cache,target=/root/.cache python requirements/environments.py build engine-cpu engine-llama-cpp
+
+FROM python:3.11.15-slim-trixie@sha256:db3ff2e1800a8581e2c48a27c3995339d47bdf046da21c7627accd3d51053a93 AS service
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="quantry/deploy" \
+    org.opencontainers.image.description="Quantry's rollout controller" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION"
+RUN groupadd --gid 10001 quantry && useradd --uid 10001 --gid quantry --no-create-home --home-dir /tmp --shell /usr/sbin/nologin quantry \
+    && install --directory --owner 10001 --group 10001 --mode 0700 \
+        /var/lib/quantry /var/lib/quantry/deploy
+WORKDIR /opt/quantry
+ENV PATH=/opt/quantry/.venvs/light/bin:/usr/local/bin:/usr/bin:/bin \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+COPY --from=build /opt/quantry/.venvs/light ./.venvs/light
+COPY --from=build /opt/quantry/docker/healthcheck.py ./docker/healthcheck.py
+COPY --from=build /opt/quantry/libs/core ./libs/core
+COPY --from=build /opt/quantry/libs/telemetry ./libs/telemetry
+COPY --from=build /opt/quantry/libs/blobs ./libs/blobs
+COPY --from=build /opt/quantry/libs/store ./libs/store
+COPY --from=build /opt/quantry/libs/http ./libs/http
+COPY --from=build /opt/quantry/services/deploy ./services/deploy
+COPY --from=build /opt/quantry/services/engine ./services/engine
+ENV QUANTRY_DEPLOY_HOST=0.0.0.0 \
+    QUANTRY_DEPLOY_PORT=8003 \
+    QUANTRY_DEPLOY_DIR=/var/lib/quantry/deploy \
+    QUANTRY_ENGINE_SCRIPT=/opt/quantry/services/engine/serve.py
+USER 10001:10001
+EXPOSE 8003
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["/opt/quantry/.venvs/light/bin/python", "-I", "-S", "/opt/quantry/docker/healthcheck.py", "http://127.0.0.1:8003/healthz"]
+CMD ["python", "-m", "quantry_deploy"]
+
+FROM service AS cpu
+LABEL org.opencontainers.image.title="quantry/deploy-cpu" \
+    org.opencontainers.image.description="Quantry's rollout controller with vLLM's CPU build and llama.cpp"
+COPY --from=engines /opt/quantry/.venvs/engine-cpu ./.venvs/engine-cpu
+COPY --from=engines /opt/quantry/.venvs/engine-llama-cpp ./.venvs/engine-llama-cpp
+ENV QUANTRY_ENGINE_DEVICE=cpu \
+    QUANTRY_ENGINE_PYTHON=/opt/quantry/.venvs/engine-cpu/bin/python \
+    QUANTRY_LLAMA_CPP_PYTHON=/opt/quantry/.venvs/engine-llama-cpp/bin/python
+USER 10001:10001

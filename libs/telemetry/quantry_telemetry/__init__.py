@@ -1,0 +1,1 @@
+"""What every service tells of itself: log lines, metrics, traces, the state of its GPUs."""

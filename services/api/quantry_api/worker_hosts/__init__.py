@@ -1,0 +1,1 @@
+"""Worker hosts: enrolled by one-time tokens, listed, revoked."""
