@@ -51,7 +51,9 @@ def made_from(source: Path) -> str:
     """Returns the counterpart of a file, formatted."""
     text = without_async(source.read_text(encoding="utf-8"))
     mark = MARK.format(source=source.relative_to(PACKAGE.parent).as_posix())
-    checked = _ruff(["check", "--quiet", "--fix", "--exit-zero", "--select", "I,F401"], mark + text, target_of(source))
+    checked = _ruff(
+        ["check", "--quiet", "--fix", "--unsafe-fixes", "--exit-zero", "--select", "I,F401,UP028"], mark + text, target_of(source)
+    )
     return _ruff(["format", "--quiet"], checked, target_of(source))
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
-from quantry.client import Client
+from quantry import AsyncClient, Client, Retries
+from quantry.client import DEFAULT_TIMEOUT_S
 from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin, DatasetStatistics
 from quantry_core.jobs import EventKind, ImportSpec, Job, JobEvent, JobReason, JobResult, JobStatus, JobType
 from quantry_core.methods import Format
@@ -53,9 +55,34 @@ class FakeServer:
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         return answer(request)
 
-    def client(self, url: str | None = URL, api_key: str | None = KEY) -> Client:
+    def client(
+        self,
+        url: str | None = URL,
+        api_key: str | None = KEY,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        profile: str | None = None,
+        retries: Retries | None = None,
+    ) -> Client:
         """Returns a client of this server that never really sleeps."""
-        return Client(url or URL, api_key or KEY, transport=httpx.MockTransport(self.handle), sleep=self.slept_s.append)
+        return Client(
+            url or (None if profile else URL),
+            api_key or (None if profile else KEY),
+            timeout_s,
+            profile=profile,
+            retries=retries or Retries(),
+            transport=httpx.MockTransport(self.handle),
+            sleep=self.slept_s.append,
+        )
+
+    def async_client(self) -> AsyncClient:
+        """Returns an asynchronous client of this server that never really sleeps."""
+
+        async def sleep(seconds: float) -> None:
+            self.slept_s.append(seconds)
+            await asyncio.sleep(0)
+
+        return AsyncClient(URL, KEY, transport=httpx.MockTransport(self.handle), sleep=sleep)
 
 
 def answer(document: Any, status: int = 200) -> Answer:
@@ -80,7 +107,7 @@ def failing(error: type[httpx.TransportError]) -> Answer:
     return fail
 
 
-class Pieces(httpx.SyncByteStream):
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that arrives in pieces."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -89,8 +116,12 @@ class Pieces(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces
 
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
 
-class Breaking(httpx.SyncByteStream):
+
+class Breaking(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that breaks off after its pieces."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -98,6 +129,11 @@ class Breaking(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces
+        raise httpx.ReadError("the connection was lost")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
         raise httpx.ReadError("the connection was lost")
 
 

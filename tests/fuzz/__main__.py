@@ -70,7 +70,7 @@ def _write(found: list[Found], max_examples: int) -> None:
     document = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": versions(DISTRIBUTIONS),
+        "versions": versions(*DISTRIBUTIONS),
         "phases": list(PHASES),
         "max_examples": max_examples,
         "checks_left_out": sorted(LEFT_OUT),

@@ -1,5 +1,6 @@
 """SDK and command line of Quantry."""
 
+from quantry.aio.client import AsyncClient
 from quantry.client import Client
 from quantry.errors import (
     ApiError,
@@ -14,6 +15,7 @@ from quantry.errors import (
     UnexpectedAnswer,
     WaitTimedOut,
 )
+from quantry.retries import Retries
 from quantry.schedule_files import read_job, read_schedule
 from quantry.strategy_files import read_strategy
 from quantry.submissions import JobKeywords, job_submission
@@ -21,6 +23,7 @@ from quantry.yaml_files import read_pipeline
 
 __all__ = [
     "ApiError",
+    "AsyncClient",
     "Client",
     "ClientError",
     "ConfigurationError",
@@ -30,6 +33,7 @@ __all__ = [
     "FileRefused",
     "InvalidReference",
     "JobKeywords",
+    "Retries",
     "ServerUnreachable",
     "UnexpectedAnswer",
     "WaitTimedOut",

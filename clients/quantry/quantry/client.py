@@ -1,15 +1,15 @@
-"""The synchronous client."""
+# Made from quantry/aio/client.py by make_sync.py: change that file, and run this again.
+"""The client: one server, one key, and everything the API has."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from quantry.config import resolve_connection
+from quantry.messages import Document
 from quantry.resources.audit import Audit
 from quantry.resources.datasets import Datasets
 from quantry.resources.deployments import Deployments
@@ -20,6 +20,7 @@ from quantry.resources.models import Models
 from quantry.resources.pipelines import Pipelines
 from quantry.resources.project import Project
 from quantry.resources.projects import Projects
+from quantry.resources.queues import Queues
 from quantry.resources.rollouts import Rollouts
 from quantry.resources.schedules import Schedules
 from quantry.resources.uploads import Uploads
@@ -28,18 +29,21 @@ from quantry.resources.versions import Versions
 from quantry.resources.webhooks import Webhooks
 from quantry.resources.worker_hosts import WorkerHosts
 from quantry.resources.workers import Workers
-from quantry.transport import Document, Transport
+from quantry.retries import Retries
+from quantry.runtime import Sleep, sleep
+from quantry.transport import Transport
 from quantry_core.keys import Identity
 
 DEFAULT_TIMEOUT_S = 30.0
+_DEFAULT_RETRIES = Retries()
 
 
 class Client:
-    """One Quantry server, one key. Use it in a ``with`` block, or call ``close``.
+    """One Quantry server, one key. Use it in a block of its own (``with``), or call ``close``.
 
-    ``url`` and ``api_key`` may be left out: QUANTRY_URL and QUANTRY_API_KEY are looked at next, then the client.json
-    that ``quantry up`` writes. Every method may raise ApiError (refused) and ServerUnreachable. Safe requests, and
-    submissions under their Idempotency-Key, are repeated when the connection fails or the server says 503.
+    ``url``, ``api_key`` and ``profile`` may be left out: where they are looked for then is told in ``quantry.config``. Every method
+    may raise ApiError (refused) and ServerUnreachable. Safe requests, and submissions under their Idempotency-Key, are repeated when
+    the connection fails or the server says 429 or 503: ``quantry.retries`` says how often.
     """
 
     def __init__(
@@ -48,22 +52,30 @@ class Client:
         api_key: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
+        profile: str | None = None,
+        retries: Retries = _DEFAULT_RETRIES,
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Sleep = sleep,
     ) -> None:
-        """``transport`` and ``sleep`` (seconds) replace the network and the clock, for tests."""
-        self._transport = Transport(resolve_connection(url, api_key), timeout_s=timeout_s, transport=transport, sleep=sleep)
+        """``timeout_s``: how long the server may say nothing. ``profile``: one that ``quantry config set-profile`` made.
+
+        ``transport`` and ``sleep`` (seconds) replace the network and the clock, for tests.
+        """
+        self._transport = Transport(
+            resolve_connection(url, api_key, profile=profile), timeout_s=timeout_s, retries=retries, transport=transport, sleep=sleep
+        )
         self.url = self._transport.url
         self.jobs = Jobs(self._transport)
         self.pipelines = Pipelines(self._transport)
         self.schedules = Schedules(self._transport)
         self.workers = Workers(self._transport)
         self.worker_hosts = WorkerHosts(self._transport)
+        self.queues = Queues(self._transport)
         self.project = Project(self._transport)
         self.projects = Projects(self._transport)
         self.models = Models(self._transport)
         self.versions = Versions(self._transport)
-        self.vault = Vault(self._transport, sleep=sleep)
+        self.vault = Vault(self._transport)
         self.uploads = Uploads(self._transport)
         self.datasets = Datasets(self._transport)
         self.deployments = Deployments(self._transport)

@@ -1,3 +1,4 @@
+# Made from quantry/aio/download.py by make_sync.py: change that file, and run this again.
 """Files of versions, datasets and jobs onto a local disk: streamed, resumed where the connection breaks, digest checked, renamed last."""
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from pathlib import Path
 import httpx
 
 from quantry.errors import DownloadDamaged, ExportRefused, ServerUnreachable
-from quantry.transport import Progress, Transport, path_part
+from quantry.messages import Progress, path_part
+from quantry.runtime import off_loop
+from quantry.transport import Transport
 from quantry_core.cards import CARD_MARK
 from quantry_core.versions import ManifestFile
 
@@ -32,8 +35,8 @@ def download_file(transport: Transport, version_id: str, file: ManifestFile, dir
 
 def fetch_file(transport: Transport, path: str, file: ManifestFile, target: Path, progress: Progress) -> Path:
     """Returns ``target`` with the bytes that a GET of ``path`` answers, checked against ``file``; as ``download_file``."""
-    if target.exists():
-        _check_present(target, file)
+    if off_loop(target.exists):
+        off_loop(_check_present, target, file)
         progress(file.size_bytes)
         return target
     make_directory(target.parent)
@@ -88,7 +91,7 @@ def _check_present(target: Path, file: ManifestFile) -> None:
 
 def _fetch(transport: Transport, path: str, file: ManifestFile, part: Path, progress: Progress) -> str:
     """Writes the file to ``part`` and returns its digest; goes on where it was, when the connection breaks and after another export."""
-    digest, received_bytes = _begun(part, file)
+    digest, received_bytes = off_loop(_begun, part, file)
     progress(received_bytes)
     num_breaks = 0
     with part.open("ab") as output:

@@ -44,9 +44,11 @@ class UnexpectedAnswer(ClientError):
 class ApiError(ClientError):
     """The server refused a request and said why in a problem document."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, retry_after_s: float | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+        self.retry_after_s = retry_after_s
+        """When to ask again, where the server said it."""
 
     @property
     def status(self) -> int:

@@ -1,3 +1,4 @@
+# Made from quantry/aio/open_files.py by make_sync.py: change that file, and run this again.
 """Files of versions and datasets passed on as they come, by programs that keep nothing on a disk of their own."""
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from quantry_core.errors import PROBLEM_TYPE_PREFIX, IdempotencyKeyInFlight, Pro
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 """A PATCH sets what it is given to a value; setting it again changes nothing."""
-RETRY_AFTER = "retry-after"
 _PASSING = frozenset({429, 503})
 _IN_FLIGHT = PROBLEM_TYPE_PREFIX + IdempotencyKeyInFlight.slug
 _TOLD_JITTER = 0.1
@@ -76,7 +75,7 @@ def retry_after_s(response: httpx.Response, now: datetime | None = None) -> floa
 
     ``now``: this machine's clock where it is not given.
     """
-    value = response.headers.get(RETRY_AFTER, "").strip()
+    value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value[:9])
     try:

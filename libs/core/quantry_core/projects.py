@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from quantry_core.keys import NewKey
 from quantry_core.names import Name
@@ -55,7 +55,7 @@ class ProjectChange(BaseModel):
     share: float = Field(default=1.0, gt=0, le=1000, description="Weight: where projects compete, running jobs go as these numbers.")
     max_queued: int | None = Field(default=None, ge=1, description="null: no bound.")
     max_running: int | None = Field(default=None, ge=1, description="null: no bound.")
-    is_archived: bool = Field(default=False, description="true: it takes no new jobs. false: it takes them again.")
+    is_archived: StrictBool = Field(default=False, description="true: it takes no new jobs. false: it takes them again.")
 
 
 class NewProject(BaseModel):

@@ -24,7 +24,7 @@ def new_enrolment_token() -> str:
 
 
 class EnrolmentRequest(BaseModel):
-    """Body of ``POST /api/v1/worker-hosts/enrolments``."""
+    """Body of ``POST /api/v1/worker-enrolments``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class NewEnrolment(BaseModel):
 
 
 class EnrolmentExchange(BaseModel):
-    """Body of ``POST /api/v1/worker-hosts/enrol``: what a host sends, which has no key yet."""
+    """Body of ``POST /api/v1/enrol``: what a host sends, which has no key yet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

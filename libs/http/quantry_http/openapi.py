@@ -4,6 +4,7 @@ error objects.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from quantry_core.permissions import ANYONE
 from quantry_http.auth import GuardedApp
 
 _SCHEMAS = "#/components/schemas/"
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 
 def operation_id(route: APIRoute) -> str:
@@ -39,6 +41,7 @@ class DocumentedApp(GuardedApp):
                         operation["security"] = []
             _name_openai_errors(document)
             _ask_for_discriminators(document)
+            _unite_paths(document)
         return super().openapi()
 
 
@@ -55,6 +58,23 @@ def _ask_for_discriminators(document: dict[str, Any]) -> None:
             needed = schema.setdefault("required", [])
             if union["propertyName"] not in needed:
                 needed.insert(0, union["propertyName"])
+
+
+def _unite_paths(document: dict[str, Any]) -> None:
+    """Gives paths that differ by the names of their parameters alone the names of the first: to OpenAPI they are one path."""
+    united: dict[str, str] = {}
+    for path, operations in list(document["paths"].items()):
+        first = united.setdefault(_PARAMETER.sub("{}", path), path)
+        if first == path:
+            continue
+        del document["paths"][path]
+        names = dict(zip(_PARAMETER.findall(path), _PARAMETER.findall(first), strict=True))
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["name"] = names[parameter["name"]]
+            if document["paths"][first].setdefault(method, operation) is not operation:
+                raise ValueError(f"{method.upper()} {path} and {first} are one address with two endpoints")
 
 
 def _unions(value: Any) -> Iterator[dict[str, Any]]:

@@ -140,9 +140,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
+    """Returns the methods of an address: of the path with the fewest parameters that fits it, as /jobs/estimate is no job's id."""
     path = request.scope["path"]
     matching = [route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(path)]
-    return sorted({method for route in matching for method in route.methods or ()})
+    fewest = min((len(route.param_convertors) for route in matching), default=0)
+    return sorted({method for route in matching if len(route.param_convertors) == fewest for method in route.methods or ()})
 
 
 def _words(error: HTTPException, method: str, path: str) -> str:

@@ -11,7 +11,7 @@ def service_registry(service: str) -> CollectorRegistry:
     """Returns a registry of its own, so that two services in one process count apart, with the figures of the process in it:
     ``process_resident_memory_bytes``, ``process_cpu_seconds_total``, ``process_open_fds`` and so on, and ``quantry_build_info``."""
     # When each series began is as many series again, and Prometheus has no use for them.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     Info("quantry_build", "Which service answers, and its version.", registry=registry).info({"service": service, "version": VERSION})

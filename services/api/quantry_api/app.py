@@ -23,6 +23,7 @@ from quantry_api.methods.endpoints import router as methods
 from quantry_api.metrics import ApiMetrics, count_stale_writes
 from quantry_api.pipelines.endpoints import router as pipelines
 from quantry_api.projects.endpoints import router as projects
+from quantry_api.queues.endpoints import router as queues
 from quantry_api.rollouts.endpoints import router as rollouts
 from quantry_api.routes.endpoints import router as routes
 from quantry_api.schedules.endpoints import router as schedules
@@ -61,6 +62,7 @@ ROUTERS = (
     execution,
     workers,
     worker_hosts,
+    queues,
     projects,
     deployments,
     rollouts,

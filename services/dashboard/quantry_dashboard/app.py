@@ -14,11 +14,16 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from quantry.errors import ApiError, ClientError
-from quantry_dashboard import downloads, registry_files, sign_in, uploads
+from quantry_dashboard import audit_files, downloads, registry_files, sign_in, uploads
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages import (
+    admin_audit,
+    admin_keys,
+    admin_projects,
+    admin_webhook,
+    admin_webhooks,
     compare,
     dataset,
     datasets,
@@ -28,12 +33,16 @@ from quantry_dashboard.pages import (
     job_list,
     model,
     models,
+    new_schedule,
     overview,
     pipeline,
     pipelines,
     rollout,
+    schedule,
+    schedules,
     submit,
     version,
+    workers,
 )
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.settings import DashboardSettings
@@ -68,6 +77,15 @@ PAGES = (
     PageAt("/deployments", deployments.show),
     PageAt("/deployments/{name}", deployment.show),
     PageAt("/deployments/{name}/rollouts/{rollout_id}", rollout.show),
+    PageAt("/schedules", schedules.show),
+    PageAt("/schedules/new", new_schedule.show),
+    PageAt("/schedules/{schedule_id}", schedule.show),
+    PageAt("/workers", workers.show),
+    PageAt("/admin/keys", admin_keys.show),
+    PageAt("/admin/audit", admin_audit.show),
+    PageAt("/admin/webhooks", admin_webhooks.show),
+    PageAt("/admin/webhooks/{webhook_id}", admin_webhook.show),
+    PageAt("/admin/projects", admin_projects.show),
 )
 
 STATIC = Path(__file__).parent / "static"
@@ -90,6 +108,7 @@ def build_app(settings: DashboardSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC))
     app.include_router(sign_in.routes(door))
     app.include_router(downloads.routes(door))
+    app.include_router(audit_files.routes(door))
     app.include_router(registry_files.routes(door))
     app.include_router(uploads.routes(door))
     _add_health(app)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
+from quantry_core.jobs import JobType
 from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState, Rollout
 from quantry_dashboard import words
 from quantry_dashboard.facts import Fact
+from quantry_dashboard.version_filters import version_address
 
 REPLICA_HEADINGS = ("Replica", "State", "Release", "Adapters", "Restarts", "Message")
 ADAPTER_HEADINGS = ("Adapter", "Version", "Loaded", "Since", "Message")
@@ -26,7 +30,7 @@ def deployment_facts(deployment: Deployment) -> list[Fact]:
     if release is not None:
         facts += [
             Fact("release", f"{release.number}, since {words.moment_text(release.created_at)}"),
-            Fact("version", release.version_ref),
+            Fact("version", release.version_ref, version_address(release.version_id)),
             Fact("replicas", _replicas_text(deployment, release)),
             Fact("engine", _engine_text(release)),
             Fact("adapters", _room_text(release, len(deployment.adapters))),
@@ -39,6 +43,12 @@ def deployment_facts(deployment: Deployment) -> list[Fact]:
 def deployment_address(name: str) -> str:
     """Returns where a deployment's page is."""
     return f"/deployments/{name}"
+
+
+def deploy_address(name: str | None = None) -> str:
+    """Returns the address of a form that deploys; ``name``: to which deployment."""
+    query = {"type": JobType.DEPLOY.value, "deployment": name}
+    return f"/jobs/new?{urlencode({field: value for field, value in query.items() if value})}"
 
 
 def rollout_address(name: str, rollout: Rollout) -> str:

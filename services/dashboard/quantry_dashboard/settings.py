@@ -16,6 +16,11 @@ class DashboardSettings(BaseSettings):
     dashboard_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     dashboard_port: int = Field(default=8080, ge=0, le=65535, description="TCP port to listen on.")
     control_url: str = Field(description="The public origin whose API it shows: the gateway, such as http://127.0.0.1:8000.")
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="Where people and hosts elsewhere reach the API: commands that pages show name it. None: control_url.",
+    )
     dashboard_secret: SecretStr = Field(
         default_factory=lambda: SecretStr(secrets.token_hex(32)),
         min_length=16,

@@ -65,7 +65,14 @@ class Door:
         if identity.role not in PEOPLE:
             client.close()
             return _to_form("machine", target)
-        cookie = self.sessions.begin(self._settings.control_url, api_key, identity, client, timeout_s=self._settings.dashboard_timeout_s)
+        cookie = self.sessions.begin(
+            self._settings.control_url,
+            api_key,
+            identity,
+            client,
+            timeout_s=self._settings.dashboard_timeout_s,
+            public_url=self._settings.public_url or "",
+        )
         answer = RedirectResponse(target, 303)
         answer.set_cookie(self._cookie, cookie, httponly=True, samesite="lax", secure=self._settings.dashboard_secure_cookie, path="/")
         return answer

@@ -52,7 +52,7 @@ def enrol(url: str, token: str, key_file: Path, *, transport: httpx.BaseTranspor
         raise EnrolmentFailed(f"{key_file} is there already: this machine has a key; --rotate exchanges it, or move the file away")
     _check_writable(key_file)
     exchange = EnrolmentExchange(token=token, hostname=socket.gethostname()[:128])
-    key = _post(url, "/api/v1/worker-hosts/enrol", exchange.model_dump_json(), headers={}, transport=transport)
+    key = _post(url, "/api/v1/enrol", exchange.model_dump_json(), headers={}, transport=transport)
     write_key(key_file, key.secret)
     return key
 

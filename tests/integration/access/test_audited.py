@@ -85,11 +85,11 @@ async def keys_and_projects(walk: Walk) -> None:
 
 
 async def hosts(walk: Walk) -> None:
-    path = "/api/v1/worker-hosts/enrolments"
+    path = "/api/v1/worker-enrolments"
     unused = await walk.do("platform", "POST", path, {"name": "gpu-1"})
     await walk.do("platform", "DELETE", path + "/{enrolment_id}", enrolment_id=unused["enrolment"]["id"])
     token = (await walk.do("platform", "POST", path, {"name": "gpu-2"}))["token"]
-    enrolled = await walk.do("none", "POST", "/api/v1/worker-hosts/enrol", {"token": token, "hostname": "rack-7"})
+    enrolled = await walk.do("none", "POST", "/api/v1/enrol", {"token": token, "hostname": "rack-7"})
     walk.world.secrets["host"] = enrolled["secret"]
     await walk.do("host", "POST", "/api/v1/execution/key/rotate")
     await walk.do("platform", "DELETE", "/api/v1/worker-hosts/{host_id}", host_id=enrolled["host"]["id"])

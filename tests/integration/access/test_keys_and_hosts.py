@@ -120,12 +120,12 @@ def over_asgi(world: World) -> httpx.BaseTransport:
 
 
 async def test_a_host_enrols_once_rotates_its_own_key_and_is_revoked(world: World, tmp_path: Path) -> None:
-    invited = (await world.ask("platform", "POST", "/api/v1/worker-hosts/enrolments", {}, json={"name": "gpu-1"})).json()
+    invited = (await world.ask("platform", "POST", "/api/v1/worker-enrolments", {}, json={"name": "gpu-1"})).json()
     transport, key_file = over_asgi(world), tmp_path / "worker-key"
     host = (await asyncio.to_thread(enrol, "http://test", invited["token"], key_file, transport=transport)).host
     first = key_file.read_text().strip()
     assert (key_file.stat().st_mode & 0o777, host.name, await status_of(world, first)) == (0o600, "gpu-1", 200)
-    again = await world.ask("none", "POST", "/api/v1/worker-hosts/enrol", {}, json={"token": invited["token"]})
+    again = await world.ask("none", "POST", "/api/v1/enrol", {}, json={"token": invited["token"]})
     assert again.status_code == 401
     with pytest.raises(EnrolmentFailed, match="is there already"):
         await asyncio.to_thread(enrol, "http://test", "qte_x", key_file, transport=transport)
@@ -147,21 +147,21 @@ async def test_a_host_enrols_once_rotates_its_own_key_and_is_revoked(world: Worl
 
 
 async def test_of_two_hosts_with_one_token_one_is_enrolled(world: World) -> None:
-    invited = (await world.ask("platform", "POST", "/api/v1/worker-hosts/enrolments", {}, json={"name": "twice"})).json()
+    invited = (await world.ask("platform", "POST", "/api/v1/worker-enrolments", {}, json={"name": "twice"})).json()
     body = {"token": invited["token"]}
-    answers = await asyncio.gather(*(world.ask("none", "POST", "/api/v1/worker-hosts/enrol", {}, json=body) for _ in range(8)))
+    answers = await asyncio.gather(*(world.ask("none", "POST", "/api/v1/enrol", {}, json=body) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] + [401] * 7
 
 
 async def test_tokens_that_are_late_withdrawn_or_invented_are_worth_nothing(world: World) -> None:
-    path = "/api/v1/worker-hosts/enrolments"
+    path = "/api/v1/worker-enrolments"
     late = (await world.ask("platform", "POST", path, {}, json={"name": "late"})).json()
     await world.owner.sql("update worker_enrolments set expires_at = now() where id = %s", late["enrolment"]["id"])
     withdrawn = (await world.ask("platform", "POST", path, {}, json={"name": "withdrawn"})).json()
     ids = {"enrolment_id": withdrawn["enrolment"]["id"]}
     assert (await world.ask("platform", "DELETE", path + "/{enrolment_id}", ids)).status_code == 204
     for token in (late["token"], withdrawn["token"], "qte_nobody"):
-        answer = await world.ask("none", "POST", "/api/v1/worker-hosts/enrol", {}, json={"token": token})
+        answer = await world.ask("none", "POST", "/api/v1/enrol", {}, json={"token": token})
         assert answer.status_code == 401
 
 
@@ -180,7 +180,7 @@ async def test_clients_that_ask_too_often_are_told_when_to_come_again(world: Wor
         assert (await world.ask("operator", "GET", "/api/v1/project", {})).status_code == 429, "never seen here, from a bad address"
         world.api.state.limits.admit_key(world.owner.admin, hash_key(world.secrets["admin"] or ""))
         assert (await world.ask("admin", "GET", "/api/v1/project", {})).status_code == 200, "known as good"
-        tokens = [await world.ask("none", "POST", "/api/v1/worker-hosts/enrol", {}, json={"token": "qte_no"}) for _ in range(2)]
+        tokens = [await world.ask("none", "POST", "/api/v1/enrol", {}, json={"token": "qte_no"}) for _ in range(2)]
         assert [answer.status_code for answer in tokens] == [401, 429]
         assert [(await world.ask("worker", "GET", "/api/v1/whoami", {})).status_code for _ in range(1)] == [429]
     finally:

@@ -291,3 +291,14 @@ async def test_an_engine_that_never_completes_holds_up_no_pass(pool: Pool) -> No
         await pool.cancel(rollout)
         assert (await pool.until_finished(rollout)).status == "cancelled"
         await pool.until(lambda: stopped(pool))
+
+
+async def test_engines_are_reached_by_the_name_that_the_settings_give_their_host(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.driver, "_settings", pool.driver._settings.model_copy(update={"engine_host": "localhost"}))
+    await pool.serving(await pool.version())
+    (replica,) = await pool.replicas()
+    assert replica.url is not None
+    assert replica.url.startswith("http://localhost:")
+    assert [replica.url for replica in (await pool.route()).replicas] == [replica.url]
+    words = psutil.Process(replica.pid).cmdline()
+    assert words[words.index("--host") + 1] == "127.0.0.1", "they listen on that address, and on no other"

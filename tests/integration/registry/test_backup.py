@@ -19,6 +19,7 @@ from factories.checkpoints import master_contents
 from factories.registry import Registry
 from quantry_blobs.s3 import MinioStore
 from quantry_blobs.settings import BlobSettings
+from quantry_blobs.stores import Stored
 from quantry_core.vault import VaultRunKind, VaultRunStatus
 from quantry_core.versions import ManifestFile, Version, blob_key
 from quantry_local.postgres import Postgres
@@ -41,7 +42,7 @@ from quantry_registry.backup.verify import verify
 from quantry_registry.parts import make_parts
 from quantry_registry.settings import RegistrySettings
 from quantry_store.database import Database
-from quantry_store.dumps import take_snapshot
+from quantry_store.dumps import Snapshot, take_snapshot
 from quantry_store.postgres_tools import DumpError, PostgresTools
 from quantry_store.settings import StoreSettings
 
@@ -239,7 +240,7 @@ async def test_what_the_vault_lacks_is_named_and_what_was_collected_is_not_misse
     moments: list[datetime] = []
 
     def snapshot_then_collected(url: str, *arguments: object) -> object:
-        taken = take_snapshot(url, *arguments)  # type: ignore[arg-type]
+        taken: Snapshot[Stored] = take_snapshot(url, *arguments)  # type: ignore[arg-type]
         if not moments:
             sql(url, "delete from version_files where path = 'README.md'")
             sql(url, "delete from blobs where sha256 = %s", readme.sha256)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from factories.registry import Registry
+from quantry_core.audit import AuditFilter
 from quantry_core.datasets import DatasetOrigin
 from quantry_core.keys import Role
 from quantry_core.versions import blob_key
@@ -275,7 +276,7 @@ async def test_built_in_datasets_are_in_every_project_and_nobody_elses(registry:
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:quantry:problem:invalid-name")
         assert "the platform's own" in answer.json()["detail"]
     async with registry.database.begin() as uow:
-        entries = (await uow.audit.list(other, limit=10)).data
+        entries = (await uow.audit.list(other, AuditFilter(noun="dataset"), limit=10)).data
     assert [(entry.action, entry.key_id) for entry in entries] == [("dataset.add", None)] * len(BUILT_INS)
 
 

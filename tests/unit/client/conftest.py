@@ -20,6 +20,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
     monkeypatch.setattr(command, "entry_points", lambda group: [])
     monkeypatch.setattr(command, "build_app", build_once)
     monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("QUANTRY_PROFILE", raising=False)
     monkeypatch.setenv("QUANTRY_URL", URL)
     monkeypatch.setenv("QUANTRY_API_KEY", KEY)
     return fake

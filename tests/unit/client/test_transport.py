@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 
 from factories.client import JOB_ID, KEY, Answer, Breaking, FakeServer, answer, failing, job, page, problem
 from quantry import ApiError, InvalidReference, ServerUnreachable, UnexpectedAnswer
-from quantry.transport import MAX_ATTEMPTS, is_loopback
+from quantry.messages import is_loopback
+from quantry.retries import Retries, retry_after_s
 from quantry_core.jobs import ImportSpec, JobStatus, JobType
 from quantry_core.keys import Role
 
@@ -60,19 +63,67 @@ def test_a_redirect_is_not_followed() -> None:
     assert len(server.requests) == 1
 
 
-def test_a_503_is_waited_for_as_long_as_it_says() -> None:
+@pytest.mark.parametrize(("status", "slug"), [(503, "unavailable"), (429, "too-many-requests")])
+def test_a_refusal_that_passes_is_waited_for_as_long_as_it_says(status: int, slug: str) -> None:
     server = FakeServer()
-    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="3"), problem(503, "unavailable", "away"), answer(job()))
+    server.on("GET", JOB, problem(status, slug, "later", retry_after="3"), problem(status, slug, "later"), answer(job()))
     assert server.client().jobs.get(JOB_ID) == job()
-    assert server.slept_s[0] == 3.0
+    assert 3.0 <= server.slept_s[0] <= 3.3
     assert 0 < server.slept_s[1] < 3.0
 
 
-def test_a_retry_after_is_not_obeyed_for_hours() -> None:
+@pytest.mark.parametrize("retry_after", ["86400", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_server_that_wants_to_be_left_alone_for_hours_is(retry_after: str) -> None:
     server = FakeServer()
-    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="86400"), answer(job()))
-    server.client().jobs.get(JOB_ID)
-    assert server.slept_s == [10.0]
+    server.on("GET", JOB, problem(429, "too-many-requests", "enough for today", retry_after=retry_after), answer(job()))
+    with pytest.raises(ApiError, match="enough for today") as refused:
+        server.client().jobs.get(JOB_ID)
+    assert refused.value.retry_after_s is not None and refused.value.retry_after_s >= 86400
+    assert (len(server.requests), server.slept_s) == (1, [])
+
+
+def test_clients_that_were_told_the_same_do_not_come_back_together() -> None:
+    pauses = set()
+    for _ in range(20):
+        server = FakeServer()
+        server.on("GET", JOB, problem(429, "too-many-requests", "later", retry_after="10"), answer(job()))
+        server.client().jobs.get(JOB_ID)
+        pauses |= set(server.slept_s)
+    assert len(pauses) > 10
+    assert min(pauses) >= 10.0
+
+
+@pytest.mark.parametrize("max_attempts", [1, 2])
+def test_how_often_is_asked_can_be_said(max_attempts: int) -> None:
+    server = FakeServer()
+    server.on("GET", JOB, problem(503, "unavailable", "away", retry_after="0"))
+    with pytest.raises(ApiError):
+        server.client(retries=Retries(max_attempts=max_attempts)).jobs.get(JOB_ID)
+    assert len(server.requests) == max_attempts
+
+
+@pytest.mark.parametrize("settings", [{"max_attempts": 0}, {"first_pause_s": -1.0}, {"longest_told_pause_s": -0.1}])
+def test_retries_that_cannot_be(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"or more"):
+        Retries(**settings)  # type: ignore[arg-type]  # one of them is an int
+
+
+@pytest.mark.parametrize(
+    ("value", "expected_s"),
+    [
+        ("5", 5.0),
+        (" 7 ", 7.0),
+        ("Mon, 23 Nov 2026 12:01:30 GMT", 90.0),
+        ("Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+        ("-3", None),
+        ("1.5", None),
+    ],
+)
+def test_what_retry_after_says(value: str, expected_s: float | None) -> None:
+    response = httpx.Response(503, headers={"retry-after": value})
+    assert retry_after_s(response, datetime(2026, 11, 23, 12, 0, tzinfo=UTC)) == expected_s
 
 
 def test_a_503_that_stays_is_raised() -> None:
@@ -81,13 +132,16 @@ def test_a_503_that_stays_is_raised() -> None:
     with pytest.raises(ApiError) as refused:
         server.client().jobs.get(JOB_ID)
     assert refused.value.status == 503
-    assert len(server.requests) == MAX_ATTEMPTS
+    assert len(server.requests) == Retries().max_attempts
 
 
 KEYS = "/api/v1/keys"
 
 
-@pytest.mark.parametrize("fault", [failing(httpx.ReadError), problem(503, "unavailable", "away")])
+@pytest.mark.parametrize(
+    "fault",
+    [failing(httpx.ReadError), problem(503, "unavailable", "away"), problem(429, "too-many-requests", "slowly", retry_after="1")],
+)
 def test_what_may_be_done_twice_is_never_sent_again_once_it_may_have_arrived(fault: Answer) -> None:
     server = FakeServer()
     server.on("POST", KEYS, fault)
@@ -142,7 +196,8 @@ def test_a_key_that_is_in_flight_for_ever_is_told() -> None:
     server.on("POST", "/api/v1/jobs", IN_FLIGHT)
     with pytest.raises(ApiError, match="being worked on"):
         server.client().jobs.submit(SPEC)
-    assert server.slept_s == [1.0] * (MAX_ATTEMPTS - 1)
+    assert len(server.slept_s) == Retries().max_attempts - 1
+    assert all(1.0 <= pause_s <= 1.1 for pause_s in server.slept_s)
 
 
 @pytest.mark.parametrize(("fault", "is_told"), [(httpx.ReadError, True), (httpx.ReadTimeout, True), (httpx.ConnectError, False)])
@@ -160,7 +215,7 @@ def test_a_lost_answer_before_refusals_leaves_its_key_too(refusal: Answer) -> No
     server.on("POST", "/api/v1/jobs", failing(httpx.ReadError), refusal)
     with pytest.raises(ServerUnreachable) as lost:
         server.client().jobs.submit(SPEC)
-    assert len(server.requests) == MAX_ATTEMPTS
+    assert len(server.requests) == Retries().max_attempts
     assert lost.value.idempotency_key == server.requests[0].headers["idempotency-key"]
 
 
@@ -183,7 +238,7 @@ def test_a_server_that_is_not_there() -> None:
     server.on("GET", JOB, failing(httpx.ConnectError))
     with pytest.raises(ServerUnreachable, match=r"http://quantry.test:8000: it failed"):
         server.client().jobs.get(JOB_ID)
-    assert len(server.requests) == MAX_ATTEMPTS
+    assert len(server.requests) == Retries().max_attempts
 
 
 def test_a_server_that_is_too_slow_is_not_asked_again() -> None:

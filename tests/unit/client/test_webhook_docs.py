@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from quantry.cli import webhooks
 from quantry.cli.main import main
 from quantry_api.settings import ApiSettings
 from quantry_blobs.outbound_settings import OutboundSettings
@@ -32,8 +33,9 @@ def test_the_commands_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([*arguments[:2], "--help"]) == 0
         options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
         assert {argument for argument in arguments if argument.startswith("--")} <= options
-    for name in set(re.findall(r"`(?:quantry webhooks )?(pause|resume|redeliver|rotate|show|delivery|test|create)\b", PAGE)):
-        assert main(["webhooks", name, "--help"]) == 0
+    named = set(re.findall(r"`(?:quantry webhooks )?(pause|resume|redeliver|rotate|show|delivery|test|create)\b", PAGE))
+    assert len(named) == 8
+    assert named <= {command.name for command in webhooks.app.registered_commands}
 
 
 def test_settings_are_named_as_they_are() -> None:

@@ -37,7 +37,7 @@ def test_only_admins_of_the_platform_project_look_after_the_platform() -> None:
 
 
 def test_no_viewer_changes_anything() -> None:
-    open_doors = {("POST", "/api/v1/worker-hosts/enrol")}
+    open_doors = {("POST", "/api/v1/enrol")}
     wrong = [
         (door, need)
         for door, need in PERMISSIONS.items()

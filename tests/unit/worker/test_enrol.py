@@ -43,7 +43,7 @@ def test_the_key_goes_to_a_file_of_its_owner_alone(tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     enrol("http://quantry.test/", "qte_token", key_file, transport=transport)
     assert (key_file.read_text(), key_file.stat().st_mode & 0o777) == ("qtr_first\n", 0o600)
-    assert (requests[0].url.path, json.loads(requests[0].content)["token"]) == ("/api/v1/worker-hosts/enrol", "qte_token")
+    assert (requests[0].url.path, json.loads(requests[0].content)["token"]) == ("/api/v1/enrol", "qte_token")
     assert "authorization" not in requests[0].headers
     rotate("http://quantry.test", key_file, transport=transport)
     assert (requests[1].url.path, requests[1].headers["authorization"]) == ("/api/v1/execution/key/rotate", "Bearer qtr_first")

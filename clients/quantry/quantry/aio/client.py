@@ -17,6 +17,7 @@ from quantry.aio.resources.models import Models
 from quantry.aio.resources.pipelines import Pipelines
 from quantry.aio.resources.project import Project
 from quantry.aio.resources.projects import Projects
+from quantry.aio.resources.queues import Queues
 from quantry.aio.resources.rollouts import Rollouts
 from quantry.aio.resources.schedules import Schedules
 from quantry.aio.resources.uploads import Uploads
@@ -37,11 +38,11 @@ _DEFAULT_RETRIES = Retries()
 
 
 class AsyncClient:
-    """One Quantry server, one key. Use it in a ``with`` block, or call ``close``.
+    """One Quantry server, one key. Use it in a block of its own (``async with``), or call ``close``.
 
-    ``url`` and ``api_key`` may be left out: QUANTRY_URL and QUANTRY_API_KEY are looked at next, then the client.json
-    that ``quantry up`` writes. Every method may raise ApiError (refused) and ServerUnreachable. Safe requests, and
-    submissions under their Idempotency-Key, are repeated when the connection fails or the server says 503.
+    ``url``, ``api_key`` and ``profile`` may be left out: where they are looked for then is told in ``quantry.config``. Every method
+    may raise ApiError (refused) and ServerUnreachable. Safe requests, and submissions under their Idempotency-Key, are repeated when
+    the connection fails or the server says 429 or 503: ``quantry.retries`` says how often.
     """
 
     def __init__(
@@ -55,7 +56,10 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Sleep = sleep,
     ) -> None:
-        """``transport`` and ``sleep`` (seconds) replace the network and the clock, for tests."""
+        """``timeout_s``: how long the server may say nothing. ``profile``: one that ``quantry config set-profile`` made.
+
+        ``transport`` and ``sleep`` (seconds) replace the network and the clock, for tests.
+        """
         self._transport = Transport(
             resolve_connection(url, api_key, profile=profile), timeout_s=timeout_s, retries=retries, transport=transport, sleep=sleep
         )
@@ -65,6 +69,7 @@ class AsyncClient:
         self.schedules = Schedules(self._transport)
         self.workers = Workers(self._transport)
         self.worker_hosts = WorkerHosts(self._transport)
+        self.queues = Queues(self._transport)
         self.project = Project(self._transport)
         self.projects = Projects(self._transport)
         self.models = Models(self._transport)

@@ -24,7 +24,7 @@ from quantry.messages import (
     timeout_of,
     trouble_words,
 )
-from quantry.retries import IDEMPOTENT, RETRY_AFTER, Retries, is_hopeless, is_passing, was_sent
+from quantry.retries import IDEMPOTENT, Retries, is_hopeless, is_passing, retry_after_s, was_sent
 
 BodyFactory = Callable[[], AsyncIterator[bytes]]
 """Opens a request's body anew for each attempt."""
@@ -198,7 +198,7 @@ class Transport:
                 # An earlier answer was lost: that it is refused now does not say that it was not done then.
                 raise ServerUnreachable(self.url, problem.detail, may_have_arrived=True)
             if pause_s is None or not is_repeatable:
-                raise ApiError(problem, retry_after=response.headers.get(RETRY_AFTER))
+                raise ApiError(problem, retry_after_s=retry_after_s(response))
             await self.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 

@@ -9,6 +9,9 @@ import typer
 
 from quantry.cli.values import selector
 from quantry.client import Client
+from quantry.retries import Retries
+
+BRIEF_TIMEOUT_S = 1.5
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100, help="Items of one page.")]
@@ -24,11 +27,22 @@ ScheduleOption = Annotated[str | None, typer.Option(metavar="SCHEDULE", help="On
 class Server:
     """The server named on the command line; what is None is looked up elsewhere."""
 
-    url: str | None
-    api_key: str | None
+    url: str | None = None
+    api_key: str | None = None
+    profile: str | None = None
+
+
+def server_of(context: typer.Context) -> Server:
+    """Returns what the command line says of the server."""
+    return context.obj if isinstance(context.obj, Server) else Server()
 
 
 def connect(context: typer.Context) -> Client:
     """Returns a client for the server of this command; raises ConfigurationError if none can be found."""
-    server = context.obj if isinstance(context.obj, Server) else Server(url=None, api_key=None)
-    return Client(server.url, server.api_key)
+    server = server_of(context)
+    return Client(server.url, server.api_key, profile=server.profile)
+
+
+def connect_briefly(server: Server) -> Client:
+    """Returns a client that asks once and waits a moment only, for what the shell offers."""
+    return Client(server.url, server.api_key, BRIEF_TIMEOUT_S, profile=server.profile, retries=Retries(max_attempts=1))

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 from rich.progress import Progress as Bar
 
 from quantry.cli.output import stderr
-from quantry.transport import Progress
+from quantry.messages import Progress
 
 
 @contextmanager

@@ -1,14 +1,20 @@
+# Made from quantry/aio/resources/datasets.py by make_sync.py: change that file, and run this again.
 """Datasets: versioned text and rows for calibration and evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Unpack
 
 from quantry.download import fetch_file
+from quantry.filters import DatasetFilter
+from quantry.messages import Progress, path_part
 from quantry.open_files import OpenFile, open_file
-from quantry.transport import Progress, Transport, path_part
+from quantry.paging import every
+from quantry.runtime import off_loop
+from quantry.transport import Transport
 from quantry_core.datasets import DATASET_FILES, Dataset, DatasetKind, DatasetOrigin, DatasetPreview, DatasetRecipe
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.versions import ManifestFile
@@ -47,7 +53,7 @@ class Datasets:
             progress(-sent_bytes)
             sent_bytes = 0
             with path.open("rb") as stream:
-                while piece := stream.read(_READ_BYTES):
+                while piece := off_loop(stream.read, _READ_BYTES):
                     yield piece
                     sent_bytes += len(piece)
                     progress(len(piece))
@@ -57,7 +63,7 @@ class Datasets:
             f"{_PATH}/{path_part(name)}" + ("" if kind is None else f"?kind={kind}"),
             body,
             content_type=_CONTENT_TYPES.get(path.suffix.lower(), _UNKNOWN_TYPE),
-            size_bytes=path.stat().st_size,
+            size_bytes=off_loop(path.stat).st_size,
         )
 
     def derive(self, name: str, recipe: DatasetRecipe) -> Dataset:
@@ -98,6 +104,10 @@ class Datasets:
         """
         wanted = {"kind": kind, "origin": origin, "text": text}
         return self._transport.get(Page[Dataset], _PATH, {"after": after, "limit": limit, **wanted})
+
+    def iterate(self, *, max_items: int | None = None, **wanted: Unpack[DatasetFilter]) -> Generator[Dataset, None, None]:
+        """Yields every dataset that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit, **wanted), max_items)
 
     def preview(self, ref: str, *, limit: int = 10) -> DatasetPreview:
         """Returns the first lines of a text, or the first rows: 100 at most."""

@@ -1,11 +1,14 @@
+# Made from quantry/aio/resources/deployments.py by make_sync.py: change that file, and run this again.
 """Deployments: the names that clients call, what serves them, what served them, and what is kept of their requests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.captures import CaptureDatasetOrder, CaptureSettings, CaptureStatus
 from quantry_core.datasets import Dataset
 from quantry_core.deployment_diffs import DeploymentDiff
@@ -33,6 +36,10 @@ class Deployments:
         """Returns one page of deployments, newest first."""
         return self._transport.get(Page[Deployment], _PATH, {"after": after, "limit": limit})
 
+    def iterate(self, *, max_items: int | None = None) -> Generator[Deployment, None, None]:
+        """Yields every deployment, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
+
     def get(self, name: str) -> Deployment:
         """Returns a deployment with its release, rollout and replicas."""
         return self._transport.get(Deployment, f"{_PATH}/{path_part(name)}")
@@ -41,9 +48,17 @@ class Deployments:
         """Returns one page of a deployment's rollouts, newest first."""
         return self._transport.get(Page[Rollout], f"{_PATH}/{path_part(name)}/rollouts", {"after": after, "limit": limit})
 
+    def iterate_rollouts(self, name: str, *, max_items: int | None = None) -> Generator[Rollout, None, None]:
+        """Yields every rollout of a deployment, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.rollouts(name, after=after, limit=limit), max_items)
+
     def releases(self, name: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Release]:
         """Returns one page of a deployment's releases, newest first."""
         return self._transport.get(Page[Release], f"{_PATH}/{path_part(name)}/releases", {"after": after, "limit": limit})
+
+    def iterate_releases(self, name: str, *, max_items: int | None = None) -> Generator[Release, None, None]:
+        """Yields every release of a deployment, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.releases(name, after=after, limit=limit), max_items)
 
     def rollback(self, name: str, release: int | None = None, *, note: str | None = None) -> Deployment:
         """Has an earlier release serve again and returns the deployment: at once where a replica of it is ready, else as soon as one is.
@@ -60,6 +75,10 @@ class Deployments:
     def history(self, name: str, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ServingPeriod]:
         """Returns one page of what served under a name, newest first: one period for each change."""
         return self._transport.get(Page[ServingPeriod], f"{_PATH}/{path_part(name)}/history", {"after": after, "limit": limit})
+
+    def iterate_history(self, name: str, *, max_items: int | None = None) -> Generator[ServingPeriod, None, None]:
+        """Yields everything that served under a name, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.history(name, after=after, limit=limit), max_items)
 
     def at(self, name: str, time: datetime) -> ServingPeriod:
         """Returns what served under a name at a moment (with its time zone); raises ApiError (404) before the first deploy."""

@@ -1,9 +1,11 @@
+# Made from quantry/aio/resources/jobs.py by make_sync.py: change that file, and run this again.
 """Jobs: submit, estimate, look at, follow, cancel, retry, and what they leave."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,9 +15,12 @@ from pydantic import ValidationError
 
 from quantry.download import fetch_file
 from quantry.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimedOut
+from quantry.filters import JobFilter
+from quantry.messages import Document, Progress, path_part
+from quantry.paging import every
 from quantry.sse import EventReader
 from quantry.submissions import JobKeywords, job_submission
-from quantry.transport import Document, Progress, Transport, path_part
+from quantry.transport import Transport
 from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.job_evidence import job_tables, measured_version_id
 from quantry_core.jobs import (
@@ -94,6 +99,10 @@ class Jobs:
         wanted = {"status": status, "type": type, "labels": labels, "queue": queue, "pipeline_id": pipeline_id, "schedule_id": schedule_id}
         return self._transport.get(Page[Job], _PATH, {"after": after, "limit": limit, **wanted, "uses": uses})
 
+    def iterate(self, *, max_items: int | None = None, **wanted: Unpack[JobFilter]) -> Generator[Job, None, None]:
+        """Yields every job that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit, **wanted), max_items)
+
     def cancel(self, job_id: str) -> Job:
         """Asks for a job to be cancelled and returns it; a running one ends a little later, a finished one stays as it is."""
         return self._transport.post_again(Job, f"{_PATH}/{path_part(job_id)}/cancel")
@@ -148,7 +157,7 @@ class Jobs:
         """Writes a file of a checkpoint to ``target`` and returns it, as ``download_artifact``."""
         return fetch_file(self._transport, f"{_PATH}/{path_part(job_id)}/checkpoints/{step}/files/{file.path}", file, target, progress)
 
-    def events(self, job_id: str, after: int = 0, *, kinds: Sequence[EventKind] = ()) -> Iterator[JobEvent]:
+    def events(self, job_id: str, after: int = 0, *, kinds: Sequence[EventKind] = ()) -> Generator[JobEvent, None, None]:
         """Yields the job's events with ``seq`` above ``after``, then new ones as they happen, until the job has ended.
 
         ``kinds``: only these; all where empty. A broken connection is taken up again where it broke, for about a minute;
@@ -158,12 +167,13 @@ class Jobs:
         was_there = was_over = False
         while True:
             try:
-                for event in self._connected(job_id, after, kinds):
-                    num_breaks, was_there = 0, True
-                    after = event.seq
-                    yield event
-                    if _is_final(event):
-                        return
+                with closing(self._connected(job_id, after, kinds)) as events:
+                    for event in events:
+                        num_breaks, was_there = 0, True
+                        after = event.seq
+                        yield event
+                        if _is_final(event):
+                            return
                 if was_over:
                     return
                 was_there = True
@@ -201,7 +211,7 @@ class Jobs:
                 raise WaitTimedOut(job, timeout_s)
             self._transport.sleep(min(poll_s, left_s))
 
-    def _connected(self, job_id: str, after: int, kinds: Sequence[EventKind]) -> Iterator[JobEvent]:
+    def _connected(self, job_id: str, after: int, kinds: Sequence[EventKind]) -> Generator[JobEvent, None, None]:
         reader = EventReader()
         path = f"{_PATH}/{path_part(job_id)}/events"
         headers = {"accept": "text/event-stream", "last-event-id": str(after)}

@@ -1,10 +1,14 @@
+# Made from quantry/aio/resources/keys.py by make_sync.py: change that file, and run this again.
 """API keys. Only an admin key may list, make and revoke them."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import datetime
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.keys import ApiKey, KeyLimits, KeyRequest, KeyRotation, NewKey, Role
 from quantry_core.pages import DEFAULT_LIMIT, Page
 
@@ -21,6 +25,10 @@ class Keys:
     def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ApiKey]:
         """Returns one page of keys, revoked ones included, newest first."""
         return self._transport.get(Page[ApiKey], _PATH, {"after": after, "limit": limit})
+
+    def iterate(self, *, max_items: int | None = None) -> Generator[ApiKey, None, None]:
+        """Yields every key, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
 
     def get(self, key_id: str) -> ApiKey:
         """Returns a key: when it was made and used, and until when it holds."""

@@ -1,3 +1,4 @@
+# Made from quantry/aio/resources/methods.py by make_sync.py: change that file, and run this again.
 """The quantization methods the server knows."""
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
+# Made from quantry/aio/resources/models.py by make_sync.py: change that file, and run this again.
 """Models: named lines of versions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.aliases import Alias, AliasChange
 from quantry_core.model_views import ListedModel, ModelFigures
 from quantry_core.pages import DEFAULT_LIMIT, Page
@@ -30,6 +33,10 @@ class Models:
     def list(self, *, text: str | None = None, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ListedModel]:
         """Returns one page of models, newest first. ``text``: part of the name."""
         return self._transport.get(Page[ListedModel], _PATH, {"text": text, "after": after, "limit": limit})
+
+    def iterate(self, *, max_items: int | None = None, text: str | None = None) -> Generator[ListedModel, None, None]:
+        """Yields every model that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(text=text, after=after, limit=limit), max_items)
 
     def get(self, name: str) -> Model:
         """Returns a model."""

@@ -1,12 +1,17 @@
+# Made from quantry/aio/resources/pipelines.py by make_sync.py: change that file, and run this again.
 """Pipelines: several jobs in one submission."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from typing import Unpack
 
 from quantry.errors import WaitTimedOut
-from quantry.transport import Transport, path_part
+from quantry.filters import PipelineFilter
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.jobs import FINAL_STATUSES
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.pipelines import Pipeline, PipelineDetail, PipelineSubmission
@@ -38,6 +43,10 @@ class Pipelines:
         """Returns one page of pipelines, newest first. ``labels`` is a selector such as ``team=search,!draft``."""
         return self._transport.get(Page[Pipeline], _PATH, {"after": after, "limit": limit, "labels": labels, "schedule_id": schedule_id})
 
+    def iterate(self, *, max_items: int | None = None, **wanted: Unpack[PipelineFilter]) -> Generator[Pipeline, None, None]:
+        """Yields every pipeline that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit, **wanted), max_items)
+
     def cancel(self, pipeline_id: str) -> PipelineDetail:
         """Asks for every job that has not ended to be cancelled, and returns the pipeline."""
         return self._transport.post_again(PipelineDetail, f"{_PATH}/{path_part(pipeline_id)}/cancel")
@@ -46,7 +55,7 @@ class Pipelines:
         """Submits again what did not succeed, and returns the pipeline."""
         return self._transport.post_once(PipelineDetail, f"{_PATH}/{path_part(pipeline_id)}/retry", idempotency_key=idempotency_key)
 
-    def watch(self, pipeline_id: str, *, poll_s: float = 1.0) -> Iterator[PipelineDetail]:
+    def watch(self, pipeline_id: str, *, poll_s: float = 1.0) -> Generator[PipelineDetail, None, None]:
         """Yields the pipeline as it is now and then every ``poll_s`` seconds, the last time when all its jobs have ended."""
         while True:
             pipeline = self.get(pipeline_id)

@@ -1,3 +1,4 @@
+# Made from quantry/aio/resources/project.py by make_sync.py: change that file, and run this again.
 """The project of this client's key."""
 
 from __future__ import annotations

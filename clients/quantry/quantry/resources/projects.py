@@ -1,10 +1,14 @@
+# Made from quantry/aio/resources/projects.py by make_sync.py: change that file, and run this again.
 """All projects, for admins of the platform project."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.projects import NewProject, Project, ProjectChange, ProjectLimits, ProjectRequest
 
@@ -21,6 +25,10 @@ class Projects:
     def list(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Project]:
         """Returns one page of projects, archived ones included, newest first."""
         return self._transport.get(Page[Project], _PATH, {"after": after, "limit": limit})
+
+    def iterate(self, *, max_items: int | None = None) -> Generator[Project, None, None]:
+        """Yields every project, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
 
     def create(self, name: str, limits: ProjectLimits = _NO_LIMITS) -> NewProject:
         """Makes a project and returns it with the secret of its first admin's key, which is never shown again."""

@@ -1,14 +1,19 @@
+# Made from quantry/aio/resources/rollouts.py by make_sync.py: change that file, and run this again.
 """Rollouts: begin, look at, follow, and what people ask of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from typing import Unpack
 
 from pydantic import RootModel
 
 from quantry.errors import ApiError, ServerUnreachable, WaitTimedOut
-from quantry.transport import Transport, path_part
+from quantry.filters import RolloutFilter
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.jobs import DeploySpec, Job
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout, RolloutAction, RolloutRequest, RolloutState
@@ -45,6 +50,10 @@ class Rollouts:
         wanted = {"deployment": deployment, "state": state, "after": after, "limit": limit}
         return self._transport.get(Page[Rollout], _PATH, wanted)
 
+    def iterate(self, *, max_items: int | None = None, **wanted: Unpack[RolloutFilter]) -> Generator[Rollout, None, None]:
+        """Yields every rollout that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit, **wanted), max_items)
+
     def get(self, rollout_id: str) -> Rollout:
         """Returns a rollout with its stage, its shares and the last judgement of the candidate."""
         return self._transport.get(Rollout, f"{_PATH}/{path_part(rollout_id)}")
@@ -73,7 +82,7 @@ class Rollouts:
         """Ends a rollout as rolled back and returns it. A promoted one is undone by ``client.deployments.rollback``."""
         return self._ask(rollout_id, RolloutRequest.ROLL_BACK, note)
 
-    def follow(self, rollout_id: str, *, poll_s: float = 1.0) -> Iterator[Rollout]:
+    def follow(self, rollout_id: str, *, poll_s: float = 1.0) -> Generator[Rollout, None, None]:
         """Yields the rollout now, and again after each change, until it has ended; the last one is how it ended.
 
         A server that is away for a moment is asked again for about half a minute; raises ServerUnreachable if it stays away, and at

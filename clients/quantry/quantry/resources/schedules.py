@@ -1,10 +1,14 @@
+# Made from quantry/aio/resources/schedules.py by make_sync.py: change that file, and run this again.
 """Schedules: jobs and pipelines that are submitted again and again."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.schedules import (
     NUM_NEXT_RUNS,
@@ -41,6 +45,10 @@ class Schedules:
         """Returns one page of schedules, newest first."""
         return self._transport.get(Page[Schedule], _PATH, {"after": after, "limit": limit})
 
+    def iterate(self, *, max_items: int | None = None) -> Generator[Schedule, None, None]:
+        """Yields every schedule, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
+
     def change(self, schedule_id: str, **changes: Any) -> Schedule:
         """Returns the schedule after changing what is given: cron, time_zone, template, overlap, missed, is_paused.
 
@@ -70,6 +78,12 @@ class Schedules:
         """Returns one page of what became of a schedule's due times, newest first."""
         parameters = {"after": after, "limit": limit, "outcome": outcome}
         return self._transport.get(Page[ScheduleRun], f"{_PATH}/{path_part(schedule_id)}/runs", parameters)
+
+    def iterate_runs(
+        self, schedule_id: str, *, max_items: int | None = None, outcome: RunOutcome | None = None
+    ) -> Generator[ScheduleRun, None, None]:
+        """Yields what became of each due time, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.runs(schedule_id, after=after, limit=limit, outcome=outcome), max_items)
 
     def preview(self, cron: str, *, time_zone: str = "UTC", num_runs: int = NUM_NEXT_RUNS) -> SchedulePreview:
         """Returns when a cron expression would fire."""

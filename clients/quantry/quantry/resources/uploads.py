@@ -1,14 +1,18 @@
+# Made from quantry/aio/resources/uploads.py by make_sync.py: change that file, and run this again.
 """Uploads: a model's files sent to the server, one by one, to be imported together."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from quantry.errors import UploadDamaged
 from quantry.folders import master_folder
-from quantry.transport import Progress, Transport, path_part
+from quantry.messages import Progress, path_part
+from quantry.paging import every
+from quantry.runtime import off_loop
+from quantry.transport import Transport
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.uploads import Upload
 from quantry_core.versions import ManifestFile
@@ -37,6 +41,10 @@ class Uploads:
         """Returns one page of uploads that have not expired, newest first, without their files."""
         return self._transport.get(Page[Upload], _PATH, {"after": after, "limit": limit})
 
+    def iterate(self, *, max_items: int | None = None) -> Generator[Upload, None, None]:
+        """Yields every upload that has not expired, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
+
     def delete(self, upload_id: str) -> None:
         """Removes an upload; what was imported from it stays."""
         self._transport.delete(f"{_PATH}/{path_part(upload_id)}")
@@ -51,13 +59,14 @@ class Uploads:
             progress(-num_sent)
             digest, num_sent = hashlib.sha256(), 0
             with file.open("rb") as stream:
-                while piece := stream.read(_READ_BYTES):
+                while piece := off_loop(stream.read, _READ_BYTES):
                     digest.update(piece)
                     yield piece
                     num_sent += len(piece)
                     progress(len(piece))
 
-        headers = {"content-type": "application/octet-stream", "content-length": str(file.stat().st_size)}
+        size_bytes = off_loop(file.stat).st_size
+        headers = {"content-type": "application/octet-stream", "content-length": str(size_bytes)}
         target = f"{_PATH}/{path_part(upload_id)}/files/{path}"
         response = self._transport.send("PUT", target, content=body, headers=headers, idle_s=_IDLE_S)
         stored = ManifestFile.model_validate_json(response.content)
@@ -67,7 +76,7 @@ class Uploads:
 
     def send(self, directory: Path, *, progress: Progress = lambda _num_bytes: None) -> Upload:
         """Returns an upload of all files of a folder. Raises UploadRefused, before anything is sent, if it is no 16-bit master."""
-        folder = master_folder(directory)
+        folder = off_loop(master_folder, directory)
         upload = self.create()
         for path in folder.files():
             self.put(upload.id, path, folder.path_of(path), progress=progress)

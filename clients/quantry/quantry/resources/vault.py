@@ -1,11 +1,13 @@
+# Made from quantry/aio/resources/vault.py by make_sync.py: change that file, and run this again.
 """The vault: verification and garbage collection, for administrators."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Generator
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.vault import CollectRequest, VaultRun, VaultStore, VerifyRequest
 
@@ -15,9 +17,8 @@ _PATH = "/api/v1/vault"
 class Vault:
     """``client.vault``."""
 
-    def __init__(self, transport: Transport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._sleep = sleep
 
     def verify(self, version: str | None = None, *, older_than_s: float | None = None) -> VaultRun:
         """Returns the run that hashes everything again: or one version, or what was not looked at for ``older_than_s`` seconds."""
@@ -39,8 +40,12 @@ class Vault:
         """Returns one page of runs, newest first."""
         return self._transport.get(Page[VaultRun], f"{_PATH}/runs", {"after": after, "limit": limit})
 
+    def iterate_runs(self, *, max_items: int | None = None) -> Generator[VaultRun, None, None]:
+        """Yields every run, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.runs(after=after, limit=limit), max_items)
+
     def wait(self, run_id: str, *, poll_s: float = 1.0) -> VaultRun:
         """Returns a run once it has ended: hours, for a vault of terabytes."""
         while (run := self.run(run_id)).finished_at is None:
-            self._sleep(poll_s)
+            self._transport.sleep(poll_s)
         return run

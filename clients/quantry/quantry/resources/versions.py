@@ -1,24 +1,27 @@
+# Made from quantry/aio/resources/versions.py by make_sync.py: change that file, and run this again.
 """Versions: immutable checkpoints, their files and their lineage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from quantry.download import download_file, make_directory, write_card
 from quantry.errors import UnknownFile
+from quantry.filters import VersionFilter
+from quantry.messages import Progress, path_part
 from quantry.open_files import OpenFile, open_file
-from quantry.transport import Progress, Transport, path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.checkpoints import CARD_PATH
 from quantry_core.comparisons import Comparison
-from quantry_core.methods import Format
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.stored_modules import StoredModules
 from quantry_core.version_notes import ListedVersion, VersionNotes, VersionNotesChange
-from quantry_core.versions import Lineage, ManifestFile, Version, VersionDetail, VersionKind, VersionState
+from quantry_core.versions import Lineage, ManifestFile, Version, VersionDetail
 
 _PATH = "/api/v1/versions"
 
@@ -36,6 +39,12 @@ class Versions:
         params: dict[str, object] = {"model": model, "after": after, "limit": limit, **wanted}
         moments = {name: value.isoformat() for name, value in params.items() if isinstance(value, datetime)}
         return self._transport.get(Page[ListedVersion], _PATH, params | moments)
+
+    def iterate(
+        self, model: str | None = None, *, max_items: int | None = None, **wanted: Unpack[VersionFilter]
+    ) -> Generator[ListedVersion, None, None]:
+        """Yields every version that fits, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(model, after=after, limit=limit, **wanted), max_items)
 
     def get(self, ref: str) -> VersionDetail:
         """Returns a version with its files, lineage edges and evidence."""
@@ -130,23 +139,3 @@ class Versions:
 
     def _text(self, ref: str, what: str) -> str:
         return self._transport.send("GET", f"{_PATH}/{path_part(ref)}/{what}").text
-
-
-class VersionFilter(TypedDict, total=False):
-    """What versions may be looked for by; all that is given must hold."""
-
-    kind: VersionKind | None
-    state: VersionState | None
-    scheme: str | None
-    format: Format | None
-    license: str | None
-    tags: str | None
-    """A selector such as ``stage=test,owner!=ann,golden``."""
-    text: str | None
-    """Part of the model's name or of the notes."""
-    created_after: datetime | None
-    created_before: datetime | None
-    min_size_bytes: int | None
-    max_size_bytes: int | None
-    dataset_id: str | None
-    """Made with it: calibrated, trained or held out."""

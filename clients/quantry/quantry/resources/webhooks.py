@@ -1,11 +1,14 @@
+# Made from quantry/aio/resources/webhooks.py by make_sync.py: change that file, and run this again.
 """Webhooks: what a project has told to its own services. An operator makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from quantry.transport import Transport, path_part
+from quantry.messages import path_part
+from quantry.paging import every
+from quantry.transport import Transport
 from quantry_core.jobs import JobType
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.webhooks import (
@@ -63,6 +66,10 @@ class Webhooks:
         """Returns one page of webhooks, newest first."""
         return self._transport.get(Page[Webhook], _PATH, {"after": after, "limit": limit})
 
+    def iterate(self, *, max_items: int | None = None) -> Generator[Webhook, None, None]:
+        """Yields every webhook, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.list(after=after, limit=limit), max_items)
+
     def get(self, webhook_id: str) -> Webhook:
         """Returns a webhook, and whether its deliveries fail."""
         return self._transport.get(Webhook, self._at(webhook_id))
@@ -100,6 +107,12 @@ class Webhooks:
         """Returns one page of the messages to a webhook, newest first."""
         parameters = {"state": state, "after": after, "limit": limit}
         return self._transport.get(Page[WebhookDelivery], f"{self._at(webhook_id)}/deliveries", parameters)
+
+    def iterate_deliveries(
+        self, webhook_id: str, *, state: DeliveryState | None = None, max_items: int | None = None
+    ) -> Generator[WebhookDelivery, None, None]:
+        """Yields every message to a webhook, newest first, at most ``max_items``. Pages are asked for as they are needed."""
+        return every(lambda after, limit: self.deliveries(webhook_id, state=state, after=after, limit=limit), max_items)
 
     def delivery(self, webhook_id: str, delivery_id: str) -> WebhookDeliveryDetail:
         """Returns a message with each attempt to send it."""

@@ -1,3 +1,4 @@
+# Made from quantry/aio/resources/workers.py by make_sync.py: change that file, and run this again.
 """Workers: who runs jobs."""
 
 from __future__ import annotations

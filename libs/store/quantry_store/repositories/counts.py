@@ -35,23 +35,29 @@ class CountRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def unfinished_jobs(self) -> list[QueueCount]:
-        """Returns the jobs that have not ended by queue and status; what there is none of is left out.
+    async def unfinished_jobs(self, project_id: str | None = None) -> list[QueueCount]:
+        """Returns the jobs that have not ended by queue and status, of one project or of all; what there is none of is left out.
 
         A part for each status, because each has a partial index: the time does not grow with the jobs that have ended.
         """
+        mine = () if project_id is None else (JobRow.project_id == project_id,)
         parts = [
-            select(JobRow.queue, literal(status.value), func.count()).where(JobRow.status == status).group_by(JobRow.queue)
+            select(JobRow.queue, literal(status.value), func.count()).where(JobRow.status == status, *mine).group_by(JobRow.queue)
             for status in OPEN_STATUSES
         ]
         rows = await self._session.execute(union_all(*parts))
         return [QueueCount(queue, JobStatus(status), num_jobs) for queue, status, num_jobs in rows]
 
-    async def oldest_queued_s(self) -> dict[Queue, float]:
-        """Returns by queue how long its oldest job has been there to be taken, in seconds; queues without one are left out."""
+    async def oldest_queued_s(self, project_id: str | None = None) -> dict[Queue, float]:
+        """Returns by queue how long its oldest job, of one project or of all, has been there to be taken, in seconds.
+
+        Queues without one are left out.
+        """
         since = func.greatest(JobRow.created_at, func.coalesce(JobRow.not_before, JobRow.created_at))
         age_s = func.extract("epoch", func.now() - func.min(since))
         statement = select(JobRow.queue, age_s).where(JobRow.status == JobStatus.QUEUED, JobRow.queue.is_not(None)).group_by(JobRow.queue)
+        if project_id is not None:
+            statement = statement.where(JobRow.project_id == project_id)
         return {queue: max(0.0, float(age_s)) for queue, age_s in await self._session.execute(statement)}
 
     async def expired_leases(self) -> int:

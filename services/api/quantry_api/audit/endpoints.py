@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 
 from quantry_core.audit import AuditBreak, AuditEntry, AuditFilter, AuditVerification
 from quantry_core.pages import Page
 from quantry_http.auth import Caller, Db
+from quantry_http.moments import Moment
 from quantry_http.pages import PageParams
 
 MAX_WORD_CHARS = 80
@@ -26,8 +26,8 @@ async def filter_in_query(
     ] = None,
     noun: Annotated[str | None, Query(max_length=MAX_WORD_CHARS, description="Only what was done to jobs, keys and so on.")] = None,
     noun_id: Annotated[str | None, Query(max_length=MAX_WORD_CHARS, description="Only what was done to this one.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Not before; with its zone.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before; with its zone.")] = None,
+    since: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
+    until: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
 ) -> AuditFilter:
     """Returns which entries are asked for."""
     return AuditFilter(key_id=key_id, action=action, noun=noun, noun_id=noun_id, since=since, until=until)

@@ -14,6 +14,7 @@ from quantry_core.names import Name
 from quantry_core.pages import Page
 from quantry_core.rollouts import AdapterAttachment, AttachedAdapter, Deployment, Release, RollbackOrder, Rollout, ServingPeriod
 from quantry_http.auth import Caller, Db
+from quantry_http.moments import Moment
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_store import transactions
@@ -71,7 +72,7 @@ async def show_history(name: Name, caller: Caller, db: Db, page: PageParams) -> 
 
 @router.get("/{name}/at", responses=problem_responses(404))
 async def show_served_at(
-    name: Name, caller: Caller, db: Db, time: Annotated[service.Moment, Query(description="With its zone: 2026-11-23T12:00:00Z.")]
+    name: Name, caller: Caller, db: Db, time: Annotated[Moment, Query(description="With its zone: 2026-11-23T12:00:00Z.")]
 ) -> ServingPeriod:
     """Shows what served under a deployment's name at a moment."""
     return await service.served_at(db, caller, name, time)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from quantry_api.state import ApiState
 from quantry_core.captures import CaptureSettings, CaptureStatus
@@ -17,6 +15,7 @@ from quantry_core.keys import Identity
 from quantry_core.names import is_number
 from quantry_core.rollouts import Deployment, RollbackOrder, ServingPeriod
 from quantry_core.versions import VersionDetail
+from quantry_http.moments import Moment
 from quantry_store import transactions
 from quantry_store.capture_cipher import KEYS_VARIABLE
 from quantry_store.database import Database
@@ -24,19 +23,6 @@ from quantry_store.unit_of_work import UnitOfWork
 
 MAX_TRIES = 5
 """Of a rollback that meets another change of the same deployment at its very moment."""
-
-_NUMBER = re.compile(r"[+-]?[\d.]+")
-
-
-def _in_words(value: object) -> object:
-    # Pydantic takes a number for seconds since 1970: 20261123120000, which lacks its zone, would be a day in 2612.
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        raise ValueError(f"{value!r} is no time with its zone, such as 2026-11-23T12:00:00Z")
-    return value
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_in_words)]
-"""A time as ISO 8601 writes it, with its zone."""
 
 _TIME: TypeAdapter[datetime] = TypeAdapter(Moment)
 

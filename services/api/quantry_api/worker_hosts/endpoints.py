@@ -1,4 +1,4 @@
-"""/api/v1/worker-hosts: for the platform's admins; the exchange of a one-time token is for the host itself."""
+"""/api/v1/worker-hosts, worker-enrolments and enrol: for admins of the platform; exchanging a one-time token is for the host itself."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from quantry_http.limits import Limits, address_of
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 
-router = APIRouter(prefix="/api/v1/worker-hosts", tags=["workers"])
+router = APIRouter(prefix="/api/v1", tags=["workers"])
 
 HostId = Annotated[str, Path(pattern=r"^wkh_[0-9a-f]{32}$")]
 EnrolmentId = Annotated[str, Path(pattern=r"^enr_[0-9a-f]{32}$")]
 
 
-@router.get("")
+@router.get("/worker-hosts")
 async def list_hosts(db: Db, page: PageParams) -> Page[WorkerHost]:
     """Lists the hosts that were enrolled, newest first, revoked ones included."""
     async with db.begin() as uow:
         return await uow.worker_hosts.list(after=page.after, limit=page.limit)
 
 
-@router.post("/enrolments", status_code=201)
+@router.post("/worker-enrolments", status_code=201)
 async def create_enrolment(request: EnrolmentRequest, caller: Caller, db: Db) -> NewEnrolment:
     """Makes a one-time token for a host and shows it this once."""
     async with db.begin() as uow:
@@ -34,14 +34,14 @@ async def create_enrolment(request: EnrolmentRequest, caller: Caller, db: Db) ->
     return NewEnrolment(enrolment=enrolment, token=token)
 
 
-@router.get("/enrolments")
+@router.get("/worker-enrolments")
 async def list_enrolments(db: Db, page: PageParams) -> Page[Enrolment]:
     """Lists one-time tokens, newest first, used and expired ones included. The tokens are not stored, so they are not shown."""
     async with db.begin() as uow:
         return await uow.worker_hosts.invitations(after=page.after, limit=page.limit)
 
 
-@router.delete("/enrolments/{enrolment_id}", status_code=204, responses=problem_responses(404, 409))
+@router.delete("/worker-enrolments/{enrolment_id}", status_code=204, responses=problem_responses(404, 409))
 async def revoke_enrolment(enrolment_id: EnrolmentId, caller: Caller, db: Db) -> None:
     """Makes a one-time token worthless that no host has used yet."""
     async with db.begin() as uow:
@@ -57,7 +57,7 @@ async def enrol_host(exchange: EnrolmentExchange, request: Request, db: Db, limi
     return HostKey(host=host, secret=secret)
 
 
-@router.delete("/{host_id}", responses=problem_responses(404))
+@router.delete("/worker-hosts/{host_id}", responses=problem_responses(404))
 async def revoke_host(host_id: HostId, caller: Caller, db: Db) -> WorkerHost:
     """Revokes a host's key: it is refused from now on, and what it runs goes to other workers when its leases have run out."""
     async with db.begin() as uow:

@@ -119,7 +119,7 @@ class AuditPage:
             if found.is_whole and found.num_entries:
                 with self._noted:
                     Node("p", "Note the end elsewhere: a later walk can be held against it.", classes="dim")
-                    copyable(f"quantry audit verify --seq {found.last_seq} --hash {found.last_hash}", classes="mono command")
+                    copyable(f"quantry audit verify --expect {found.last_seq}:{found.last_hash}", classes="mono command")
 
         await self._frame.attempt(verify)
 

@@ -123,9 +123,7 @@ class KeysPage:
         async def rotate(answers: Answers) -> Shown:
             overlap_s = entered_duration_s(answers.text("overlap"), "The overlap")
             expires_at = moment(answers.text("expires"), "New expiry")
-            made = await ask(
-                self._session, lambda client: client.keys.rotate(key.id, overlap_s=overlap_s, expires_at=expires_at)
-            )
+            made = await ask(self._session, lambda client: client.keys.rotate(key.id, overlap_s=overlap_s, expires_at=expires_at))
             await self._refresh()
             return _secret_of(made, "The new secret")
 
@@ -195,5 +193,5 @@ def _secret_of(made: NewKey, heading: str) -> Shown:
 
 def _empty() -> AbstractContextManager[object]:
     with empty_state("There are no keys here", "Keys are listed newest first.") as whole:
-        copyable("quantry keys create laptop --role operator")
+        copyable("quantry keys create --name laptop --role operator")
     return whole

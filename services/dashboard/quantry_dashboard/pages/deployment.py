@@ -11,7 +11,7 @@ from fastapi import Request
 from quantry_core.rollouts import Release, Rollout, ServingPeriod
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
-from quantry_dashboard.deployments import deployment_address, rollout_address
+from quantry_dashboard.deployments import deploy_address, deployment_address, rollout_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.charts import Chart
@@ -22,6 +22,7 @@ from quantry_dashboard.rollouts import STATE_CLASSES, strategy_text
 from quantry_dashboard.rollouts import state_text as rollout_state
 from quantry_dashboard.serving import HISTORY_HEADINGS, RELEASE_HEADINGS, history_options, period_texts, release_text, release_texts
 from quantry_dashboard.sessions import Session
+from quantry_dashboard.version_filters import version_address
 
 REFRESH_S = 2.0
 MAX_ROWS = 20
@@ -45,10 +46,14 @@ class DeploymentPage:
         """Builds the page; the deployment comes with the first refresh, once the browser is connected."""
         self._frame = Frame(self._session, title=self._name, address=deployment_address(self._name))
         with self._frame.content:
-            with Node("div", classes="crumbs"):
-                link("Deployments", "/deployments")
-                Node("span", "/", classes="dim", aria_hidden="true")
-                Node("h1", self._name)
+            with Node("div", classes="heading title"):
+                with Node("div", classes="crumbs"):
+                    link("Deployments", "/deployments")
+                    Node("span", "/", classes="dim", aria_hidden="true")
+                    Node("h1", self._name)
+                with Node("div", classes="actions"):
+                    if facts.hindrance(self._session.identity) is None:
+                        link("Deploy another version", deploy_address(self._name), classes="button primary")
             self._loading = Node("p", "Loading…", classes="dim", role="status")
             with Node("div", classes="job deployments", hidden="hidden") as self._all:
                 self._panel = DeploymentPanel(self._session, self._frame, self._name, self._refresh)
@@ -136,7 +141,9 @@ class _Releases:
         texts = release_texts(release)
         with Node("tr"):
             Node("th", texts[0], scope="row")
-            for text in texts[1:]:
+            with Node("td"):
+                link(texts[1], version_address(release.version_id), title=release.version_id)
+            for text in texts[2:]:
                 Node("td", text)
             with Node("td"):
                 if is_current:

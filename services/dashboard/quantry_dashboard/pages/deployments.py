@@ -7,10 +7,13 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from quantry_dashboard import facts
 from quantry_dashboard.asking import ask
+from quantry_dashboard.deployments import deploy_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.deployment_panel import DeploymentPanel
+from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 
 PATH = "/deployments"
@@ -36,11 +39,18 @@ class DeploymentsPage:
         address = PATH if self._after is None else _address(self._after)
         self._frame = Frame(self._session, title="Deployments", address=address)
         with self._frame.content:
-            Node("h1", "Deployments")
+            with Node("div", classes="heading title"):
+                Node("h1", "Deployments")
+                with Node("div", classes="actions"):
+                    if facts.hindrance(self._session.identity) is None:
+                        link("Deploy", deploy_address(), classes="button primary")
             self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="panel empty", hidden="hidden") as self._empty:
-                Node("h2", "Nothing is deployed")
-                Node("pre", FIRST_DEPLOYMENT, classes="command", tabindex="0")
+            with Node("div", hidden="hidden") as self._empty:
+                empty_state(
+                    "Nothing is deployed",
+                    "A version is served under a deployment's name, which stays when the version changes:",
+                    FIRST_DEPLOYMENT,
+                )
             self._all = Node("div", classes="job deployments")
             with Node("nav", classes="pages", aria_label="Pages"):
                 link("Newest", PATH, hidden=None if self._after else "hidden")

@@ -238,8 +238,8 @@ def _answers(fields: Sequence[tuple[AskedField, list[Node]]], sent: Any) -> Answ
     """Returns what a browser sent as answers; what it did not send, or not as asked, is empty."""
     lists = sent if isinstance(sent, list) else []
     given: dict[str, str | list[str]] = {}
-    for (field, _), values in zip(fields, lists, strict=False):
-        values = values if isinstance(values, list) else [values]
+    for (field, _), one in zip(fields, lists, strict=False):
+        values = one if isinstance(one, list) else [one]
         if field.kind is FieldKind.FLAGS:
             given[field.name] = [choice for choice, is_set in zip(field.choices, values, strict=False) if is_set is True]
         else:

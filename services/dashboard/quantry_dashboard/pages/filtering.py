@@ -40,9 +40,7 @@ class FilterFields:
                     Node("option", value, value=value, selected="selected" if value == chosen else None)
             select.on("change", lambda event: self._go(name, event), js_handler=EMIT_VALUE)
 
-    def add_text(
-        self, name: str, label: str, value: str | None, example: str = "", *, classes: str = "", kind: str = "search"
-    ) -> None:
+    def add_text(self, name: str, label: str, value: str | None, example: str = "", *, classes: str = "", kind: str = "search") -> None:
         """Adds a field for text; ``kind``: what HTML calls the type of another field, such as datetime-local."""
         with Node("label", classes="filter"):
             Node("span", label)

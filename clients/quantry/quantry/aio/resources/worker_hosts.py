@@ -11,6 +11,7 @@ from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.worker_hosts import DEFAULT_ENROLMENT_S, Enrolment, EnrolmentRequest, NewEnrolment, WorkerHost
 
 _PATH = "/api/v1/worker-hosts"
+_ENROLMENTS = "/api/v1/worker-enrolments"
 
 
 class WorkerHosts:
@@ -29,11 +30,11 @@ class WorkerHosts:
 
     async def invite(self, name: str, *, lifetime_s: int = DEFAULT_ENROLMENT_S) -> NewEnrolment:
         """Makes a one-time token for a host, which is never shown again; ``python -m quantry_worker.enrol`` exchanges it there."""
-        return await self._transport.post(NewEnrolment, f"{_PATH}/enrolments", EnrolmentRequest(name=name, lifetime_s=lifetime_s))
+        return await self._transport.post(NewEnrolment, _ENROLMENTS, EnrolmentRequest(name=name, lifetime_s=lifetime_s))
 
     async def invitations(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[Enrolment]:
         """Returns one page of one-time tokens, used and expired ones included, newest first."""
-        return await self._transport.get(Page[Enrolment], f"{_PATH}/enrolments", {"after": after, "limit": limit})
+        return await self._transport.get(Page[Enrolment], _ENROLMENTS, {"after": after, "limit": limit})
 
     def iterate_invitations(self, *, max_items: int | None = None) -> AsyncGenerator[Enrolment, None]:
         """Yields every one-time token, newest first, at most ``max_items``. Pages are asked for as they are needed."""
@@ -41,7 +42,7 @@ class WorkerHosts:
 
     async def withdraw(self, enrolment_id: str) -> None:
         """Makes a one-time token worthless that no host has used."""
-        await self._transport.delete(f"{_PATH}/enrolments/{path_part(enrolment_id)}")
+        await self._transport.delete(f"{_ENROLMENTS}/{path_part(enrolment_id)}")
 
     async def revoke(self, host_id: str) -> None:
         """Makes a host's key worthless at once; what it runs goes to other workers."""

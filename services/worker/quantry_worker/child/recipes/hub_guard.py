@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from huggingface_hub import set_client_factory
@@ -43,7 +43,7 @@ def hub_rules(environment: Mapping[str, str]) -> OutboundRules:
 
 def hub_proxy(destination: Destination) -> str | None:
     """Returns the proxy that the worker's administrator has set for the way to the hub; None where it goes straight there."""
-    proxies = getproxies_environment()
-    if proxy_bypass_environment(f"{destination.host}:{destination.port}", proxies):
+    proxies = getproxies()
+    if proxy_bypass(f"{destination.host}:{destination.port}"):
         return None
     return proxies.get(destination.scheme)

@@ -1,0 +1,1 @@
+"""The installation itself: what it says of how it is."""
