@@ -8,7 +8,7 @@ STATE_DIR ?= .quantry
 SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training secrets images check docs lint format lock
+.PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training fuzz secrets images check docs lint format lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -38,6 +38,10 @@ test-all: ## The tests, the long ones included; wants a C++ compiler for GPTQMod
 chaos: ## Sixteen ways to hurt the platform, each with its count; ARGS="--only 2,5 --seed 7" for some of them
 	@$(ENVIRONMENTS) build dev ml engine-cpu
 	@PYTHONPATH=tests:. $(DEV)/python -m chaos $(ARGS)
+
+fuzz: ## schemathesis with all its phases against api and registry, three seeds; ARGS="--seeds 7 --max-examples 50"
+	@$(ENVIRONMENTS) build dev
+	@PYTHONPATH=tests:. $(DEV)/python -m fuzz $(ARGS)
 
 bench: ## What the engine costs, beside a peer or a floor of the same run; takes half an hour and wants an idle machine
 	@$(ENVIRONMENTS) build dev ml engine-cpu
@@ -72,7 +76,7 @@ secrets: ## The secrets that docker-compose.yml mounts; those that are there sta
 images: ## Build and tag every image; wants Docker. ARGS="--registry ghcr.io --tag 0.1.0 --only api,registry --push"
 	@$(PYTHON) docker/build_images.py $(ARGS)
 
-check: lint ## ruff, mypy --strict, import-linter and the unit tests
+check: lint ## ruff, mypy --strict, import-linter, the documentation and the unit tests
 	@$(DEV)/pytest -q $(SHARED) tests/unit
 
 lint: ## The same without the tests
@@ -81,6 +85,7 @@ lint: ## The same without the tests
 	@$(DEV)/ruff format --check --quiet . || { $(DEV)/ruff format --check .; exit 1; }
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
+	@NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --quiet --strict
 
 docs: ## The documentation as a site in site/, every link checked
 	@$(ENVIRONMENTS) build dev

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reference_api  # noqa: E402
 import reference_commands  # noqa: E402
 import reference_settings  # noqa: E402
+from elsewhere import problems_of_site  # noqa: E402
 
 DOCUMENTS = {
     "ARCHITECTURE.md": "project/architecture.md",
@@ -102,10 +104,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Puts the library that draws diagrams beside the pages, from the environment's own copy."""
+    """Puts the library that draws diagrams beside the pages, from the environment's own copy.
+
+    Raises PluginError where a page would ask another server for something.
+    """
     import nicegui.elements.mermaid as bundled  # noqa: PLC0415
 
     shutil.copytree(Path(bundled.__file__).parent / "dist", Path(config.site_dir) / "assets" / "mermaid", dirs_exist_ok=True)
+    problems = problems_of_site(Path(config.site_dir))
+    if problems:
+        raise PluginError("The site asks something of another server:\n" + "\n".join(problems))
 
 
 @cache

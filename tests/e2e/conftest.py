@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from factories.child_runs import SHARED_CORES
 from factories.directories import short_directory
 from factories.servers import free_port
 from quantry import Client
@@ -27,6 +28,7 @@ SETTINGS = {
     "QUANTRY_SWEEP_INTERVAL_S": "1",
     # A model hub where nobody listens.
     "HF_ENDPOINT": "http://127.0.0.1:9",
+    **SHARED_CORES,
 }
 
 

@@ -26,6 +26,9 @@ ML_SCRIPT = (str(ML_PYTHON), str(WITHOUT_GARBAGE))
 ENGINE_PYTHON = ROOT / ".venvs" / "engine-cpu" / "bin" / "python"
 ENGINE_SCRIPT = ROOT / "services" / "engine" / "serve.py"
 TEXT_FILE = DATASET_FILES[DatasetKind.TEXT]
+SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+"""For processes of the ml environment: threads that look while they wait, however shortly, take the cores from other tests."""
+
 CHILD = "quantry_worker.child"
 LOG = "log.txt"
 
@@ -104,7 +107,7 @@ def write_task(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more:
 
 def environment(directory: Path, events: int) -> dict[str, str]:
     """Returns the variables of a child that tells its events on a descriptor of this number."""
-    return {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(events), "HF_HUB_OFFLINE": "1"}
+    return {"PATH": os.defpath, "HOME": str(directory), EVENTS_FD_VARIABLE: str(events), "HF_HUB_OFFLINE": "1", **SHARED_CORES}
 
 
 def run(directory: Path, spec: JobSpec, inputs: list[ChildInput], **more: Any) -> Ran:

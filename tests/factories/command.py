@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from quantry.cli import main as command
+from quantry.cli import plugins
 
 _build_app = command.build_app
 
@@ -17,8 +18,7 @@ _build_app = command.build_app
 def build_once() -> Any:
     """Stands in for ``build_app``: returns the command, made once for all tests because that takes a tenth of a second. Plugins are
     added to a new one."""
-    plugins = vars(command)["entry_points"](group=command.PLUGIN_GROUP)
-    return _build_app() if plugins else _without_plugins()
+    return _build_app() if plugins.plugins() else _without_plugins()
 
 
 @cache

@@ -29,7 +29,7 @@ class RunningDashboard(NamedTuple):
 @contextmanager
 def running_dashboard(control_url: str, directory: Path, **settings: str) -> Iterator[RunningDashboard]:
     """Starts a dashboard for an API and stops it at the end, within its own time."""
-    port = free_port()
+    port = int(settings.get("QUANTRY_DASHBOARD_PORT") or free_port())
     environment = {
         "PATH": os.defpath,
         "QUANTRY_CONTROL_URL": control_url,

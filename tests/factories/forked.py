@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from factories.child_runs import CHILD, LOG, ML_PYTHON, Ran, ended, environment, write_task
+from factories.child_runs import CHILD, LOG, ML_PYTHON, SHARED_CORES, Ran, ended, environment, write_task
 from quantry_core.jobs import JobSpec
 from quantry_worker.protocol import ChildInput
 
@@ -102,7 +102,7 @@ def _door() -> socket.socket:
     """Returns the socket of this process's own forks, which end with it."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     home = tempfile.TemporaryDirectory(prefix="quantry-forks-")
-    variables = {"PATH": os.defpath, "HOME": home.name, "HF_HUB_OFFLINE": "1"}
+    variables = {"PATH": os.defpath, "HOME": home.name, "HF_HUB_OFFLINE": "1", **SHARED_CORES}
     with there, Path(home.name, "log").open("wb") as log:
         process = subprocess.Popen(
             [ML_PYTHON, FORKS, str(there.fileno())], pass_fds=[there.fileno()], env=variables, stdout=log, stderr=log, cwd="/"

@@ -20,7 +20,6 @@ import traceback
 from typing import Any
 
 from quantry_worker.child.libraries import leave_out, load
-from quantry_worker.child.waiting import wait_politely
 
 LIBRARIES = ("quantry_worker.child.backends.llm_compressor.calibrated", "quantry_worker.child.training.supervised")
 """Who needs these needs torch, transformers, llm-compressor, PEFT and TRL."""
@@ -31,7 +30,6 @@ OUT_OF_THE_WAY = 200
 
 
 def main() -> None:
-    wait_politely()
     leave_out()
     for name in LIBRARIES:
         load(name)

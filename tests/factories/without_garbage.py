@@ -7,10 +7,13 @@ that transformers has made each time, for a third of a second.
 from __future__ import annotations
 
 import gc
+import os
 import runpy
 import sys
 
 if __name__ == "__main__":
+    # Threads that look while they wait take the cores from whatever else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     del sys.argv[0]
     script = sys.argv[0]
     sys.path[0] = script.rpartition("/")[0]

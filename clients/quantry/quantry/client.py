@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from quantry.config import resolve_connection
+from quantry.health import Health, health_of
 from quantry.messages import Document
 from quantry.resources.audit import Audit
 from quantry.resources.datasets import Datasets
@@ -18,11 +20,13 @@ from quantry.resources.keys import Keys
 from quantry.resources.methods import Methods
 from quantry.resources.models import Models
 from quantry.resources.pipelines import Pipelines
+from quantry.resources.platform import Platform
 from quantry.resources.project import Project
 from quantry.resources.projects import Projects
 from quantry.resources.queues import Queues
 from quantry.resources.rollouts import Rollouts
 from quantry.resources.schedules import Schedules
+from quantry.resources.sessions import Sessions
 from quantry.resources.uploads import Uploads
 from quantry.resources.vault import Vault
 from quantry.resources.versions import Versions
@@ -71,6 +75,7 @@ class Client:
         self.workers = Workers(self._transport)
         self.worker_hosts = WorkerHosts(self._transport)
         self.queues = Queues(self._transport)
+        self.platform = Platform(self._transport)
         self.project = Project(self._transport)
         self.projects = Projects(self._transport)
         self.models = Models(self._transport)
@@ -81,6 +86,7 @@ class Client:
         self.deployments = Deployments(self._transport)
         self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
+        self.sessions = Sessions(self._transport)
         self.audit = Audit(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.methods = Methods(self._transport)
@@ -92,6 +98,15 @@ class Client:
     def openapi(self) -> dict[str, Any]:
         """Returns the control plane's OpenAPI document: its addresses, and the schemas of what it takes and answers."""
         return self._transport.get(Document, "/api/v1/openapi.json").root
+
+    def health(self) -> Health:
+        """Returns whether the gateway is well, and how far this machine's clock is ahead of its own; no key is needed for that.
+
+        Raises ApiError where it is not well, ServerUnreachable where nothing answers.
+        """
+        began_at = datetime.now(UTC)
+        response = self._transport.send("GET", "/healthz")
+        return health_of(response.headers.get("date"), began_at, datetime.now(UTC))
 
     def close(self) -> None:
         """Closes the connections."""

@@ -111,6 +111,13 @@ class IdempotencyKeyReused(InvalidInput):
     title = "This Idempotency-Key was used with another request"
 
 
+class NotOffered(InvalidInput):
+    """What another registry's client may ask for and Quantry does not do; the detail says what to do instead."""
+
+    slug = "not-offered"
+    title = "Quantry does not offer that"
+
+
 class NotServable(InvalidInput):
     slug = "not-servable"
     title = "No engine here can serve this version"
@@ -217,9 +224,21 @@ class IdempotencyKeyInFlight(Conflict):
     title = "A request with this Idempotency-Key is being worked on"
 
 
+class ModelExists(Conflict):
+    slug = "model-exists"
+    title = "There is a model of that name already"
+
+
 class VersionProtected(Conflict):
     slug = "version-protected"
     title = "This version cannot be deleted or changed"
+
+
+class BytesReleased(Conflict):
+    """A quarantined version whose bytes were given up when their time was over. What was found of it can be read."""
+
+    slug = "bytes-released"
+    title = "The bytes of this version are gone"
 
 
 class DatasetProtected(Conflict):

@@ -33,6 +33,7 @@ class IdPrefix(StrEnum):
     DATASET = "dat"
     UPLOAD = "upl"
     VAULT_RUN = "vrn"
+    RETENTION_RUN = "ret"
     EVIDENCE = "evi"
     DEPLOYMENT = "dep"
     RELEASE = "rel"

@@ -75,6 +75,7 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("POST", "/api/v1/execution/jobs/{job_id}/finish"): WORKER,
     ("GET", "/api/v1/workers"): VIEWER,
     ("GET", "/api/v1/queues"): VIEWER,
+    ("GET", "/api/v1/platform"): VIEWER,
     ("GET", "/api/v1/worker-hosts"): PLATFORM_ADMIN,
     ("DELETE", "/api/v1/worker-hosts/{host_id}"): PLATFORM_ADMIN,
     ("POST", "/api/v1/worker-enrolments"): PLATFORM_ADMIN,
@@ -120,6 +121,9 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("GET", "/api/v1/keys/{key_id}"): ADMIN,
     ("POST", "/api/v1/keys/{key_id}/rotate"): ADMIN,
     ("DELETE", "/api/v1/keys/{key_id}"): ADMIN,
+    # The provider's token in its body is what it needs.
+    ("POST", "/api/v1/sessions"): ANYONE,
+    ("DELETE", "/api/v1/sessions/current"): VIEWER,
     ("GET", "/api/v1/audit"): ADMIN,
     ("GET", "/api/v1/audit/verify"): ADMIN,
     ("GET", "/api/v1/methods"): VIEWER,
@@ -137,6 +141,10 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("GET", "/api/v1/webhooks/{webhook_id}/deliveries"): OPERATOR,
     ("GET", "/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"): OPERATOR,
     ("POST", "/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"): OPERATOR,
+    ("GET", "/api/v1/retention"): VIEWER,
+    ("GET", "/api/v1/retention/runs"): PLATFORM_ADMIN,
+    ("GET", "/api/v1/retention/runs/{run_id}"): PLATFORM_ADMIN,
+    ("POST", "/api/v1/retention/run"): PLATFORM_ADMIN,
     # The registry.
     ("GET", "/api/v1/models"): VIEWER,
     ("GET", "/api/v1/models/{name}"): VIEWER,
@@ -194,6 +202,32 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("GET", "/v1/files/{file_id}"): VIEWER,
     ("GET", "/v1/files/{file_id}/content"): VIEWER,
     ("DELETE", "/v1/files/{file_id}"): OPERATOR,
+    # The registry, as MLflow's client asks it.
+    ("GET", "/mlflow/api/3.0/mlflow/server-info"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/registered-models/create"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow/registered-models/get"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/registered-models/rename"): OPERATOR,
+    ("PATCH", "/mlflow/api/2.0/mlflow/registered-models/update"): OPERATOR,
+    ("DELETE", "/mlflow/api/2.0/mlflow/registered-models/delete"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow/registered-models/search"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/registered-models/get-latest-versions"): VIEWER,
+    ("GET", "/mlflow/api/2.0/mlflow/registered-models/get-latest-versions"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/registered-models/set-tag"): OPERATOR,
+    ("DELETE", "/mlflow/api/2.0/mlflow/registered-models/delete-tag"): OPERATOR,
+    ("POST", "/mlflow/api/2.0/mlflow/registered-models/alias"): OPERATOR,
+    ("DELETE", "/mlflow/api/2.0/mlflow/registered-models/alias"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow/registered-models/alias"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/model-versions/create"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow/model-versions/get"): VIEWER,
+    ("PATCH", "/mlflow/api/2.0/mlflow/model-versions/update"): OPERATOR,
+    ("POST", "/mlflow/api/2.0/mlflow/model-versions/transition-stage"): OPERATOR,
+    ("DELETE", "/mlflow/api/2.0/mlflow/model-versions/delete"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow/model-versions/search"): VIEWER,
+    ("GET", "/mlflow/api/2.0/mlflow/model-versions/get-download-uri"): VIEWER,
+    ("POST", "/mlflow/api/2.0/mlflow/model-versions/set-tag"): OPERATOR,
+    ("DELETE", "/mlflow/api/2.0/mlflow/model-versions/delete-tag"): OPERATOR,
+    ("GET", "/mlflow/api/2.0/mlflow-artifacts/artifacts"): VIEWER,
+    ("GET", "/mlflow/api/2.0/mlflow-artifacts/artifacts/{path}"): VIEWER,
 }
 
 
@@ -208,8 +242,15 @@ SIGNS_OF_LIFE: Final[frozenset[tuple[str, str]]] = frozenset(
 )
 """What machines send all the time of what goes on: measured, not decided, so the audit log has none of it. A worker's first word is."""
 
-READS_BY_POST: Final[frozenset[tuple[str, str]]] = frozenset({("POST", "/api/v1/jobs/estimate"), ("POST", "/api/v1/schedules/preview")})
-"""What changes nothing, though its method might."""
+READS_BY_POST: Final[frozenset[tuple[str, str]]] = frozenset(
+    {
+        ("POST", "/api/v1/jobs/estimate"),
+        ("POST", "/api/v1/schedules/preview"),
+        ("POST", "/mlflow/api/2.0/mlflow/registered-models/get-latest-versions"),
+        ("POST", "/mlflow/api/2.0/mlflow/registered-models/rename"),
+    }
+)
+"""What changes nothing, though its method might: the last refuses whatever it is asked."""
 
 
 def allows(need: Need, identity: Identity) -> bool:

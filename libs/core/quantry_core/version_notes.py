@@ -22,6 +22,9 @@ class VersionNotes(BaseModel):
 
     version_id: str
     tags: dict[str, str] = Field(description="Short strings to find it by.")
+    texts: dict[str, str] = Field(
+        default_factory=dict, description="Longer tags, which MLflow's clients set: no selector finds them. No key is in both."
+    )
     notes: str = Field(description="Text for people.")
     updated_at: datetime | None = Field(description="None while nobody has written anything.")
 

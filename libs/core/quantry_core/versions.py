@@ -169,6 +169,9 @@ class Version(BaseModel):
     card: VersionCard = Field(default_factory=VersionCard, description="What the model card said, or the master's.")
     created_at: datetime
     deleted_at: datetime | None = Field(default=None, description="Set while it can still be restored.")
+    bytes_released_at: datetime | None = Field(
+        default=None, description="When retention gave up its bytes: it stays quarantined, and can be read about but not loaded."
+    )
 
     @property
     def ref(self) -> str:

@@ -127,6 +127,12 @@ class RequestLimits:
         if not self._limiter.hit(self._enrolments, address):
             raise self._too_many(self._enrolments, address, f"too many one-time tokens came from {address}")
 
+    def admit_session(self, address: str, per_minute: int) -> None:
+        """Counts a sign-in by a provider that comes from an address."""
+        item = RateLimitItemPerMinute(per_minute, namespace="sessions")
+        if not self._limiter.hit(item, address):
+            raise self._too_many(item, address, f"too many sign-ins came from {address}")
+
     def _too_many(self, item: RateLimitItem, who: str, sentence: str) -> TooManyRequests:
         wait_s = max(1, ceil(self._windows.get_expiry(item.key_for(who)) - self._clock_s()))
         return TooManyRequests(f"{sentence}; come again in {wait_s} s", retry_after_s=wait_s)

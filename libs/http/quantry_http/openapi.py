@@ -1,5 +1,5 @@
 """A clean OpenAPI document: operation ids are the endpoints' names, errors are documented as problem documents, under /v1 as OpenAI's
-error objects.
+error objects, under /mlflow as MLflow's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, Problem
+from quantry_core.mlflow_errors import MlflowErrorBody, is_mlflow_path
 from quantry_core.openai_errors import OpenAIErrorBody, is_openai_path, openai_status
 from quantry_core.permissions import ANYONE
 from quantry_http.auth import GuardedApp
@@ -40,6 +41,7 @@ class DocumentedApp(GuardedApp):
                     if self.permissions.get((method.upper(), path)) is ANYONE:
                         operation["security"] = []
             _name_openai_errors(document)
+            _name_mlflow_errors(document)
             _ask_for_discriminators(document)
             _unite_paths(document)
         return super().openapi()
@@ -107,3 +109,17 @@ def _name_openai_errors(document: dict[str, Any]) -> None:
             answers.setdefault(str(openai_status(status)), {"description": description, "content": content})
     schema = OpenAIErrorBody.model_json_schema(ref_template=_SCHEMAS + "{model}")
     document["components"]["schemas"] |= {**schema.pop("$defs"), OpenAIErrorBody.__name__: schema}
+
+
+def _name_mlflow_errors(document: dict[str, Any]) -> None:
+    operations = [one for path, ones in document["paths"].items() if is_mlflow_path(path) for one in ones.values()]
+    if not operations:
+        return
+    content = {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{MlflowErrorBody.__name__}"}}}
+    for operation in operations:
+        answers: dict[str, Any] = operation["responses"]
+        for status in [int(one) for one in answers if one.isdigit() and int(one) >= 400]:
+            description = answers.pop(str(status))["description"]
+            # What is not valid is 400 there, as at OpenAI.
+            answers.setdefault(str(openai_status(status)), {"description": description, "content": content})
+    document["components"]["schemas"][MlflowErrorBody.__name__] = MlflowErrorBody.model_json_schema()

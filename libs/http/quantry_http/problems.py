@@ -30,6 +30,7 @@ from quantry_core.errors import (
     Unauthorized,
     Unavailable,
 )
+from quantry_core.mlflow_errors import NO_SUCH_ADDRESS, is_mlflow_path, mlflow_error, mlflow_status
 from quantry_core.openai_errors import is_openai_path, openai_error, openai_status
 from quantry_http.validation import explain_validation
 
@@ -62,7 +63,8 @@ _BY_STATUS: dict[int, type[QuantryError]] = {
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """Returns the HTTP answer for a problem; a 401 and a 503 get the header that belongs to them.
 
-    Its ``instance`` tells the shape: a path under /v1 is answered as OpenAI does, every other with the problem document.
+    Its ``instance`` tells the shape: a path under /v1 is answered as OpenAI does, one under /mlflow as MLflow does, every other with
+    the problem document.
     """
     extra = dict(headers or {})
     if problem.status == HTTPStatus.UNAUTHORIZED:
@@ -72,6 +74,10 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
     if is_openai_path(problem.instance):
         return Response(
             _json_body(openai_error(problem)), status_code=openai_status(problem.status), headers=extra, media_type="application/json"
+        )
+    if is_mlflow_path(problem.instance):
+        return Response(
+            _json_body(mlflow_error(problem)), status_code=mlflow_status(problem), headers=extra, media_type="application/json"
         )
     return Response(_json_body(problem), status_code=problem.status, headers=extra, media_type=PROBLEM_CONTENT_TYPE)
 
@@ -136,6 +142,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         problem = Problem(type=PROBLEM_TYPE_PREFIX + slug, title=phrase, status=error.status_code, detail=str(error.detail), instance=path)
     else:
         problem = known(_words(error, request.method, path)).problem(path)
+        if is_mlflow_path(path) and error.status_code == HTTPStatus.NOT_FOUND:
+            # MLflow's clients tell an address that is not there from a thing that is not.
+            problem = problem.model_copy(update={"type": PROBLEM_TYPE_PREFIX + NO_SUCH_ADDRESS})
     return problem_response(problem, dict(error.headers or {}))
 
 

@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from quantry_local.backups import backup_commands, restore
+from quantry_local.checkup import checks
 from quantry_local.command_line import DEFAULT_STATE_DIR, StateDir, failing_in_one_sentence
 from quantry_local.demo import run_demo
 from quantry_local.interrupts import Interrupted
 from quantry_local.stack import Options, Stack, Up
 from quantry_local.state import CLIENT_FILE
+
+__all__ = ["checks", "register"]  # what the quantry command asks a plugin for
 
 WATCH_INTERVAL_S = 0.5
 

@@ -33,13 +33,16 @@ from quantry_store.repositories.jobs import JobRepository
 from quantry_store.repositories.keys import KeyRepository
 from quantry_store.repositories.leased_inputs import LeasedInputRepository
 from quantry_store.repositories.leases import LeaseRepository
+from quantry_store.repositories.model_notes import ModelNotesRepository
 from quantry_store.repositories.models import ModelRepository
 from quantry_store.repositories.needs import NeedRepository
 from quantry_store.repositories.periods import PeriodRepository
 from quantry_store.repositories.pipelines import PipelineRepository
 from quantry_store.repositories.projects import ProjectRepository
+from quantry_store.repositories.registry_search import RegistrySearchRepository
 from quantry_store.repositories.releases import ReleaseRepository
 from quantry_store.repositories.replicas import ReplicaRepository
+from quantry_store.repositories.retention import RetentionRepositories
 from quantry_store.repositories.revision import RouteRevision
 from quantry_store.repositories.rollouts import RolloutRepository
 from quantry_store.repositories.routes import RouteRepository
@@ -100,6 +103,8 @@ class UnitOfWork:
         self.datasets = DatasetRepository(session, blobs=self.blobs)
         self.dataset_deletions = DatasetDeletionRepository(session, datasets=self.datasets)
         self.models = ModelRepository(session)
+        self.model_notes = ModelNotesRepository(session, audit=self.audit)
+        self.registry_search = RegistrySearchRepository(session)
         self.evidence = EvidenceRepository(session)
         self.versions = VersionRepository(session, models=self.models, evidence=self.evidence)
         self.deletions = VersionDeletionRepository(session, versions=self.versions)
@@ -120,6 +125,11 @@ class UnitOfWork:
         self.webhooks = WebhookRepository(session)
         self.deliveries = DeliveryRepository(session)
         self.outbox = OutboxRepository(session)
+
+    @property
+    def retention(self) -> RetentionRepositories:
+        """What removes things whose time is over, and its reports."""
+        return RetentionRepositories.of(self._session, self.blobs)
 
     async def read_one_moment(self) -> None:
         """Makes all that this transaction reads be of one moment, without a lock. Nothing may have been read before."""

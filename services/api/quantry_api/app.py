@@ -22,13 +22,21 @@ from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
 from quantry_api.metrics import ApiMetrics, count_stale_writes
 from quantry_api.pipelines.endpoints import router as pipelines
+from quantry_api.platform.endpoints import router as platform
 from quantry_api.projects.endpoints import router as projects
 from quantry_api.queues.endpoints import router as queues
+from quantry_api.retention.endpoints import router as retention
+from quantry_api.retention.loop import RetentionLoop
+from quantry_api.retention.settings import RetentionSettings
 from quantry_api.rollouts.endpoints import router as rollouts
 from quantry_api.routes.endpoints import router as routes
 from quantry_api.schedules.endpoints import router as schedules
 from quantry_api.schedules.loop import Scheduler
 from quantry_api.schedules.service import TemplatePlanner
+from quantry_api.sessions.endpoints import SignIns
+from quantry_api.sessions.endpoints import router as sessions
+from quantry_api.sessions.id_tokens import IdTokens
+from quantry_api.sessions.settings import OidcSettings
 from quantry_api.settings import SECONDS_PER_DAY, ApiSettings
 from quantry_api.state import ApiState
 from quantry_api.sweeps import Sweeper
@@ -67,12 +75,15 @@ ROUTERS = (
     deployments,
     rollouts,
     keys,
+    sessions,
     audit,
     methods,
     routes,
     gateways,
     demand,
     webhooks,
+    platform,
+    retention,
 )
 
 QUICK = {"connect_timeout_s": 1.0, "read_timeout_s": 2.0, "num_retries": 0}
@@ -103,11 +114,6 @@ def build_app(
         database,
         waker.wake,
         interval_s=settings.sweep_interval_s,
-        clean_up_interval_s=settings.clean_up_interval_s,
-        log_retention_s=settings.log_retention_s,
-        key_retention_s=settings.key_retention_s,
-        checkpoint_retention_s=settings.checkpoint_keep_days * SECONDS_PER_DAY,
-        traffic_retention_s=settings.traffic_keep_days * SECONDS_PER_DAY,
         rounds=metrics.loops.round,
     )
     scheduler = Scheduler(
@@ -119,19 +125,26 @@ def build_app(
         grace_s=settings.schedule_grace_s,
         rounds=metrics.loops.round,
     )
+    keeping = RetentionSettings()
+    remover = RetentionLoop(database, keeping, poll_s=settings.sweep_interval_s, rounds=metrics.loops.round, on_end=metrics.retention_ended)
 
     guard = outbound or OutboundSettings()
     webhook_cipher = None if settings.webhook_keys is None else WebhookCipher.of(settings.webhook_keys)
     sender = None if webhook_cipher is None else _sender(database, settings, guard, webhook_cipher, metrics)
 
+    oidc = OidcSettings()
+    sign_ins = None if oidc.issuer is None else SignIns(oidc, IdTokens(oidc))
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with _running(sweeper, scheduler, sender):
+            async with _running(sweeper, scheduler, remover, sender):
                 yield
         finally:
             await asyncio.to_thread(waker.close)
             library.close()
+            if sign_ins is not None:
+                await sign_ins.tokens.close()
             await database.close()
 
     app = create_app(
@@ -152,10 +165,15 @@ def build_app(
         capture_cipher=cipher,
         webhook_cipher=webhook_cipher,
         outbound_rules=guard.rules,
+        retention=keeping,
+        nudge_retention=remover.nudge,
     )
     app.state.webhooks = sender
+    app.state.sign_ins = sign_ins
     app.state.metrics = metrics
+    app.state.migrations_dir = store.migrations_dir
     app.state.sweeper = sweeper
+    app.state.remover = remover
     count_stale_writes(app, metrics)
     for router in ROUTERS:
         app.include_router(router)
@@ -163,9 +181,13 @@ def build_app(
 
 
 @asynccontextmanager
-async def _running(sweeper: Sweeper, scheduler: Scheduler, sender: WebhookSender | None) -> AsyncIterator[None]:
+async def _running(sweeper: Sweeper, scheduler: Scheduler, remover: RetentionLoop, sender: WebhookSender | None) -> AsyncIterator[None]:
     """Runs the loops while the block does."""
-    loops = [asyncio.create_task(sweeper.run(), name="sweeps"), asyncio.create_task(scheduler.run(), name="schedules")]
+    loops = [
+        asyncio.create_task(sweeper.run(), name="sweeps"),
+        asyncio.create_task(scheduler.run(), name="schedules"),
+        asyncio.create_task(remover.run(), name="retention"),
+    ]
     if sender is not None:
         loops.append(asyncio.create_task(sender.run(), name="webhooks"))
     try:
@@ -188,7 +210,6 @@ def _sender(
         timeout_s=settings.webhook_timeout_s,
         concurrency=settings.webhook_concurrency,
         disable_after_s=settings.webhook_disable_after_days * SECONDS_PER_DAY,
-        retention_s=settings.webhook_keep_days * SECONDS_PER_DAY,
         links=Links(settings.public_url, settings.dashboard_url),
     )
     poster = Poster(transport, timeout_s=settings.webhook_timeout_s)

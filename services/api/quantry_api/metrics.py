@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Gauge
 
 from quantry_core.errors import StaleAttempt
+from quantry_core.retention import RetentionRun, RetentionRunStatus
 from quantry_http.problems import on_quantry_error
 from quantry_store.unit_of_work import UnitOfWork
 from quantry_telemetry.loops import LoopMetrics
@@ -60,6 +61,20 @@ class ApiMetrics:
         self.webhooks_pending = Gauge(
             "quantry_webhook_deliveries_pending", "Messages to webhooks that have not arrived and are not given up.", registry=self.registry
         )
+        self._removed = Counter(
+            "quantry_retention_removed",
+            "Rows, files and versions whose time was over, removed by this replica's runs.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._removed_bytes = Counter(
+            "quantry_retention_removed_bytes", "Bytes of what retention removed, as it was stored.", ["kind"], registry=self.registry
+        )
+        self.retention_succeeded_at = Gauge(
+            "quantry_retention_last_success_timestamp_seconds",
+            "When a run that removes last ended without an error, since 1970; 0: never, or the last one failed.",
+            registry=self.registry,
+        )
         self.workers_alive = Gauge("quantry_workers_alive", "Workers that were heard of in the last minute.", registry=self.registry)
         self.slots_alive = Gauge(
             "quantry_worker_slots_alive", "Slots of those workers, by the queues they serve.", ["queue"], registry=self.registry
@@ -76,6 +91,14 @@ class ApiMetrics:
         """Counts one attempt to send a webhook's message."""
         self._webhook_attempts.labels("taken" if is_taken else "failed").inc()
 
+    def retention_ended(self, run: RetentionRun) -> None:
+        """Counts what a run of retention removed that this replica ended; a dry run removes nothing."""
+        if run.dry_run:
+            return
+        for count in run.counts:
+            self._removed.labels(count.kind).inc(count.num_removed)
+            self._removed_bytes.labels(count.kind).inc(count.size_bytes)
+
     async def read(self, uow: UnitOfWork) -> None:
         """Sets the gauges to what the database says."""
         counts = await uow.counts.unfinished_jobs()
@@ -84,6 +107,7 @@ class ApiMetrics:
         num_alive = await uow.counts.alive_workers()
         slots = await uow.counts.alive_slots()
         num_pending = await uow.counts.pending_deliveries()
+        last_run = await uow.retention.runs.last_finished()
         # Cleared and set with nothing awaited in between: a queue that is empty now must not keep its last number.
         for gauge in (self.jobs, self.oldest_age, self.slots_alive):
             gauge.clear()
@@ -96,6 +120,8 @@ class ApiMetrics:
         self.leases_expired.set(num_expired)
         self.workers_alive.set(num_alive)
         self.webhooks_pending.set(num_pending)
+        has_succeeded = last_run is not None and last_run.status is RetentionRunStatus.SUCCEEDED
+        self.retention_succeeded_at.set(last_run.finished_at.timestamp() if has_succeeded and last_run and last_run.finished_at else 0)
 
 
 def count_stale_writes(app: FastAPI, metrics: ApiMetrics) -> None:

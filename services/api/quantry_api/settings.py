@@ -39,17 +39,6 @@ class ApiSettings(BaseSettings):
         gt=0,
         description="Seconds after which a due time that nobody came to was missed; then the missed policy holds.",
     )
-    clean_up_interval_s: float = Field(default=3600.0, gt=0, description="Seconds between two looks for what is kept long enough.")
-    log_retention_s: float = Field(
-        default=30 * 24 * 3600.0, gt=0, description="Seconds that log and progress of an ended job are kept; its states stay."
-    )
-    key_retention_s: float = Field(default=24 * 3600.0, gt=0, description="Seconds that an Idempotency-Key is remembered.")
-    checkpoint_keep_days: float = Field(
-        default=7.0, gt=0, description="Days that checkpoints of a training job are kept which failed or was cancelled."
-    )
-    traffic_keep_days: float = Field(
-        default=30.0, gt=0, description="Days that what gateways measured is kept; that of a rollout which is not over in any case."
-    )
     capture_keys: SecretStr | None = Field(
         default=None,
         description="Fernet keys, comma-separated, of captured prompts; the first encrypts. The same as the registry's. None: no prompt "
@@ -65,7 +54,6 @@ class ApiSettings(BaseSettings):
     webhook_disable_after_days: float = Field(
         default=5.0, gt=0, description="Days without one delivery that succeeded after which a webhook is disabled."
     )
-    webhook_keep_days: float = Field(default=30.0, gt=0, description="Days that messages which are over are kept, with their attempts.")
     public_url: str | None = Field(
         default=None, pattern=r"^https?://[^\s?#]+$", description="Where this installation's API is reached: links in webhooks begin so."
     )

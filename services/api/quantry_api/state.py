@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from quantry_api.estimates.estimator import Estimator
+from quantry_api.retention.settings import RetentionSettings
 from quantry_api.settings import ApiSettings
 from quantry_api.wake import Waker
 from quantry_core.jobs import Job, JobStatus
@@ -17,6 +18,10 @@ from quantry_store.capture_cipher import CaptureCipher
 from quantry_store.webhook_cipher import WebhookCipher
 
 NOWHERE_PRIVATE = OutboundRules()
+
+
+def _nothing() -> None:
+    """What is nudged where no loop runs."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,10 @@ class ApiState:
     """Encrypts webhooks' secrets; None: there are no webhooks."""
     outbound_rules: OutboundRules = NOWHERE_PRIVATE
     """Where fetches that users ask for may go."""
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    """For how long things are kept."""
+    nudge_retention: Callable[[], None] = _nothing
+    """Has this process look at once for a run of retention that was asked for."""
 
     def announce(self, *jobs: Job) -> None:
         """Tells workers of jobs that are queued, one slot for each, and this process to look whether others can go on.

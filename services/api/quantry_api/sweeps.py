@@ -10,7 +10,7 @@ import structlog
 from quantry_core.errors import Unavailable
 from quantry_core.jobs import JobStatus, Queue
 from quantry_store.database import Database
-from quantry_store.transactions import clean_up, expired_jobs, lose_expired, queues_with_work, releasable_jobs, release_job
+from quantry_store.transactions import expired_jobs, lose_expired, queues_with_work, releasable_jobs, release_job
 from quantry_telemetry.loops import Rounds, uncounted
 
 MAX_BACKOFF_S = 60.0
@@ -20,7 +20,6 @@ MAX_RELEASE_ROUNDS = 64
 """A job that ends in one round sets others free in the next; a pipeline is at most this deep."""
 MAX_SLOTS_WOKEN = 16
 """Of a queue, in one sweep: after Redis has lost all messages, each sweep brings so many slots back to work."""
-MAX_CLEAN_UP_BATCHES = 1000
 
 _log = structlog.get_logger(__name__)
 
@@ -38,24 +37,13 @@ class Sweeper:
         wake: Wake,
         *,
         interval_s: float,
-        clean_up_interval_s: float = 3600.0,
-        log_retention_s: float = 30 * 24 * 3600.0,
-        key_retention_s: float = 24 * 3600.0,
-        checkpoint_retention_s: float = 7 * 24 * 3600.0,
-        traffic_retention_s: float = 30 * 24 * 3600.0,
         rounds: Rounds = uncounted,
     ) -> None:
         """``rounds`` counts sweeps."""
         self._database = database
         self._wake = wake
         self._interval_s = interval_s
-        self._clean_up_interval_s = clean_up_interval_s
-        self._log_retention_s = log_retention_s
-        self._key_retention_s = key_retention_s
-        self._checkpoint_retention_s = checkpoint_retention_s
-        self._traffic_retention_s = traffic_retention_s
         self._rounds = rounds
-        self._clean_up_at = float("-inf")
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -71,11 +59,10 @@ class Sweeper:
     async def sweep(self) -> None:
         """Takes every step once, each whatever became of the one before; raises the first failure at the end.
 
-        Jobs of lost workers are put back or ended, waiting jobs that may go on are released, queues that hold work are
-        woken, and once in a while what was kept long enough is deleted.
+        Jobs of lost workers are put back or ended, waiting jobs that may go on are released, and queues that hold work are woken.
         """
         failures: list[Exception] = []
-        for step in (self._lose_expired, self.release_waiting, self._wake_queues, self._clean_up):
+        for step in (self._lose_expired, self.release_waiting, self._wake_queues):
             try:
                 await step()
             except Exception as error:  # one step's defect must not keep back the others
@@ -167,23 +154,6 @@ class Sweeper:
         """Wakes a slot for each job, at most MAX_SLOTS_WOKEN; gives up when a message could not be sent."""
         for _ in range(min(max(num_jobs, 1), MAX_SLOTS_WOKEN)):
             if not await self._wake(queue):
-                return
-
-    async def _clean_up(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._clean_up_at:
-            return
-        self._clean_up_at = now + self._clean_up_interval_s
-        for _ in range(MAX_CLEAN_UP_BATCHES):
-            async with self._database.begin() as uow:
-                num_deleted = await clean_up(
-                    uow,
-                    log_retention_s=self._log_retention_s,
-                    key_retention_s=self._key_retention_s,
-                    checkpoint_retention_s=self._checkpoint_retention_s,
-                    traffic_retention_s=self._traffic_retention_s,
-                )
-            if num_deleted == 0:
                 return
 
 

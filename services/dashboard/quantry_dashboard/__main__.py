@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.types import ASGIApp
 
 from quantry_core.secret_files import take_secret_files
@@ -50,15 +51,27 @@ def main() -> int:
     try:
         settings, telemetry = DashboardSettings(), TelemetrySettings()
     except ValidationError as error:
-        problems = "; ".join(f"QUANTRY_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(_problem(item) for item in error.errors())
         sys.stderr.write(f"quantry-dashboard: the settings are not valid: {problems}\n")
         return 2
     app = build_app(settings)
     registry = dashboard_registry(app.state.sessions.__len__)
     server = uvicorn.Server(server_config(CountedRequests(app, HttpMetrics(registry)), settings))
-    with suppress(KeyboardInterrupt), serving_metrics(registry, telemetry):
-        server.run()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(serving_metrics(registry, telemetry))
+        except OSError as error:
+            sys.stderr.write(f"quantry-dashboard: metrics cannot be served on port {telemetry.metrics_port}: {error.strerror}\n")
+            return 2
+        with suppress(KeyboardInterrupt):
+            server.run()
     return 0 if server.started else 1
+
+
+def _problem(item: ErrorDetails) -> str:
+    """Returns what is wrong with a setting, or with several of them together."""
+    where = f"QUANTRY_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
+    return where + item["msg"].removeprefix("Value error, ")
 
 
 if __name__ == "__main__":

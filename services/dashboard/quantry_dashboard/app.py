@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from quantry.errors import ApiError, ClientError
-from quantry_dashboard import audit_files, downloads, registry_files, sign_in, uploads
+from quantry_dashboard import audit_files, downloads, provider_sign_in, registry_files, sign_in, uploads
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
@@ -44,6 +44,7 @@ from quantry_dashboard.pages import (
     version,
     workers,
 )
+from quantry_dashboard.provider import Provider
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.settings import DashboardSettings
 
@@ -107,12 +108,15 @@ def build_app(settings: DashboardSettings) -> FastAPI:
     app.add_middleware(Guard)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.include_router(sign_in.routes(door))
+    provider = None if settings.oidc_issuer is None else Provider(settings)
+    if provider is not None:
+        app.include_router(provider_sign_in.routes(door, provider, settings))
     app.include_router(downloads.routes(door))
     app.include_router(audit_files.routes(door))
     app.include_router(registry_files.routes(door))
     app.include_router(uploads.routes(door))
     _add_health(app)
-    _add_pages(door)
+    _add_pages(door, provider)
     ui.run_with(
         app,
         root=_show_missing_page,
@@ -144,7 +148,7 @@ def _add_health(app: FastAPI) -> None:
         return {"status": "ok"}
 
 
-def _add_pages(door: sign_in.Door) -> None:
+def _add_pages(door: sign_in.Door, provider: Provider | None) -> None:
     @ui.page("/sign-in")
     async def form(request: Request, said: str = "", next: str = sign_in.HOME) -> Response | None:
         target = sign_in.local_target(next)
@@ -160,7 +164,7 @@ def _add_pages(door: sign_in.Door) -> None:
                 pass
             if not session.is_over:
                 return RedirectResponse(target, 303)
-        sign_in.show_form(said, target)
+        sign_in.show_form(said, target, None if provider is None else provider.name)
         return None
 
     for place in PAGES:

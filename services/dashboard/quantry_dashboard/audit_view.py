@@ -118,8 +118,7 @@ def verification_text(found: AuditVerification) -> str:
         if not found.num_entries:
             return f"The log holds no entry.{cut}"
         return (
-            f"The chain is whole: {found.num_entries:,} entries, {found.first_seq:,} to {found.last_seq:,}, each fits the one before."
-            + cut
+            f"The chain is whole: {found.num_entries:,} entries, {found.first_seq:,} to {found.last_seq:,}, each fits the one before." + cut
         )
     if found.broken_at is None:
         return f"The chain does not hold.{cut}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from quantry_core.evidence_tables import EvidenceTable
 from quantry_core.job_evidence import metrics_beside_tables
-from quantry_core.jobs import FINAL_STATUSES, Estimate, Job, JobInput, JobStatus
+from quantry_core.jobs import FINAL_STATUSES, DeploySpec, Estimate, Job, JobInput, JobStatus
 from quantry_core.keys import Identity, Role, role_covers
 from quantry_core.pipelines import PipelineDetail
 from quantry_dashboard import words
@@ -82,6 +82,9 @@ def flattened(document: dict[str, Any], prefix: str = "") -> list[Fact]:
 def spec_facts(job: Job) -> list[Fact]:
     """Returns what a job was asked to do, and what its submitter noted with it."""
     facts = [fact for fact in flattened(job.spec.model_dump(mode="json")) if fact.name != "type"]
+    if isinstance(job.spec, DeploySpec):
+        # Where the rollout is watched, long before the job has a result.
+        facts = [fact._replace(href=f"/deployments/{fact.text}") if fact.name == "deployment" else fact for fact in facts]
     return facts + ([Fact("metadata", json.dumps(job.metadata, ensure_ascii=False))] if job.metadata else [])
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nicegui import events, ui
 
-from quantry_core.keys import Identity, Role, role_covers
+from quantry_core.keys import Role, role_covers
 from quantry_dashboard.asking import NotDone, SignedOut
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.sessions import Session
@@ -89,7 +89,7 @@ class Frame:
                     if role_covers(self._session.identity.role, place.role):
                         link(place.name, place.address, classes="nav", aria_current="page" if place.holds(self._address) else None)
             with Node("div", classes="who"):
-                Node("span", _who(self._session.identity), classes="dim key")
+                Node("span", _who(self._session), classes="dim key")
                 theme = Node("button", "Theme", classes="quiet", type="button", aria_label="Switch between light and dark")
                 theme.on("click", js_handler="() => quantryToggleTheme()")
                 with Node("form", method="post", action="/sign-out"):
@@ -134,5 +134,6 @@ class Frame:
             self._when_hidden()
 
 
-def _who(identity: Identity) -> str:
-    return f"{identity.role} key"
+def _who(session: Session) -> str:
+    role = session.identity.role
+    return f"{role} key" if session.person is None else f"{session.person} ({role})"

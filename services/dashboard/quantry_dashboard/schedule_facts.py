@@ -125,14 +125,14 @@ def run_address(run: ScheduleRun) -> str | None:
 
 
 def template_yaml(template: Mapping[str, Any]) -> str:
-    """Returns what a schedule submits, as YAML that can be given again."""
-    return yaml.safe_dump(dict(template), sort_keys=False, allow_unicode=True, width=100)
+    """Returns what a schedule submits, as YAML that can be given again; what is not given is left out."""
+    return yaml.safe_dump(_given(template), sort_keys=False, allow_unicode=True, width=100)
 
 
 def template_of_job(job: Job) -> str:
     """Returns a template that submits the same as a job, as YAML; its queue is chosen anew each time, of the same resource."""
     document = job.model_dump(mode="json", include={"spec", "priority", "limits", "labels", "metadata"}, exclude_none=True)
-    submission = {name: value for name, value in document.items() if value not in ({}, [])}
+    submission = dict(document)
     if job.queue is not None:
         submission["resource"] = job.queue.partition("-")[0]
     return template_yaml({"kind": "job", "submission": submission})
@@ -156,6 +156,14 @@ def _read(model: type[ModelT], text: str) -> ModelT:
             return read_yaml(model, path)
         except FileRefused as refused:
             raise NotDone("; ".join(problem_text(one.line, one.field, one.message) for one in refused.problems)) from None
+
+
+def _given(value: Any) -> Any:
+    """Returns a document without what is null or empty."""
+    if isinstance(value, Mapping):
+        kept = {name: _given(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item not in (None, {}, [])}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def problem_text(line: int, field: str, message: str) -> str:

@@ -29,6 +29,8 @@ class Session:
     used_at_s: float
     public_url: str = ""
     """Where people and hosts elsewhere reach the API."""
+    person: str | None = None
+    """Who signed in by a provider, which made a key for them; None for a key of their own."""
     id: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     is_over: bool = False
 
@@ -54,9 +56,19 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def begin(self, url: str, api_key: str, identity: Identity, client: Client, *, timeout_s: float, public_url: str = "") -> str:
+    def begin(
+        self,
+        url: str,
+        api_key: str,
+        identity: Identity,
+        client: Client,
+        *,
+        timeout_s: float,
+        public_url: str = "",
+        person: str | None = None,
+    ) -> str:
         """Returns the cookie's value of a new session. Ends those that were idle for too long, and the oldest if there are too many."""
-        session = Session(url, SecretStr(api_key), identity, client, timeout_s, self._clock_s, self._clock_s(), public_url or url)
+        session = Session(url, SecretStr(api_key), identity, client, timeout_s, self._clock_s, self._clock_s(), public_url or url, person)
         for idle in [known for known in self._sessions.values() if self._is_idle(known)]:
             self.end(idle)
         while len(self._sessions) >= self._max_sessions:

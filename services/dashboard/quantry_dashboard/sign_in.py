@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from quantry import Client
 from quantry.errors import ApiError, ClientError
 from quantry_core.keys import Identity, Role
 from quantry_dashboard.frame import head
-from quantry_dashboard.nodes import Node
+from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.sessions import Session, Sessions
 from quantry_dashboard.settings import DashboardSettings
 
@@ -29,6 +30,12 @@ SENTENCES = {
     "away": "The API does not answer, so nobody can sign in now. Try again in a moment.",
     "over": "Your session has ended, or your key was revoked. Sign in again.",
     "out": "You are signed out.",
+    "stale": "This sign-in was begun elsewhere or too long ago, or it was used already. Begin again.",
+    "provider": "The provider did not vouch for you, or what it said was not taken. Begin again, or ask an admin.",
+    "provider-away": "The provider does not answer, so nobody can sign in by it now. A key works all the same.",
+    "no-provider": "The API takes no sign-ins by a provider: it is not set up for one. Sign in with a key.",
+    "unmapped": "The provider knows you, but none of your groups has a role here. Ask an admin for one.",
+    "too-many": "Too many people sign in at once. Try again in a minute.",
 }
 """By the word that an address may say; no address can put a sentence of its own here."""
 
@@ -48,11 +55,14 @@ class Door:
         """Returns the session of a request, or None."""
         return self.sessions.find(request.cookies.get(self._cookie))
 
-    async def enter(self, api_key: str, target: str) -> Response:
-        """Returns the way in for a good key, and the way back to the form with a word for any other."""
+    async def enter(self, api_key: str, target: str, *, person: str | None = None) -> Response:
+        """Returns the way in for a good key, and the way back to the form with a word for any other.
+
+        ``person``: who the provider says it is, where the key was made by a sign-in; it ends with the session then.
+        """
         if not api_key:
             # The SDK would look for another key where it runs: in this service's environment, in client.json.
-            return _to_form("refused", target)
+            return to_form("refused", target)
         client: Client | None = None
         try:
             client = Client(self._settings.control_url, api_key, self._settings.dashboard_timeout_s)
@@ -61,10 +71,10 @@ class Door:
             if client is not None:
                 client.close()
             is_away = client is not None and not (isinstance(error, ApiError) and error.status < 500)
-            return _to_form("away" if is_away else "refused", target)
+            return to_form("away" if is_away else "refused", target)
         if identity.role not in PEOPLE:
             client.close()
-            return _to_form("machine", target)
+            return to_form("machine", target)
         cookie = self.sessions.begin(
             self._settings.control_url,
             api_key,
@@ -72,15 +82,20 @@ class Door:
             client,
             timeout_s=self._settings.dashboard_timeout_s,
             public_url=self._settings.public_url or "",
+            person=person,
         )
         answer = RedirectResponse(target, 303)
         answer.set_cookie(self._cookie, cookie, httponly=True, samesite="lax", secure=self._settings.dashboard_secure_cookie, path="/")
         return answer
 
     def leave(self, request: Request) -> Response:
-        """Ends the session of a request and returns the way to the form."""
+        """Ends the session of a request, with the key that a sign-in made for it, and returns the way to the form."""
         session = self.session_of(request)
         if session is not None:
+            if session.person is not None:
+                # Where the API is away the key ends by itself, some hours later.
+                with suppress(ClientError):
+                    session.client.sessions.end()
             self.sessions.end(session)
         answer = RedirectResponse("/sign-in?said=out", 303)
         answer.delete_cookie(self._cookie, path="/", httponly=True, samesite="lax", secure=self._settings.dashboard_secure_cookie)
@@ -114,14 +129,18 @@ def routes(door: Door) -> APIRouter:
     return router
 
 
-def show_form(said: str, target: str) -> None:
-    """Builds the form. ``said``: one of SENTENCES, or anything else for none."""
+def show_form(said: str, target: str, provider: str | None = None) -> None:
+    """Builds the form. ``said``: one of SENTENCES, or anything else for none; ``provider``: what people may sign in by beside a key."""
     head("Sign in")
     with Node("div", classes="sign-in", id="content"):
         Node("h1", "Quantry")
         sentence = SENTENCES.get(said)
         if sentence is not None:
             Node("p", sentence, classes="banner", role="alert")
+        if provider is not None:
+            query = urlencode({"next": target}) if target != HOME else ""
+            link(f"Sign in with {provider}", f"/sign-in/provider?{query}".rstrip("?"), classes="button primary provider")
+            Node("p", "or with a key", classes="dim or")
         with Node("form", method="post", action="/sign-in"):
             Node("label", "API key", for_="api_key")
             key = Node("input", id="api_key", name="api_key", type="password", autocomplete="current-password", required="required")
@@ -142,5 +161,6 @@ def form_address(said: str | None, target: str) -> str:
     return f"/sign-in?{given}" if given else "/sign-in"
 
 
-def _to_form(said: str, target: str) -> Response:
+def to_form(said: str, target: str) -> Response:
+    """Returns the way to the form, which says a word's sentence."""
     return RedirectResponse(form_address(said, target), 303)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import uvicorn
 from pydantic import ValidationError
@@ -60,8 +60,14 @@ def main() -> int:
     end_tracing_with_process()
     metrics = GatewayMetrics(with_gen_ai=telemetry.gen_ai_metrics)
     server = uvicorn.Server(server_config(settings, metrics))
-    with suppress(KeyboardInterrupt), serving_metrics(metrics.registry, telemetry):
-        server.run()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(serving_metrics(metrics.registry, telemetry))
+        except OSError as error:
+            sys.stderr.write(f"quantry-gateway: metrics cannot be served on port {telemetry.metrics_port}: {error.strerror}\n")
+            return 2
+        with suppress(KeyboardInterrupt):
+            server.run()
     return 0 if server.started else 1
 
 

@@ -1,5 +1,5 @@
-"""Forwards the control plane, /api/v1/* and OpenAI's files and fine-tuning below /v1, to api and registry: every method, streaming
-both ways, nothing re-written.
+"""Forwards the control plane, /api/v1/*, /mlflow/* and OpenAI's files and fine-tuning below /v1, to api and registry: every method,
+streaming both ways, nothing re-written.
 """
 
 from __future__ import annotations

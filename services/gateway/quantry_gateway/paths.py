@@ -67,6 +67,8 @@ def plane_of(raw_path: bytes) -> Plane:
             return Plane.REGISTRY
         case [b"api", b"v1", noun, *_]:
             return Plane.REGISTRY if noun in REGISTRY_NOUNS else Plane.API
+        case [b"mlflow", _, *_]:
+            return Plane.REGISTRY
         case _:
             return Plane.NOWHERE
 

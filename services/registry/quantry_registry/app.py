@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from quantry_core.mlflow_errors import MLFLOW_PREFIX
 from quantry_core.openai_errors import OPENAI_PREFIX
 from quantry_http.app import create_app
 from quantry_http.metrics import Exposition
@@ -21,6 +22,10 @@ from quantry_registry.datasets.endpoints import router as datasets_router
 from quantry_registry.disk_full import install_disk_full_handler
 from quantry_registry.files.endpoints import router as files_router
 from quantry_registry.metrics import RegistryMetrics
+from quantry_registry.mlflow.artifacts import router as mlflow_artifacts_router
+from quantry_registry.mlflow.endpoints import router as mlflow_models_router
+from quantry_registry.mlflow.endpoints import server_router as mlflow_server_router
+from quantry_registry.mlflow.version_endpoints import router as mlflow_versions_router
 from quantry_registry.models.endpoints import router as models_router
 from quantry_registry.models.endpoints import usage_router
 from quantry_registry.parts import Parts
@@ -97,4 +102,6 @@ def make_app(database: Database, parts: Parts, built_ins: Sequence[BuiltIn] = BU
     for router in routers:
         app.include_router(router, prefix=API_PREFIX)
     app.include_router(files_router, prefix=OPENAI_PREFIX.rstrip("/"))
+    for router in (mlflow_models_router, mlflow_versions_router, mlflow_artifacts_router, mlflow_server_router):
+        app.include_router(router, prefix=MLFLOW_PREFIX.rstrip("/"))
     return app

@@ -28,9 +28,11 @@ PASSED_THROUGH = (
     "QUANTRY_OUTBOUND_PRIVATE",
     "QUANTRY_STATE_DIR",
     "KERNELS_CACHE",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
 )
-"""Taken from the worker's own environment where they are set: the way to the model hub, the stack the process belongs to, and where
-compiled kernels lie that a child, which is offline, cannot fetch."""
+"""Taken from the worker's own environment where they are set: the way to the model hub, the stack the process belongs to, where compiled
+kernels lie that a child, which is offline, cannot fetch, and how threads wait for each other where many processes share the cores."""
 
 HUGGINGFACE_FOLDER = "huggingface"
 """Of an attempt: the HF_HOME of its child."""

@@ -30,7 +30,7 @@ def _adopt_celery() -> None:
     signals.setup_logging.connect(_leave_logging_as_it_is)
     billiard_logger().propagate = True
     # What it says in its signal handlers goes past logging, as bare text.
-    celery_worker.safe_say = say_from_handler
+    celery_worker.safe_say = say_from_handler  # type: ignore[attr-defined]
     # Celery warns when root runs a worker because of pickle; this one reads JSON alone.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 

@@ -185,24 +185,6 @@ async def test_a_nudge_releases_what_waited_for_a_job_that_ended(api: Api, waker
     await until(is_released)
 
 
-async def test_the_clean_up_comes_once_in_its_interval(api: Api, waker: Waker, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, float]] = []
-
-    async def counted(_uow: UnitOfWork, **retentions_s: float) -> int:
-        asked.append(retentions_s)
-        return 1 if len(asked) == 1 else 0
-
-    monkeypatch.setattr(sweeps, "clean_up", counted)
-    sweeper = Sweeper(
-        api.database, waker.wake, interval_s=1, log_retention_s=7, key_retention_s=5, checkpoint_retention_s=3, traffic_retention_s=2
-    )
-    await sweeper.sweep()
-    await sweeper.sweep()
-    # Batches until there is nothing left, and then not again for an hour.
-    expected = {"log_retention_s": 7, "key_retention_s": 5, "checkpoint_retention_s": 3, "traffic_retention_s": 2}
-    assert asked == [expected, expected]
-
-
 async def test_a_sweep_wakes_a_slot_for_each_job(api: Api, waker: Waker, redis_url: str) -> None:
     for number in range(3):
         await api.submit_import(f"model-{number}")

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from factories.retention import removed
 from factories.store import ALREADY_EXPIRED_S, Platform, import_spec, manifest, succeeded
 from quantry_core.errors import InvalidInput, NotFound, SealRefused, StaleAttempt
 from quantry_core.execution import CheckpointReport, EventDraft, EventsRequest, LeasedInput, Outcome
 from quantry_core.jobs import MAX_LOST_ATTEMPTS, EventKind, FinetuneSpec, InputRole, Job, JobReason, JobStatus
 from quantry_core.methods import Format
+from quantry_core.retention import RetentionKind
 from quantry_core.vault import CheckpointSeal
 from quantry_core.versions import EvidenceDraft, EvidenceKind, ManifestFile, Verdict, VersionDraft, VersionKind, VersionState
 from quantry_store.transactions import (
     append_events,
-    clean_up,
     record_checkpoint,
     record_checkpoint_seal,
     record_damage,
@@ -83,10 +84,7 @@ async def leased_checkpoint(platform: Platform) -> tuple[Job, LeasedInput | None
 
 
 async def sweep(platform: Platform) -> int:
-    async with platform.database.begin() as uow:
-        return await clean_up(
-            uow, log_retention_s=365 * DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=7 * DAY_S, traffic_retention_s=30 * DAY_S
-        )
+    return await removed(platform.database, RetentionKind.CHECKPOINTS, 7)
 
 
 async def test_the_next_attempt_gets_the_newest_checkpoint_as_its_last_input(platform: Platform, stranger: Platform) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from factories.retention import removed
 from factories.store import Platform
 from quantry_core.captures import CaptureSettings
 from quantry_core.histograms import Histogram
+from quantry_core.retention import RetentionKind
 from quantry_core.rollouts import Rollout
 from quantry_core.traffic import Demand, PairTally, Tally, TrafficReport, TrafficWindow
 from quantry_store.repositories.captures import EncryptedPrompt
-from quantry_store.transactions import clean_up, end_capture, load_windows, record_captures, record_traffic, set_capture
+from quantry_store.transactions import end_capture, load_windows, record_captures, record_traffic, set_capture
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY_S = 24 * 3600.0
@@ -61,10 +63,8 @@ async def total(platform: Platform, release_id: str, since: datetime = NOW, unti
 
 
 async def sweep(platform: Platform) -> int:
-    async with platform.database.begin() as uow:
-        return await clean_up(
-            uow, log_retention_s=DAY_S, key_retention_s=DAY_S, checkpoint_retention_s=DAY_S, traffic_retention_s=30 * DAY_S
-        )
+    num_windows = await removed(platform.database, RetentionKind.TRAFFIC_WINDOWS, 30)
+    return num_windows + await removed(platform.database, RetentionKind.CAPTURED_PROMPTS, 0)
 
 
 async def test_a_report_counts_once(platform: Platform) -> None:

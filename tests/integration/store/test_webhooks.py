@@ -9,9 +9,11 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from factories.retention import removed
 from factories.store import ALREADY_EXPIRED_S, Platform, import_spec, quantize_spec
 from quantry_core.errors import Conflict
 from quantry_core.jobs import JobReason, JobStatus
+from quantry_core.retention import RetentionKind
 from quantry_core.rollouts import RolloutReason, RolloutState
 from quantry_core.rules import RuleName
 from quantry_core.verdicts import Finding, Judgement, Verdict
@@ -21,9 +23,9 @@ from quantry_store.transactions import (
     begin_rollout,
     cancel_job,
     claim_deliveries,
-    clean_up_deliveries,
     create_webhook,
     fail_rollout,
+    give_up_deliveries,
     judge_rollout,
     settle_delivery,
 )
@@ -184,10 +186,10 @@ async def test_old_messages_are_given_up_and_forgotten(platform: Platform) -> No
     await settle(platform, claimed[0])
     await platform.sql("update webhook_deliveries set expires_at = now() - interval '1 s' where state = 'pending'")
     async with platform.database.begin() as uow:
-        assert await clean_up_deliveries(uow, retention_s=3600, limit=100) == 1
+        assert await give_up_deliveries(uow, limit=100) == 1
+    assert await removed(platform.database, RetentionKind.WEBHOOK_DELIVERIES, 1) == 0
     assert await platform.sql("select state, count(*) from webhook_deliveries group by 1 order by 1") == [("delivered", 1), ("failed", 1)]
-    async with platform.database.begin() as uow:
-        assert await clean_up_deliveries(uow, retention_s=0, limit=100) == 2
+    assert await removed(platform.database, RetentionKind.WEBHOOK_DELIVERIES, 0) == 2
     assert await platform.sql("select count(*) from webhook_attempts") == [(0,)]
 
 

@@ -87,6 +87,13 @@ class Platform:
                 assert self.processes[name].poll() is None and time.monotonic() < deadline, self.log(name)
                 time.sleep(0.1)
 
+    def kill(self) -> None:
+        """Ends what is still there, whatever happened."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
     def stop(self) -> None:
         """Ends them in order, as a supervisor does."""
         for name in reversed(SERVICES):
@@ -229,7 +236,7 @@ def ran(postgres: Postgres, template_database: str, redis_server: Redis, s3_serv
         directory = short_directory("quantry-trace-")
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         platform = Platform(directory, stack.enter_context(collecting()), asyncio.run(first_keys(postgres.database_url(name))))
-        stack.callback(lambda: [process.kill() for process in platform.processes.values() if process.poll() is None])
+        stack.callback(platform.kill)
         start_services(platform, postgres.database_url(name), redis_server, s3_server)
         job = do_the_job(platform)
         ask_badly(platform)

@@ -8,7 +8,7 @@ import pytest
 
 from factories.client import KEY, URL, FakeServer
 from factories.command import build_once
-from quantry.cli import context
+from quantry.cli import context, plugins
 from quantry.cli import main as command
 
 
@@ -17,7 +17,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
     """A server that the command finds by the environment; no plugin is there."""
     fake = FakeServer()
     monkeypatch.setattr(context, "Client", fake.client)
-    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     monkeypatch.setattr(command, "build_app", build_once)
     monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

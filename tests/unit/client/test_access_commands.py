@@ -97,7 +97,7 @@ BROKEN = WHOLE.model_copy(update={"is_whole": False, "broken_at": AuditBreak(seq
 def test_every_command_speaks_to_people_and_to_programs(
     *, server: FakeServer, capsys: pytest.CaptureFixture[str], method: str, path: str, document: Any, line: str, words: list[str]
 ) -> None:
-    listed: dict[str, Any] = {"projects": PROJECT, "enrolments": ENROLMENT, "worker-hosts": HOST, "audit": ENTRY}
+    listed: dict[str, Any] = {"projects": PROJECT, "worker-enrolments": ENROLMENT, "worker-hosts": HOST, "audit": ENTRY}
     if method == "DELETE":
         server.on(method, path, lambda _request: httpx.Response(204))
     else:

@@ -16,7 +16,7 @@ from factories.client import (
     problem,
 )
 from factories.command import run
-from quantry.cli import main as command
+from quantry.cli import plugins
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_no_server_exits_with_3(server: FakeServer, capsys: pytest.CaptureFixtur
 
 
 def test_no_key_names_the_places(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     monkeypatch.setenv("QUANTRY_STATE_DIR", str(tmp_path))
     for name in ("QUANTRY_URL", "QUANTRY_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -84,8 +84,8 @@ def test_a_plugin_adds_commands_and_a_broken_one_costs_only_a_warning(
     server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [
-        importlib.metadata.EntryPoint("good", "unit_client_plugin:register", command.PLUGIN_GROUP),
-        importlib.metadata.EntryPoint("broken", "no_such_module:register", command.PLUGIN_GROUP),
+        importlib.metadata.EntryPoint("good", "unit_client_plugin:register", plugins.PLUGIN_GROUP),
+        importlib.metadata.EntryPoint("broken", "no_such_module:register", plugins.PLUGIN_GROUP),
     ]
 
     def register(app: typer.Typer) -> None:
@@ -98,7 +98,7 @@ def test_a_plugin_adds_commands_and_a_broken_one_costs_only_a_warning(
             return register
         raise ModuleNotFoundError("no_such_module")
 
-    monkeypatch.setattr(command, "entry_points", lambda group: entries)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
     monkeypatch.setattr(importlib.metadata.EntryPoint, "load", load)
     assert run("greet") == 0
     captured = capsys.readouterr()

@@ -8,7 +8,6 @@ import pytest
 
 from factories.client import NOW, FakeServer, answer
 from quantry.cli.main import main
-from quantry.resources.vault import Vault
 from quantry_core.vault import DamagedBlob, VaultRun, VaultRunKind, VaultRunStatus, VerifyReport
 
 RUN_ID = "vrn_" + "1" * 32
@@ -56,11 +55,8 @@ def test_a_collection_only_counts_unless_it_is_told_to_remove(server: FakeServer
 def test_a_run_is_waited_for() -> None:
     server = FakeServer()
     server.on("GET", RUN, *(answer(run(status)) for status in (VaultRunStatus.QUEUED, VaultRunStatus.RUNNING, VaultRunStatus.SUCCEEDED)))
-    pauses: list[float] = []
-    client = server.client()
-    vault = Vault(client.vault._transport, sleep=pauses.append)
-    assert vault.wait(RUN_ID, poll_s=3).status is VaultRunStatus.SUCCEEDED
-    assert pauses == [3, 3]
+    assert server.client().vault.wait(RUN_ID, poll_s=3).status is VaultRunStatus.SUCCEEDED
+    assert server.slept_s == [3, 3]
 
 
 def test_damage_is_told_with_an_exit_code(server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,7 @@ def test_lists_of_a_spec_are_told_item_by_item() -> None:
     assert (by_name["strategy.steps.1.percent"].text, by_name["strategy.steps.2.analysis"].text) == ("10", "no")
     assert by_name["strategy.analysis.rules.2.rule"].text == "latency_compared"
     assert by_name["servers"].text == "http://a:1, http://b:2"
+    assert by_name["deployment"] == Fact("deployment", "chat", "/deployments/chat")
 
 
 @pytest.mark.parametrize("status", list(JobStatus))

@@ -51,7 +51,11 @@ def test_what_runs_is_shown_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_ends_of_all_slots_are_added_up(tmp_path: Path) -> None:
-    for number, requests in enumerate(([done(), done(), done(Outcome.FAILED, JobReason.DIVERGED, 7200.0)], [done(seconds=0.5), None])):
+    ends: list[list[FinishRequest | None]] = [
+        [done(), done(), done(Outcome.FAILED, JobReason.DIVERGED, 7200.0)],
+        [done(seconds=0.5), None],
+    ]
+    for number, requests in enumerate(ends):
         slot = SlotFigures(figures_file(tmp_path, number))
         for request in requests:
             slot.began(JOB, 1)

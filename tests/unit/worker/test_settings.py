@@ -166,6 +166,8 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "SSL_CERT_FILE": "/ca.pem",
         "QUANTRY_STATE_DIR": "/state",
         "KERNELS_CACHE": "/kernels",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
         "QUANTRY_WORKER_TOKEN": "secret",
         "QUANTRY_S3_SECRET_KEY": "secret",
         "HF_TOKEN": "secret",
@@ -186,4 +188,6 @@ def test_the_childs_environment_is_a_short_list() -> None:
         "SSL_CERT_FILE": "/ca.pem",
         "QUANTRY_STATE_DIR": "/state",
         "KERNELS_CACHE": "/kernels",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
     }

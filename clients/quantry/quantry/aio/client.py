@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -15,11 +16,13 @@ from quantry.aio.resources.keys import Keys
 from quantry.aio.resources.methods import Methods
 from quantry.aio.resources.models import Models
 from quantry.aio.resources.pipelines import Pipelines
+from quantry.aio.resources.platform import Platform
 from quantry.aio.resources.project import Project
 from quantry.aio.resources.projects import Projects
 from quantry.aio.resources.queues import Queues
 from quantry.aio.resources.rollouts import Rollouts
 from quantry.aio.resources.schedules import Schedules
+from quantry.aio.resources.sessions import Sessions
 from quantry.aio.resources.uploads import Uploads
 from quantry.aio.resources.vault import Vault
 from quantry.aio.resources.versions import Versions
@@ -29,6 +32,7 @@ from quantry.aio.resources.workers import Workers
 from quantry.aio.runtime import Sleep, sleep
 from quantry.aio.transport import Transport
 from quantry.config import resolve_connection
+from quantry.health import Health, health_of
 from quantry.messages import Document
 from quantry.retries import Retries
 from quantry_core.keys import Identity
@@ -70,6 +74,7 @@ class AsyncClient:
         self.workers = Workers(self._transport)
         self.worker_hosts = WorkerHosts(self._transport)
         self.queues = Queues(self._transport)
+        self.platform = Platform(self._transport)
         self.project = Project(self._transport)
         self.projects = Projects(self._transport)
         self.models = Models(self._transport)
@@ -80,6 +85,7 @@ class AsyncClient:
         self.deployments = Deployments(self._transport)
         self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
+        self.sessions = Sessions(self._transport)
         self.audit = Audit(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.methods = Methods(self._transport)
@@ -91,6 +97,15 @@ class AsyncClient:
     async def openapi(self) -> dict[str, Any]:
         """Returns the control plane's OpenAPI document: its addresses, and the schemas of what it takes and answers."""
         return (await self._transport.get(Document, "/api/v1/openapi.json")).root
+
+    async def health(self) -> Health:
+        """Returns whether the gateway is well, and how far this machine's clock is ahead of its own; no key is needed for that.
+
+        Raises ApiError where it is not well, ServerUnreachable where nothing answers.
+        """
+        began_at = datetime.now(UTC)
+        response = await self._transport.send("GET", "/healthz")
+        return health_of(response.headers.get("date"), began_at, datetime.now(UTC))
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import model_names, version_refs
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, emit_json, print_table, say, time_text
 from quantry.cli.values import moment
 from quantry_core.aliases import Alias, AliasChange
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names)]
 AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS")]
 
 _COLUMNS: tuple[Column[Alias], ...] = (
@@ -72,7 +73,7 @@ def set_alias(
     context: typer.Context,
     name: ModelArgument,
     alias: AliasArgument,
-    ref: Annotated[str, typer.Argument(metavar="REF", help="ver_..., MODEL@3, or MODEL@ another alias.")],
+    ref: Annotated[str, typer.Argument(metavar="REF", help="ver_..., MODEL@3, or MODEL@ another alias.", autocompletion=version_refs)],
     as_json: JsonOption = False,
 ) -> None:
     """Point an alias at a version that is ready."""

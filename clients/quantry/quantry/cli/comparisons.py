@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import version_refs
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_table, say
 from quantry_core.comparisons import Comparison, EvidenceDifference, FieldDifference, VerdictDifference
@@ -16,8 +17,11 @@ from quantry_core.measurements import figure_text
 
 def compare_versions(
     context: typer.Context,
-    left: Annotated[str, typer.Argument(metavar="LEFT", help="ver_..., name@3, name@alias, or name.")],
-    right: Annotated[str, typer.Argument(metavar="RIGHT", help="What it is compared with; differences are right minus left.")],
+    left: Annotated[str, typer.Argument(metavar="LEFT", autocompletion=version_refs, help="ver_..., name@3, name@alias, or name.")],
+    right: Annotated[
+        str,
+        typer.Argument(metavar="RIGHT", autocompletion=version_refs, help="What it is compared with; differences are right minus left."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Show what tells two versions apart: bytes, recipe, and evidence side by side."""

@@ -50,9 +50,7 @@ model_names = _asking(lambda client, _: (model.name for model in client.models.l
 version_refs = _asking(_versions)
 dataset_refs = _asking(_datasets)
 job_ids = _asking(lambda client, _: (job.id for job in client.jobs.list(limit=MAX_LIMIT).data))
-running_job_ids = _asking(
-    lambda client, _: (job.id for job in client.jobs.list(limit=MAX_LIMIT).data if job.status not in FINAL_STATUSES)
-)
+running_job_ids = _asking(lambda client, _: (job.id for job in client.jobs.list(limit=MAX_LIMIT).data if job.status not in FINAL_STATUSES))
 pipeline_ids = _asking(lambda client, _: (pipeline.id for pipeline in client.pipelines.list(limit=MAX_LIMIT).data))
 schedule_ids = _asking(lambda client, _: (schedule.id for schedule in client.schedules.list(limit=MAX_LIMIT).data))
 deployment_names = _asking(lambda client, _: (deployment.name for deployment in client.deployments.list(limit=MAX_LIMIT).data))

@@ -20,7 +20,6 @@ SelectorOption = Annotated[
     str | None,
     typer.Option("--label", parser=selector, metavar="SELECTOR", help="By labels, such as team=search,stage!=test,!draft."),
 ]
-ScheduleOption = Annotated[str | None, typer.Option(metavar="SCHEDULE", help="Only what this schedule submitted, sch_...")]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from quantry.cli.completion import dataset_refs
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, say, stderr, time_text
 from quantry.cli.transfers import transfer_bar
@@ -26,11 +27,11 @@ from quantry_core.pages import DEFAULT_LIMIT
 
 app = typer.Typer(help="Upload datasets, look at them, derive new ones, delete and restore them.", no_args_is_help=True)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=dataset_refs)]
 SHOWN_UNTRAINABLE = 3
 """So many of the rows without an answer are shown with their reasons."""
 
-RefArgument = Annotated[str, typer.Argument(metavar="REF", help="dat_..., name@3, or name for the latest.")]
+RefArgument = Annotated[str, typer.Argument(metavar="REF", autocompletion=dataset_refs, help="dat_..., name@3, or name for the latest.")]
 
 _COLUMNS: tuple[Column[Dataset], ...] = (
     ("dataset", lambda dataset: dataset.ref),
@@ -121,7 +122,9 @@ def derive_dataset(
     *,
     context: typer.Context,
     name: NameArgument,
-    parents: Annotated[list[str], typer.Argument(metavar="PARENT...", help="Datasets, one after another; REF or REF:WEIGHT.")],
+    parents: Annotated[
+        list[str], typer.Argument(metavar="PARENT...", autocompletion=dataset_refs, help="Datasets, one after another; REF or REF:WEIGHT.")
+    ],
     num_items: Annotated[int | None, typer.Option("--sample", min=1, help="Draw so many rows, or passages of text.")] = None,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Mix their order.")] = False,
     min_characters: Annotated[int | None, typer.Option(min=1, help="Leave shorter ones out.")] = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quantry.cli.completion import deployment_names, version_refs
 from quantry.cli.spec_fields import Option, OptionGroup, taking
 from quantry.cli.specs import build, build_named, default, words
 from quantry.cli.strategy_options import STRATEGY_OPTIONS, strategy_of
@@ -38,8 +39,8 @@ _SCALING = OptionGroup(
 @taking(STRATEGY_OPTIONS, _SCALING)
 def deploy_spec(
     *,
-    deployment: Annotated[str, typer.Option(help="The name that clients call.")],
-    version: Annotated[str, typer.Option(help="The version to serve.")],
+    deployment: Annotated[str, typer.Option(help="The name that clients call.", autocompletion=deployment_names)],
+    version: Annotated[str, typer.Option(help="The version to serve.", autocompletion=version_refs)],
     replicas: Annotated[int | None, typer.Option(help="Engine processes; where scaled, those of the start.", show_default="1")] = None,
     engine: Annotated[EngineKind, typer.Option(help="What serves it.")] = _ENGINE,
     num_gpus: Annotated[int, typer.Option(help=words(EngineConfig, "num_gpus"))] = default(EngineConfig, "num_gpus"),

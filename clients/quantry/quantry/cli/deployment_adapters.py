@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import deployment_names, version_refs
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, emit_json, print_table, say, time_text
 from quantry_core.rollouts import AttachedAdapter, Deployment
 
 app = typer.Typer(help="Attach adapters to a deployment, list and detach them.", no_args_is_help=True)
 
-DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", autocompletion=deployment_names)]
 AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The name that requests carry as their model.")]
 
 
@@ -44,7 +45,9 @@ def attach_adapter(
     context: typer.Context,
     deployment: DeploymentArgument,
     adapter: AdapterArgument,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version of kind adapter, trained on what is served.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", autocompletion=version_refs, help="A version of kind adapter, trained on what is served.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Serve an adapter under a name of its own, while the engines run; another version under the same name replaces it."""
@@ -57,8 +60,11 @@ def attach_adapter(
 
 
 @app.command("detach")
-def detach_adapter(context: typer.Context, deployment: DeploymentArgument, adapter: AdapterArgument) -> None:
+def detach_adapter(context: typer.Context, deployment: DeploymentArgument, adapter: AdapterArgument, as_json: JsonOption = False) -> None:
     """Serve an adapter no more; its version stays."""
     with connect(context) as client:
         client.deployments.detach(deployment, adapter)
-    say(f"{adapter} is detached")
+    if as_json:
+        emit_json({"detached": adapter, "deployment": deployment})
+    else:
+        say(f"{adapter} is detached")

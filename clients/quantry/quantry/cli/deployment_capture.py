@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import deployment_names
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import emit_json, print_fields, say, time_text
 from quantry.cli.specs import build, default, words
@@ -13,7 +14,7 @@ from quantry_core.captures import CaptureDatasetOrder, CaptureSettings, CaptureS
 
 app = typer.Typer(help="Keep a share of a deployment's prompts, encrypted, and make calibration data of them.", no_args_is_help=True)
 
-DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", autocompletion=deployment_names)]
 
 
 @app.command("show")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from quantry.cli.comparisons import print_comparison
+from quantry.cli.completion import deployment_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, time_text
 from quantry.cli.rollout_view import REASON_WORDS
@@ -18,7 +19,7 @@ from quantry_core.deployment_diffs import ServedSide
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.rollouts import Release, ServingPeriod
 
-DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", autocompletion=deployment_names)]
 _WHICH = "A release's number, or a moment (ISO 8601, local without a zone) at which it served most."
 
 

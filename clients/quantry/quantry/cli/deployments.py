@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from quantry.cli import deployment_adapters, deployment_capture
+from quantry.cli.completion import deployment_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.deployment_history import list_releases, roll_back_deployment, show_difference, show_history, show_moment
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, time_text
@@ -23,7 +24,7 @@ app.command("history")(show_history)
 app.command("at")(show_moment)
 app.command("diff")(show_difference)
 
-NameArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+NameArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", autocompletion=deployment_names)]
 
 
 def _release(deployment: Deployment) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from quantry.cli.completion import dataset_refs, version_refs
 from quantry.cli.spec_fields import Option, OptionGroup, SpecFields, taking
 from quantry.cli.specs import build, build_named, default, words
 from quantry_core.jobs import (
@@ -86,8 +87,8 @@ _OF_PROCESSES = OptionGroup(
 @taking(_OF_METHOD, _OF_ADAPTER, _HYPERPARAMETERS, _VALIDATION, _OF_PROCESSES)
 def finetune_spec(
     *,
-    model: Annotated[str, typer.Option(help=words(FinetuneSpec, "model"))],
-    training_file: Annotated[str, typer.Option(help="The dataset that is learned from.")],
+    model: Annotated[str, typer.Option(help=words(FinetuneSpec, "model"), autocompletion=version_refs)],
+    training_file: Annotated[str, typer.Option(help="The dataset that is learned from.", autocompletion=dataset_refs)],
     validation_file: Annotated[str | None, typer.Option(help=words(FinetuneSpec, "validation_file"))] = None,
     suffix: Annotated[str | None, typer.Option(help=words(FinetuneSpec, "suffix"))] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn: order, dropout, answers.")] = _SEED,

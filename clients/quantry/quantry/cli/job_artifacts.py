@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import job_ids
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_table, say
 from quantry.cli.transfers import transfer_bar
 from quantry_core.versions import ManifestFile
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="job_...")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", autocompletion=job_ids, help="job_...")]
 
 _COLUMNS: tuple[Column[ManifestFile], ...] = (
     ("file", lambda file: file.path),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 from pydantic import ValidationError
 
+from quantry.cli.completion import job_ids
 from quantry.cli.context import JsonOption
 from quantry.cli.specs import default, refusal_words, words
 from quantry.cli.values import duration_s, labels, metadata, moment, size_bytes
@@ -42,9 +43,9 @@ class JobOptions:
     metadata: Annotated[list[str], typer.Option(metavar="KEY=JSON", help="Kept with the job; may be given again.")] = field(
         default_factory=list
     )
-    need: Annotated[list[str], typer.Option(metavar="JOB", help="A job that must succeed first; may be given again.")] = field(
-        default_factory=list
-    )
+    need: Annotated[
+        list[str], typer.Option(metavar="JOB", autocompletion=job_ids, help="A job that must succeed first; may be given again.")
+    ] = field(default_factory=list)
     force: Annotated[bool, typer.Option("--force", help=words(JobSubmission, "force"))] = False
     as_json: JsonOption = False
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quantry.cli.completion import dataset_refs, deployment_names, model_names, version_refs
 from quantry.cli.deploy_options import deploy_spec
 from quantry.cli.finetune_options import finetune_spec
 from quantry.cli.merge_options import merge_spec
@@ -31,7 +32,7 @@ _CONCURRENCY: list[int] = default(SpeedSpec, "concurrency")
 
 def import_spec(
     *,
-    model: Annotated[str, typer.Option(help=words(ImportSpec, "model"))],
+    model: Annotated[str, typer.Option(help=words(ImportSpec, "model"), autocompletion=model_names)],
     source: Annotated[str, typer.Option(help=words(ImportSpec, "source") + " A relative path is taken from here.")],
 ) -> ImportSpec:
     """Bring a 16-bit checkpoint into the registry as a master."""
@@ -40,9 +41,11 @@ def import_spec(
 
 def evaluate_spec(
     *,
-    version: Annotated[str, typer.Option(help="The version to measure.")],
-    corpus: Annotated[list[str] | None, typer.Option(help="A dataset to measure on; may be given again.")] = None,
-    against: Annotated[str | None, typer.Option(help=words(EvaluateSpec, "against"))] = None,
+    version: Annotated[str, typer.Option(help="The version to measure.", autocompletion=version_refs)],
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="A dataset to measure on; may be given again.", autocompletion=dataset_refs)
+    ] = None,
+    against: Annotated[str | None, typer.Option(help=words(EvaluateSpec, "against"), autocompletion=version_refs)] = None,
     window_tokens: Annotated[int, typer.Option(help=words(EvaluateSpec, "window_tokens"))] = default(EvaluateSpec, "window_tokens"),
     stride_tokens: Annotated[int | None, typer.Option(help=words(EvaluateSpec, "stride_tokens"))] = None,
     max_windows: Annotated[int | None, typer.Option(help=words(EvaluateSpec, "max_windows"))] = None,
@@ -86,10 +89,14 @@ def evaluate_spec(
 
 def recalibrate_spec(
     *,
-    dataset: Annotated[list[str], typer.Option(help=words(RecalibrateSpec, "datasets") + " May be given again.")],
-    corpus: Annotated[list[str], typer.Option(help=words(RecalibrateSpec, "corpora") + " May be given again.")],
+    dataset: Annotated[
+        list[str], typer.Option(help=words(RecalibrateSpec, "datasets") + " May be given again.", autocompletion=dataset_refs)
+    ],
+    corpus: Annotated[
+        list[str], typer.Option(help=words(RecalibrateSpec, "corpora") + " May be given again.", autocompletion=dataset_refs)
+    ],
     serving: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "serving"))] = None,
-    deployment: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "deployment"))] = None,
+    deployment: Annotated[str | None, typer.Option(help=words(RecalibrateSpec, "deployment"), autocompletion=deployment_names)] = None,
     margin_nats: Annotated[float, typer.Option(help=words(RecalibrateSpec, "margin_nats"))] = default(RecalibrateSpec, "margin_nats"),
     judged_by: Annotated[JudgedBy, typer.Option(help=words(RecalibrateSpec, "judged_by"))] = _JUDGED_BY,
     window_tokens: Annotated[int, typer.Option(help="Length of one scored window.")] = default(RecalibrateSpec, "window_tokens"),

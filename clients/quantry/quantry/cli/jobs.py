@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from quantry.cli import submit
-from quantry.cli.context import AfterOption, JsonOption, LimitOption, ScheduleOption, SelectorOption, connect
+from quantry.cli.completion import job_ids, pipeline_ids
+from quantry.cli.context import AfterOption, JsonOption, LimitOption, SelectorOption, connect
 from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events
 from quantry.cli.job_artifacts import JobArgument, download_artifacts, list_artifacts
 from quantry.cli.job_training import list_checkpoints, show_curve
 from quantry.cli.job_view import about, place, print_job
 from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
+from quantry.cli.references import ScheduleOption
 from quantry.client import Client
 from quantry.errors import ClientError
 from quantry_core.evidence_tables import EvidenceTable
@@ -26,7 +28,7 @@ app = typer.Typer(help="Submit, estimate, follow, cancel and retry jobs.", no_ar
 app.add_typer(submit.app, name="submit")
 app.add_typer(submit.estimate_app, name="estimate")
 
-JobArguments = Annotated[list[str], typer.Argument(metavar="JOB...", help="job_...; several may be given.")]
+JobArguments = Annotated[list[str], typer.Argument(metavar="JOB...", autocompletion=job_ids, help="job_...; several may be given.")]
 
 _COLUMNS: tuple[Column[Job], ...] = (
     ("job", lambda job: job.id),
@@ -48,7 +50,9 @@ def list_jobs(
     job_type: Annotated[JobType | None, typer.Option("--type", help="Only jobs of this type.")] = None,
     labels: SelectorOption = None,
     queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.")] = None,
-    pipeline: Annotated[str | None, typer.Option(metavar="PIPELINE", help="Only jobs of this pipeline, pip_...")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(metavar="PIPELINE", autocompletion=pipeline_ids, help="Only jobs of this pipeline, pip_...")
+    ] = None,
     schedule: ScheduleOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
     after: AfterOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import key_ids
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, say, stderr, time_text
 from quantry.cli.specs import build, words
@@ -16,7 +17,7 @@ from quantry_core.pages import DEFAULT_LIMIT
 
 app = typer.Typer(help="List, make, rotate and revoke API keys.", no_args_is_help=True)
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="key_...")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", autocompletion=key_ids, help="key_...")]
 ExpiresOption = Annotated[
     datetime | None, typer.Option("--expires", parser=moment, metavar="TIME", help="From then on it is refused: 2027-01-31T18:00.")
 ]

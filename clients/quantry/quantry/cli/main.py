@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from quantry.cli import (
     audit,
+    config,
     datasets,
     deployments,
     imports,
@@ -25,25 +26,28 @@ from quantry.cli import (
     pipelines,
     project,
     projects,
+    queues,
     rollouts,
     schedules,
     submit,
+    uploads,
     vault,
     versions,
     webhooks,
     workers,
 )
+from quantry.cli.completion import profile_names
 from quantry.cli.context import Server
+from quantry.cli.doctor import doctor
 from quantry.cli.output import say, stderr
+from quantry.cli.plugins import add_plugins
+from quantry.cli.whoami import whoami
 from quantry.errors import ApiError, ClientError, ConfigurationError, FileRefused, InvalidReference, ServerUnreachable, UploadRefused
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
-
-PLUGIN_GROUP = "quantry.commands"
-"""Entry points of this group are functions ``register(app: typer.Typer) -> None`` that add commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,16 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_app() -> typer.Typer:
     """Returns the command with its own sub-commands and those of plugins."""
-    app = typer.Typer(name="quantry", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(name="quantry", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(pipelines.app, name="pipelines")
     app.add_typer(schedules.app, name="schedules")
     app.add_typer(workers.app, name="workers")
+    app.add_typer(queues.app, name="queues")
     app.add_typer(project.app, name="project")
     app.add_typer(projects.app, name="projects")
     app.add_typer(models.app, name="models")
     app.add_typer(versions.app, name="versions")
+    app.add_typer(uploads.app, name="uploads")
     app.add_typer(vault.app, name="vault")
     app.command("lineage")(lineage.show_lineage)
     app.command("import")(imports.import_model)
@@ -82,17 +88,11 @@ def build_app() -> typer.Typer:
     app.add_typer(keys.app, name="keys")
     app.add_typer(webhooks.app, name="webhooks")
     app.add_typer(audit.app, name="audit")
+    app.add_typer(config.app, name="config")
+    app.command("doctor")(doctor)
+    app.command("whoami")(whoami)
     add_plugins(app)
     return app
-
-
-def add_plugins(app: typer.Typer) -> None:
-    """Lets every installed plugin add its commands; one that cannot be loaded costs a warning, not the command."""
-    for entry_point in sorted(entry_points(group=PLUGIN_GROUP), key=lambda entry: entry.name):
-        try:
-            entry_point.load()(app)
-        except Exception as error:  # A plugin may fail in any way; the rest must work.
-            stderr().print(f"quantry: the plugin {entry_point.name} cannot be used: {type(error).__name__}: {error}")
 
 
 def _show_version(wanted: bool) -> None:
@@ -103,12 +103,15 @@ def _show_version(wanted: bool) -> None:
 
 def _root(
     context: typer.Context,
-    url: Annotated[str | None, typer.Option(help="The server; else QUANTRY_URL, else the client.json of 'quantry up'.")] = None,
-    api_key: Annotated[str | None, typer.Option(help="The key; else QUANTRY_API_KEY, else the client.json of 'quantry up'.")] = None,
+    url: Annotated[str | None, typer.Option(help="The server; else a profile, QUANTRY_URL, or the client.json of 'quantry up'.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="The key; better in a profile or QUANTRY_API_KEY, where no list shows it.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="A server and key by name; else QUANTRY_PROFILE.", autocompletion=profile_names)
+    ] = None,
     _version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Quantize models, keep their lineage, evaluate and serve them."""
-    context.obj = Server(url=url, api_key=api_key)
+    context.obj = Server(url=url, api_key=api_key, profile=profile)
 
 
 def _explain(error: ClientError | OSError) -> int:
@@ -119,9 +122,9 @@ def _explain(error: ClientError | OSError) -> int:
         case ServerUnreachable(idempotency_key=str() as key):
             code, hints = EXIT_UNREACHABLE, [f"Whether it has arrived is not known. Once only: the same again with --idempotency-key {key}"]
         case ServerUnreachable():
-            code, hints = EXIT_UNREACHABLE, ["Is it running? 'quantry status' tells for a stack on this machine."]
+            code, hints = EXIT_UNREACHABLE, ["Is it running? 'quantry doctor' looks at server and machine."]
         case ApiError():
-            code, hints = EXIT_REFUSED, [f"{problem.field}: {problem.message}" for problem in error.errors]
+            code, hints = EXIT_REFUSED, [*(f"{problem.field}: {problem.message}" for problem in error.errors), *_advice(error)]
         case _:
             code, hints = EXIT_REFUSED, []
     console = stderr()
@@ -129,6 +132,19 @@ def _explain(error: ClientError | OSError) -> int:
     for hint in hints:
         console.print(hint)
     return code
+
+
+def _advice(error: ApiError) -> list[str]:
+    """Returns what to do about a refusal, where its own words do not say it."""
+    match error.status:
+        case 401:
+            return ["Which key was sent: 'quantry config show'. Another one: --api-key, --profile or QUANTRY_API_KEY."]
+        case 403:
+            return ["What this key may do: 'quantry keys list' of an admin; docs/access.md has each role."]
+        case 429 | 503 if error.retry_after_s is not None:
+            return [f"Again in {error.retry_after_s:.0f} s."]
+        case _:
+            return []
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from quantry.cli.aliases import delete_alias, list_aliases, set_alias, show_alias, show_alias_history
+from quantry.cli.completion import model_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.imports import upload_model
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, time_text
+from quantry.cli.version_modules import show_figures, show_usage
 from quantry.cli.versions import VERSION_COLUMNS
 from quantry_core.pages import DEFAULT_LIMIT
 from quantry_core.versions import Model
@@ -36,7 +38,9 @@ def list_models(context: typer.Context, limit: LimitOption = DEFAULT_LIMIT, afte
 
 
 @app.command("show")
-def show_model(context: typer.Context, name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: JsonOption = False) -> None:
+def show_model(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names)], as_json: JsonOption = False
+) -> None:
     """Show one model and its newest versions."""
     with connect(context) as client:
         model = client.models.get(name)
@@ -52,6 +56,8 @@ def show_model(context: typer.Context, name: Annotated[str, typer.Argument(metav
     print_table(versions.data, VERSION_COLUMNS, empty="It has no versions.")
 
 
+app.command("figures")(show_figures)
+app.command("usage")(show_usage)
 app.command("upload")(upload_model)
 app.command("aliases")(list_aliases)
 app.command("alias")(show_alias)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import typer
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,10 @@ T = TypeVar("T")
 
 _PIPE_WIDTH = 250
 """Columns where no terminal sets them: wide enough that no id is cut."""
+
+_GAP = 2
+_SENTENCE_WIDTH = 20
+"""Where there is little room, a cell of several words is broken into lines of so many columns."""
 
 STATUS_STYLES = {
     JobStatus.WAITING: "dim",
@@ -68,7 +73,35 @@ def print_table(items: Sequence[T], columns: Sequence[Column[T]], *, empty: str)
     if not items:
         say(empty)
         return
-    stdout().print(table_of(items, columns))
+    console = stdout()
+    if least_width(items, columns) <= console.width:
+        console.print(table_of(items, columns))
+        return
+    for number, item in enumerate(items):
+        if number:
+            console.print()
+        console.print(_block(item, columns))
+
+
+def least_width(items: Sequence[T], columns: Sequence[Column[T]]) -> int:
+    """Returns the columns of a terminal that a table of these needs: sentences may be broken, names and ids may not."""
+    total = _GAP * (len(columns) - 1)
+    for heading, cell in columns:
+        texts = [heading, *(str(cell(item)) for item in items)]
+        total += max(min(cell_len(text), _SENTENCE_WIDTH) if " " in text else cell_len(text) for text in texts)
+    return total
+
+
+def _block(item: T, columns: Sequence[Column[T]]) -> Table:
+    """Returns one item line by line, for a terminal that is too narrow for a row. What is empty is left out."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for heading, cell in columns:
+        value = cell(item)
+        if str(value):
+            table.add_row(heading, value)
+    return table
 
 
 def table_of(items: Sequence[T], columns: Sequence[Column[T]]) -> Table:

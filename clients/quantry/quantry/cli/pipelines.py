@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from quantry.cli.context import AfterOption, JsonOption, LimitOption, ScheduleOption, SelectorOption, connect
+from quantry.cli.completion import pipeline_ids
+from quantry.cli.context import AfterOption, JsonOption, LimitOption, SelectorOption, connect
 from quantry.cli.output import Column, emit_json, print_page, say, status_text, stderr, stdout, time_text
 from quantry.cli.pipeline_view import StepLines, counts_text, pipeline_end_text, step_name, step_tree
+from quantry.cli.references import ScheduleOption
 from quantry.client import Client
 from quantry.yaml_files import read_pipeline
 from quantry_core.jobs import JobStatus
@@ -20,7 +22,7 @@ from quantry_core.pipelines import Pipeline, PipelineDetail
 
 app = typer.Typer(help="Submit, follow, cancel and retry pipelines.", no_args_is_help=True)
 
-PipelineArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="pip_...")]
+PipelineArgument = Annotated[str, typer.Argument(metavar="PIPELINE", autocompletion=pipeline_ids, help="pip_...")]
 
 _COLUMNS: tuple[Column[Pipeline], ...] = (
     ("pipeline", lambda pipeline: pipeline.id),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from quantry.cli.completion import dataset_refs, version_refs
 from quantry.cli.spec_fields import Option, OptionGroup, taking
 from quantry.cli.specs import build, default, refusal_words, words
 from quantry.cli.values import pairs
@@ -42,9 +43,10 @@ _QUALITY = OptionGroup(
 @taking(_QUALITY)
 def quantize_spec(
     *,
-    base: Annotated[str, typer.Option(help=words(QuantizeSpec, "base"))],
+    base: Annotated[str, typer.Option(help=words(QuantizeSpec, "base"), autocompletion=version_refs)],
     calibration: Annotated[
-        list[str] | None, typer.Option(help="A dataset to calibrate on, where the method needs text; may be given again.")
+        list[str] | None,
+        typer.Option(help="A dataset to calibrate on, where the method needs text; may be given again.", autocompletion=dataset_refs),
     ] = None,
     method: Annotated[str, typer.Option(help="See 'quantry methods'.")] = default(QuantizeSpec, "method"),
     scheme: Annotated[str | None, typer.Option(help="See 'quantry methods'; the method's first where not given.")] = None,

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-RefArgument = Annotated[str, typer.Argument(metavar="REF", help="ver_..., name@3, name@alias, or name for the latest ready one.")]
+from quantry.cli.completion import schedule_ids, version_refs
+
+RefArgument = Annotated[
+    str, typer.Argument(metavar="REF", autocompletion=version_refs, help="ver_..., name@3, name@alias, or name for the latest ready one.")
+]
+ScheduleOption = Annotated[
+    str | None, typer.Option(metavar="SCHEDULE", autocompletion=schedule_ids, help="Only what this schedule submitted, sch_...")
+]
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

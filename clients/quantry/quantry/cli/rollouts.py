@@ -11,6 +11,7 @@ import typer
 from rich.live import Live
 
 from quantry.cli import rollout_view
+from quantry.cli.completion import deployment_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, stderr, stdout, time_text
 from quantry.client import Client
@@ -23,7 +24,10 @@ from quantry_core.traffic import RolloutTraffic
 app = typer.Typer(help="Look at rollouts, follow them, pause, resume, promote, abort and roll them back.", no_args_is_help=True)
 
 RolloutArgument = Annotated[
-    str, typer.Argument(metavar="ROLLOUT", help="rol_..., or a deployment: its rollout under way, else the last one.")
+    str,
+    typer.Argument(
+        metavar="ROLLOUT", autocompletion=deployment_names, help="rol_..., or a deployment: its rollout under way, else the last one."
+    ),
 ]
 NoteOption = Annotated[str | None, typer.Option(help="Why; kept in the history.")]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import schedule_ids
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, emit_json, print_fields, print_page, say, time_text
 from quantry.cli.specs import build, words
@@ -28,7 +29,7 @@ from quantry_core.schedules import (
 
 app = typer.Typer(help="Make, pause, run and delete schedules.", no_args_is_help=True)
 
-ScheduleArgument = Annotated[str, typer.Argument(metavar="SCHEDULE", help="sch_...")]
+ScheduleArgument = Annotated[str, typer.Argument(metavar="SCHEDULE", autocompletion=schedule_ids, help="sch_...")]
 KeyOption = Annotated[str | None, typer.Option("--idempotency-key", help="The same key with the same request again does no more.")]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from quantry.cli.completion import version_refs
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, time_text
 from quantry_core.bucket_policies import KeyHolder, bucket_policy
@@ -41,7 +42,7 @@ _DAMAGE: tuple[Column[DamagedBlob], ...] = (
 @app.command("verify")
 def verify(
     context: typer.Context,
-    version: Annotated[str | None, typer.Option(metavar="REF", help="Only this version.")] = None,
+    version: Annotated[str | None, typer.Option(metavar="REF", autocompletion=version_refs, help="Only this version.")] = None,
     older_than_s: Annotated[float | None, typer.Option(min=0, help="Only what was not verified for so many seconds.")] = None,
     wait: WaitOption = False,
     as_json: JsonOption = False,
@@ -108,6 +109,7 @@ def show_policies(
     holder: Annotated[KeyHolder, typer.Argument(help="Whose key.")],
     vault: Annotated[str, typer.Option(help="Name of the vault's bucket.")] = "quantry-vault",
     staging: Annotated[str, typer.Option(help="Name of the staging bucket.")] = "quantry-staging",
+    _as_json: Annotated[bool, typer.Option("--json", help="It is JSON either way.")] = False,
 ) -> None:
     """Print what a part's S3 key may do, as a policy document for servers that have policies."""
     emit_json(bucket_policy(holder, vault=vault, staging=staging))

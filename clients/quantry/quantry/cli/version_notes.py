@@ -47,7 +47,11 @@ def note_version(
         say(written.notes or "There are no notes.")
 
 
-def show_card(context: typer.Context, ref: RefArgument) -> None:
+def show_card(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
     """Print the model card that an export writes."""
     with connect(context) as client:
-        typer.echo(client.versions.card(ref), nl=False)
+        text = client.versions.card(ref)
+    if as_json:
+        emit_json({"version": ref, "card": text})
+    else:
+        typer.echo(text, nl=False)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from quantry.cli.comparisons import compare_versions
+from quantry.cli.completion import model_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.evidence import print_evidence
 from quantry.cli.lineage import show_lineage
@@ -16,6 +17,7 @@ from quantry.cli.output import Column, bytes_text, emit_json, print_fields, prin
 from quantry.cli.references import RefArgument, tags_text
 from quantry.cli.transfers import transfer_bar
 from quantry.cli.values import moment, selector, size_bytes
+from quantry.cli.version_modules import show_modules
 from quantry.cli.version_notes import note_version, show_card, tag_version
 from quantry.client import Client
 from quantry_core.methods import Format
@@ -56,7 +58,7 @@ _FILE_COLUMNS: tuple[Column[ManifestFile], ...] = (
 def list_versions(
     context: typer.Context,
     *,
-    model: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only versions of this model.", autocompletion=model_names)] = None,
     kind: Annotated[VersionKind | None, typer.Option(help="Only of this kind.")] = None,
     state: Annotated[VersionState | None, typer.Option(help="Only in this state.")] = None,
     scheme: Annotated[str | None, typer.Option(help="Only of this scheme, such as W4A16.")] = None,
@@ -185,6 +187,29 @@ def restore_version(
         say(f"{version.ref} ({version.id}) is restored")
 
 
+@app.command("archive")
+def archive_version(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
+    """Put a version aside: nothing new is made from it or served. Its files and evidence stay."""
+    with connect(context) as client:
+        version = client.versions.archive(client.versions.get(ref).id)
+    if as_json:
+        emit_json(version)
+    else:
+        say(f"{version.ref} is archived; take it back: quantry versions unarchive {version.id}")
+
+
+@app.command("unarchive")
+def unarchive_version(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
+    """Take an archived version back."""
+    with connect(context) as client:
+        version = client.versions.unarchive(client.versions.get(ref).id)
+    if as_json:
+        emit_json(version)
+    else:
+        say(f"{version.ref} is {version.state} again")
+
+
+app.command("modules")(show_modules)
 app.command("lineage")(show_lineage)
 app.command("compare")(compare_versions)
 app.command("tag")(tag_version)

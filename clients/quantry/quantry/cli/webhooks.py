@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from quantry.cli.completion import webhook_ids
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.output import Column, duration_text, emit_json, print_fields, print_page, print_table, say, stderr, time_text
 from quantry.cli.specs import build, refusal_words, words
@@ -33,7 +34,7 @@ from quantry_core.webhooks import (
 
 app = typer.Typer(help="Make webhooks, look at what was sent, send it again.", no_args_is_help=True)
 
-WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="whk_...")]
+WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", autocompletion=webhook_ids, help="whk_...")]
 DeliveryArgument = Annotated[str, typer.Argument(metavar="DELIVERY", help="dlv_...")]
 EventOption = Annotated[
     list[WebhookEvent] | None,

@@ -26,7 +26,7 @@ from quantry_core.keys import Identity
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_store.repositories.paging import load_page
 from quantry_store.tables import AuditAnchorRow, AuditChainRow, AuditRow
-from quantry_store.tables.base import storable_json, storable_text
+from quantry_store.tables.base import storable_json, storable_text, stored_size
 
 CUT_ACTION = "audit.cut"
 """What retention writes when it removes a prefix: an anchor that no such entry tells of is a forged one."""
@@ -176,6 +176,24 @@ class AuditRepository:
         facts = {"seq": last.seq, "hash": last.hash, "num_entries": num_removed, "before": before.isoformat()}
         await self.record(None, CUT_ACTION, "project", project_id, facts, project_id=project_id)
         return num_removed
+
+    async def old(self, before: datetime) -> tuple[int, int]:
+        """Returns how many entries of all projects ``cut`` would remove, step by step, and their size in bytes as they are stored."""
+        young = select(func.min(AuditRow.seq)).where(AuditRow.project_id == AuditChainRow.project_id, AuditRow.created_at >= before)
+        ends = select(
+            AuditChainRow.project_id, func.coalesce(young.correlate(AuditChainRow).scalar_subquery(), AuditChainRow.seq).label("seq")
+        ).cte("ends")
+        counted = select(func.count(), func.coalesce(func.sum(stored_size(AuditRow)), 0)).select_from(AuditRow)
+        joined = counted.join(ends, (ends.c.project_id == AuditRow.project_id) & (AuditRow.seq < ends.c.seq))
+        num, size_bytes = (await self._session.execute(joined)).one()
+        return num, int(size_bytes)
+
+    async def oldest_at(self) -> datetime | None:
+        """Returns when the oldest entry of any project was written."""
+        first = (
+            select(AuditRow.created_at).where(AuditRow.project_id == AuditChainRow.project_id).order_by(AuditRow.seq).limit(1)
+        ).correlate(AuditChainRow)
+        return await self._session.scalar(select(func.min(first.scalar_subquery())).select_from(AuditChainRow))
 
     async def project_ids(self) -> Sequence[str]:
         """Returns the ids of every project that has a chain."""

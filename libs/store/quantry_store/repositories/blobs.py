@@ -16,7 +16,7 @@ from quantry_core.versions import ManifestFile
 from quantry_store.tables import BlobRow, DatasetRow, JobArtifactRow, JobCheckpointFileRow, UploadFileRow, VersionFileRow
 
 _REFERENCES = (
-    VersionFileRow.sha256,
+    VersionFileRow.kept_sha256,
     DatasetRow.kept_sha256,
     UploadFileRow.sha256,
     JobArtifactRow.sha256,
@@ -110,7 +110,7 @@ class BlobRepository:
 
     async def holders(self, sha256: str) -> Holders:
         """Returns what refers to a blob, in every project."""
-        versions = select(VersionFileRow.project_id, VersionFileRow.version_id).where(VersionFileRow.sha256 == sha256).distinct()
+        versions = select(VersionFileRow.project_id, VersionFileRow.version_id).where(VersionFileRow.kept_sha256 == sha256).distinct()
         datasets = select(DatasetRow.project_id, DatasetRow.name, DatasetRow.number).where(DatasetRow.kept_sha256 == sha256)
         artifacts = select(JobArtifactRow.project_id, JobArtifactRow.job_id, JobArtifactRow.path).where(JobArtifactRow.sha256 == sha256)
         columns = (JobCheckpointFileRow.project_id, JobCheckpointFileRow.job_id, JobCheckpointFileRow.step, JobCheckpointFileRow.path)
@@ -138,6 +138,19 @@ class BlobRepository:
         rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
         return [Blob(*row) for row in rows]
 
+    async def released(self, age_s: float, *, after: str, limit: int) -> list[Blob]:
+        """Returns the next blobs by digest after ``after`` that a version let go of when its time in quarantine was over, that nothing
+        else holds, and that were sealed ``age_s`` seconds ago."""
+        statement = select(BlobRow.sha256, BlobRow.size_bytes).where(_is_released(), BlobRow.sha256 > after, *_is_garbage(age_s))
+        rows = await self._session.execute(statement.order_by(BlobRow.sha256).limit(limit))
+        return [Blob(*row) for row in rows]
+
+    async def held_by_nothing(self, digests: Collection[str]) -> list[Blob]:
+        """Returns those of these blobs that nothing holds, whenever they were sealed."""
+        unused = [~exists().where(column == BlobRow.sha256) for column in _REFERENCES]
+        rows = await self._session.execute(select(BlobRow.sha256, BlobRow.size_bytes).where(BlobRow.sha256.in_(digests), *unused))
+        return [Blob(*row) for row in rows]
+
     async def forget(self, digests: Sequence[str], age_s: float) -> list[Blob]:
         """Deletes the rows of those of these blobs that are garbage still, and returns them. What is locked is left for later."""
         return await self._forget(digests, _is_garbage(age_s))
@@ -145,6 +158,10 @@ class BlobRepository:
     async def forget_let_go(self, digests: Sequence[str], age_s: float) -> list[Blob]:
         """Does what ``forget`` does with those that are checkpoints' alone still: a seal may have noted one since ``let_go``."""
         return await self._forget(digests, [BlobRow.only_checkpoints.is_(True), *_is_garbage(age_s)])
+
+    async def forget_released(self, digests: Sequence[str], age_s: float) -> list[Blob]:
+        """Does what ``forget`` does with those that ``released`` would still return."""
+        return await self._forget(digests, [_is_released(), *_is_garbage(age_s)])
 
     async def reserve(self, blob: Blob) -> bool:
         """Takes a digest that no row has, and tells whether it could: whoever wants to note it waits until this transaction ends.
@@ -176,6 +193,10 @@ class BlobRepository:
             return []
         gone = delete_from(BlobRow).where(BlobRow.sha256.in_(locked), *conditions).returning(BlobRow.sha256, BlobRow.size_bytes)
         return [Blob(*row) for row in await self._session.execute(gone.execution_options(synchronize_session=False))]
+
+
+def _is_released() -> ColumnElement[bool]:
+    return BlobRow.sha256.in_(select(VersionFileRow.sha256).where(VersionFileRow.released_at.is_not(None)))
 
 
 def _is_garbage(age_s: float) -> list[ColumnElement[bool]]:

@@ -98,12 +98,6 @@ class CaptureRepository:
         statement = delete(CapturedPromptRow).where(CapturedPromptRow.deployment_id == deployment.id).returning(CapturedPromptRow.id)
         return len((await self._session.scalars(statement.execution_options(synchronize_session=False))).all())
 
-    async def delete_old(self, *, limit: int) -> int:
-        """Returns how many prompts were deleted that are past their time."""
-        old = select(CapturedPromptRow.id).where(CapturedPromptRow.expires_at <= func.now()).limit(limit).with_for_update(skip_locked=True)
-        statement = delete(CapturedPromptRow).where(CapturedPromptRow.id.in_(old)).returning(CapturedPromptRow.id)
-        return len((await self._session.scalars(statement.execution_options(synchronize_session=False))).all())
-
     async def _count(self, deployment: Deployment) -> int:
         statement = select(func.count()).select_from(CapturedPromptRow).where(CapturedPromptRow.deployment_id == deployment.id)
         return (await self._session.execute(statement)).scalar_one()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import ColumnElement, Select, Text, bindparam, delete, exists, func, or_, select, tuple_
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.errors import NotFound
 from quantry_core.execution import CheckpointReport
 from quantry_core.jobs import FINAL_STATUSES, Job, JobCheckpoint, JobStatus
+from quantry_core.retention import Over, Removed
 from quantry_core.versions import ManifestFile
 from quantry_store.references import fits_integer
 from quantry_store.repositories.blobs import BlobRepository
@@ -106,19 +107,26 @@ class CheckpointRepository:
         spoilt = select(JobCheckpointFileRow.job_id, JobCheckpointFileRow.step).where(JobCheckpointFileRow.sha256 == sha256)
         await self._drop_files([tuple_(JobCheckpointFileRow.job_id, JobCheckpointFileRow.step).in_(spoilt)])
 
-    async def drop_old(self, retention_s: float, *, max_jobs: int) -> int:
-        """Lets go of the files of at most ``max_jobs`` jobs that ended ``retention_s`` seconds ago, or succeeded; returns how many
-        files that were."""
-        is_over = or_(JobRow.status == JobStatus.SUCCEEDED, JobRow.finished_at < func.now() - timedelta(seconds=retention_s))
-        over = (
-            select(JobRow.id)
-            .where(JobRow.id.in_(select(JobCheckpointFileRow.job_id)), JobRow.status.in_(FINAL_STATUSES), is_over)
-            .order_by(JobRow.id)
-            .limit(max_jobs)
-            .with_for_update(skip_locked=True, key_share=True)
-        )
+    async def drop_old(self, retention_s: float | None, *, max_jobs: int) -> Removed:
+        """Lets go of the files of at most ``max_jobs`` jobs that ended ``retention_s`` seconds ago (None: those stay), or succeeded;
+        returns how many files that were, and their size."""
+        over = _over(retention_s).order_by(JobRow.id).limit(max_jobs).with_for_update(skip_locked=True, key_share=True)
         job_ids = (await self._session.scalars(over)).all()
-        return await self._drop_files([JobCheckpointFileRow.job_id.in_(job_ids)]) if job_ids else 0
+        if not job_ids:
+            return Removed(0)
+        gone = delete(JobCheckpointFileRow).where(JobCheckpointFileRow.job_id.in_(job_ids)).returning(JobCheckpointFileRow.size_bytes)
+        sizes = (await self._session.scalars(gone.execution_options(synchronize_session=False))).all()
+        return Removed(len(sizes), sum(sizes), has_more=True)
+
+    async def old_files(self, retention_s: float | None) -> Over:
+        """Returns what ``drop_old`` would let go of, of all jobs together."""
+        counted = select(func.count(), func.coalesce(func.sum(JobCheckpointFileRow.size_bytes), 0))
+        num, size_bytes = (await self._session.execute(counted.where(JobCheckpointFileRow.job_id.in_(_over(retention_s))))).one()
+        return Over(num, int(size_bytes))
+
+    async def oldest_kept_at(self) -> datetime | None:
+        """Returns when the oldest checkpoint was reported whose files are kept; None where there is none."""
+        return await self._session.scalar(select(func.min(JobCheckpointRow.created_at)).where(_has_files()))
 
     async def _write(self, project_id: str, job_id: str, report: CheckpointReport) -> None:
         size_bytes = sum(file.size_bytes for file in report.files)
@@ -145,6 +153,14 @@ class CheckpointRepository:
     async def _drop_files(self, conditions: Sequence[ColumnElement[bool]]) -> int:
         gone = delete(JobCheckpointFileRow).where(*conditions).returning(JobCheckpointFileRow.path)
         return len((await self._session.scalars(gone.execution_options(synchronize_session=False))).all())
+
+
+def _over(retention_s: float | None) -> Select[str]:
+    """Returns the statement of the jobs that have files of checkpoints which nobody goes on from any more."""
+    is_over = JobRow.status == JobStatus.SUCCEEDED
+    if retention_s is not None:
+        is_over = or_(is_over, JobRow.finished_at < func.now() - timedelta(seconds=retention_s))
+    return select(JobRow.id).where(JobRow.id.in_(select(JobCheckpointFileRow.job_id)), JobRow.status.in_(FINAL_STATUSES), is_over)
 
 
 def _is(job_id: str, step: int) -> tuple[ColumnElement[bool], ...]:

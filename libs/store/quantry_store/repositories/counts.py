@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import func, literal, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.jobs import JobStatus, Queue
@@ -83,6 +83,14 @@ class CountRepository:
         )
         row = (await self._session.execute(statement.order_by(VaultRunRow.finished_at.desc()).limit(1))).one_or_none()
         return None if row is None else Verification(row.finished_at, int(row.report.get("num_damaged", 0)))
+
+    async def database_state(self) -> tuple[datetime, str | None]:
+        """Returns the database's clock, and the migration it is at; None where none was ever applied."""
+        now = (await self._session.scalars(select(func.now()))).one()
+        has_migrations = (await self._session.scalars(select(func.to_regclass("alembic_version").is_not(None)))).one()
+        if not has_migrations:
+            return now, None
+        return now, await self._session.scalar(text("select version_num from alembic_version"))
 
     async def alive_slots(self) -> dict[Queue, int]:
         """Returns by queue the slots of workers that are alive and serve it; a slot that serves two counts at both."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quantry_core.errors import UnknownJob
 from quantry_core.execution import EventDraft
 from quantry_core.jobs import CurvePoint, EventKind, JobEvent, read_metrics
+from quantry_core.retention import Over, Removed
 from quantry_store.references import MAX_INTEGER, fits_integer
 from quantry_store.tables import JobEventRow, JobRow
+from quantry_store.tables.base import stored_size
 
 MAX_EVENTS_PER_READ = 1000
 PASSING_KINDS = (EventKind.LOG, EventKind.PROGRESS, EventKind.METRICS)
@@ -59,9 +61,9 @@ class EventRepository:
             raise UnknownJob(f"there is no job {job_id!r}")
         return last_seq
 
-    async def delete_logs(self, retention_s: float, *, max_jobs: int) -> int:
-        """Returns how many jobs that ended ``retention_s`` seconds ago it took, at most ``max_jobs``, and rows it deleted of them: their
-        log, progress and metrics, together. 0 where nothing is left to do."""
+    async def delete_logs(self, retention_s: float, *, max_jobs: int) -> Removed:
+        """Deletes log, progress and metrics of at most ``max_jobs`` jobs that ended ``retention_s`` seconds ago; returns how many rows
+        that were."""
         old = (
             select(JobRow.id)
             .where(JobRow.finished_at < func.now() - timedelta(seconds=retention_s), JobRow.log_deleted_at.is_(None))
@@ -71,13 +73,27 @@ class EventRepository:
         )
         job_ids = (await self._session.scalars(old)).all()
         if not job_ids:
-            return 0
-        told = delete(JobEventRow).where(JobEventRow.job_id.in_(job_ids), JobEventRow.kind.in_(PASSING_KINDS)).returning(JobEventRow.seq)
-        num_deleted = len((await self._session.scalars(told)).all())
+            return Removed(0)
+        told = delete(JobEventRow).where(JobEventRow.job_id.in_(job_ids), JobEventRow.kind.in_(PASSING_KINDS))
+        sizes = (await self._session.scalars(told.returning(stored_size(JobEventRow)))).all()
         await self._session.execute(
             update(JobRow).where(JobRow.id.in_(job_ids)).values(log_deleted_at=func.now()).execution_options(synchronize_session=False)
         )
-        return len(job_ids) + num_deleted
+        return Removed(len(sizes), sum(sizes), has_more=True)
+
+    async def old_logs(self, retention_s: float) -> Over:
+        """Returns what ``delete_logs`` would delete of all jobs together."""
+        of_old = select(JobRow.id).where(JobRow.finished_at < func.now() - timedelta(seconds=retention_s), JobRow.log_deleted_at.is_(None))
+        counted = select(func.count(), func.coalesce(func.sum(stored_size(JobEventRow)), 0))
+        found = await self._session.execute(counted.where(JobEventRow.job_id.in_(of_old), JobEventRow.kind.in_(PASSING_KINDS)))
+        num, size_bytes = found.one()
+        return Over(num, int(size_bytes))
+
+    async def oldest_log_at(self) -> datetime | None:
+        """Returns when the job ended that ended first of those that may have a log; None where there is none."""
+        return await self._session.scalar(
+            select(func.min(JobRow.finished_at)).where(JobRow.finished_at.is_not(None), JobRow.log_deleted_at.is_(None))
+        )
 
     async def after(
         self,

@@ -33,7 +33,7 @@ class EvidenceRepository:
             select(VersionFileRow.project_id, VersionFileRow.version_id, VersionFileRow.sha256)
             .join(EvidenceRow, EvidenceRow.version_id == VersionFileRow.version_id)
             .where(
-                VersionFileRow.sha256.in_(digests),
+                VersionFileRow.kept_sha256.in_(digests),
                 EvidenceRow.name == name,
                 EvidenceRow.metrics["sha256"].astext == VersionFileRow.sha256,
             )

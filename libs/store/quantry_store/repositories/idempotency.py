@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
@@ -39,17 +37,6 @@ class IdempotencyRepository:
         if not (await self._session.scalars(select(lock))).one():
             raise IdempotencyKeyInFlight("a request with this Idempotency-Key is being worked on; ask again for what it made")
         return await self.find(project_id, key, request_sha256)
-
-    async def delete_old(self, retention_s: float, *, limit: int) -> int:
-        """Returns how many keys were forgotten: those used first ``retention_s`` seconds ago, at most ``limit``."""
-        old = (
-            select(IdempotencyKeyRow.project_id, IdempotencyKeyRow.key)
-            .where(IdempotencyKeyRow.created_at < func.now() - timedelta(seconds=retention_s))
-            .limit(limit)
-        )
-        chosen = tuple_(IdempotencyKeyRow.project_id, IdempotencyKeyRow.key).in_(old)
-        deleted = await self._session.scalars(delete(IdempotencyKeyRow).where(chosen).returning(IdempotencyKeyRow.key))
-        return len(deleted.all())
 
     async def save(self, project_id: str, key: str, request_sha256: str, noun_id: str) -> None:
         """Notes what a claimed key stands for from now on."""

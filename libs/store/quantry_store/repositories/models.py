@@ -6,11 +6,11 @@ import builtins
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import UnknownModel
+from quantry_core.errors import Conflict, ModelExists, UnknownModel
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.model_views import AliasTarget, ListedModel
 from quantry_core.pages import DEFAULT_LIMIT, Page
@@ -51,6 +51,25 @@ class ModelRepository:
             insert(ModelRow).values(row).on_conflict_do_nothing(index_elements=[ModelRow.project_id, ModelRow.name])
         )
         return await self.get(project_id, name)
+
+    async def add(self, project_id: str, name: str) -> Model:
+        """Returns a new model without versions; raises InvalidName, or ModelExists."""
+        row = {"id": new_id(IdPrefix.MODEL), "project_id": project_id, "name": require_name(name), "last_number": 0}
+        statement = insert(ModelRow).values(row).on_conflict_do_nothing(index_elements=[ModelRow.project_id, ModelRow.name])
+        made = await self._session.scalars(statement.returning(ModelRow.id))
+        if made.one_or_none() is None:
+            raise ModelExists(f"there is a model {name!r} already")
+        return await self.get(project_id, name)
+
+    async def remove_unused(self, model: Model) -> None:
+        """Removes a model that never had a version; raises Conflict for any other, whose numbers and history must not come back."""
+        statement = delete(ModelRow).where(ModelRow.id == model.id, ModelRow.last_number == 0).returning(ModelRow.id)
+        gone = await self._session.scalars(statement.execution_options(synchronize_session=False))
+        if gone.one_or_none() is None:
+            raise Conflict(
+                f"model {model.name!r} has had versions, and their lineage and numbers are kept: a model goes only while it never had "
+                "one. Delete its versions one by one (quantry versions delete), and the model stays, empty"
+            )
 
     async def next_number(self, model_id: str) -> int:
         """Returns the next version number of a model, its row locked until the transaction ends. Numbers are never used again."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, Integer, cast, delete, func, or_, select, text, update
+from sqlalchemy import BigInteger, Double, Integer, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.histograms import Histogram
 from quantry_core.traffic import PairTally, Tally, TrafficWindow
-from quantry_store.tables import DeploymentRow, ReleaseRow, RolloutRow, TrafficWindowRow
-from quantry_store.tables.deployments import WATCHED
+from quantry_store.tables import DeploymentRow, ReleaseRow, TrafficWindowRow
 
 _WRITERS = "traffic-windows"
 
@@ -104,21 +103,6 @@ class TrafficRepository:
             statement = select(number, count).select_from(TrafficWindowRow).join(bucket, text("true")).where(*within).group_by(number)
             values[name] = {"counts": {key: int(num) for key, num in await self._session.execute(statement)}}
         return Tally.model_validate(values)
-
-    async def delete_old(self, retention_s: float, *, limit: int) -> int:
-        """Returns how many windows were deleted that ended so many seconds ago; those of a rollout that is not over are kept, of both
-        its releases."""
-        in_use = or_(RolloutRow.finished_at.is_(None), text(WATCHED))
-        of_release = or_(RolloutRow.to_release_id == TrafficWindowRow.release_id, RolloutRow.from_release_id == TrafficWindowRow.release_id)
-        needed = select(RolloutRow.id).where(in_use, of_release, RolloutRow.created_at <= TrafficWindowRow.ended_at).exists()
-        old = (
-            select(TrafficWindowRow.id)
-            .where(TrafficWindowRow.ended_at < func.now() - timedelta(seconds=retention_s), ~needed)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        statement = delete(TrafficWindowRow).where(TrafficWindowRow.id.in_(old)).returning(TrafficWindowRow.id)
-        return len((await self._session.scalars(statement.execution_options(synchronize_session=False))).all())
 
 
 def _to_window(row: TrafficWindowRow) -> TrafficWindow:

@@ -29,4 +29,5 @@ def to_version(row: VersionRow, model_name: str) -> Version:
         card=VersionCard.model_validate(row.card),
         created_at=row.created_at,
         deleted_at=row.deleted_at,
+        bytes_released_at=row.bytes_released_at,
     )

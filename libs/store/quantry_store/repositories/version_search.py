@@ -73,7 +73,7 @@ class VersionSearchRepository:
         files = (
             select(VersionRow.model_id, VersionFileRow.sha256, VersionFileRow.size_bytes)
             .join(VersionRow, VersionRow.id == VersionFileRow.version_id)
-            .where(VersionRow.project_id == project_id, VersionRow.deleted_at.is_(None))
+            .where(VersionRow.project_id == project_id, VersionRow.deleted_at.is_(None), VersionFileRow.released_at.is_(None))
             .cte("files")
         )
         by_model = select(files.c.model_id, func.sum(files.c.size_bytes).label("bytes")).group_by(files.c.model_id).subquery()
@@ -115,7 +115,7 @@ def _listed(project_id: str) -> Select[VersionRow, str, dict[str, str] | None, s
     other_version = aliased(VersionRow)
     is_shared = (
         exists()
-        .where(other.sha256 == file.sha256, other.version_id != VersionRow.id, other.version_id == other_version.id)
+        .where(other.kept_sha256 == file.kept_sha256, other.version_id != VersionRow.id, other.version_id == other_version.id)
         .where(other_version.project_id == VersionRow.project_id, other_version.deleted_at.is_(None))
         .correlate(file, VersionRow)
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import NotFound, UnknownVersion
+from quantry_core.errors import BytesReleased, NotFound, UnknownVersion
 from quantry_core.ids import IdPrefix, is_id, new_id
 from quantry_core.jobs import Job
 from quantry_core.versions import (
@@ -110,10 +111,13 @@ class VersionRepository:
         return None if row is None else to_version(*row)
 
     async def hold(self, version: Version) -> None:
-        """Keeps a version from being deleted until the transaction ends; raises UnknownVersion if it is deleted."""
-        statement = select(VersionRow.id).where(VersionRow.id == version.id, VersionRow.deleted_at.is_(None))
-        if (await self._session.scalars(statement.with_for_update(read=True, key_share=True))).one_or_none() is None:
+        """Keeps a version from being deleted and its bytes from being released until the transaction ends; raises UnknownVersion if
+        it is deleted, BytesReleased if its bytes are gone."""
+        statement = select(VersionRow.bytes_released_at).where(VersionRow.id == version.id, VersionRow.deleted_at.is_(None))
+        found = (await self._session.execute(statement.with_for_update(read=True, key_share=True))).one_or_none()
+        if found is None:
             raise UnknownVersion(f"version {version.ref} is deleted; restore it first")
+        _check_bytes(version, found.bytes_released_at)
 
     async def quarantine(self, version_id: str) -> None:
         """Makes a version quarantined; raises VersionProtected for a master."""
@@ -127,12 +131,13 @@ class VersionRepository:
         await self._session.execute(statement.values(state=VersionState.READY))
 
     async def file(self, project_id: str, version_id: str, path: str) -> ManifestFile:
-        """Returns one file of a version; raises UnknownVersion, or NotFound if it has no such file."""
+        """Returns one file of a version; raises UnknownVersion, NotFound if it has no such file, BytesReleased if its bytes are gone."""
         version = await self.get(project_id, version_id)
         statement = select(VersionFileRow).where(VersionFileRow.version_id == version.id, VersionFileRow.path == path)
         row = (await self._session.scalars(statement)).one_or_none()
         if row is None:
             raise NotFound(f"version {version.ref} has no file {path!r}")
+        _check_bytes(version, row.released_at)
         return ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256)
 
     async def files(self, version_id: str) -> list[ManifestFile]:
@@ -140,6 +145,12 @@ class VersionRepository:
         rows = await self._session.scalars(
             select(VersionFileRow).where(VersionFileRow.version_id == version_id).order_by(VersionFileRow.path)
         )
+        return [ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
+
+    async def kept_files(self, version_id: str) -> list[ManifestFile]:
+        """Returns those files of a version whose bytes it still holds, by path: all of them, or none."""
+        kept = select(VersionFileRow).where(VersionFileRow.version_id == version_id, VersionFileRow.released_at.is_(None))
+        rows = await self._session.scalars(kept.order_by(VersionFileRow.path))
         return [ManifestFile(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
 
     async def lineage(self, project_id: str, version_id: str) -> Lineage:
@@ -223,6 +234,14 @@ class VersionRepository:
             return f"model {ref.name!r} has no alias {ref.alias!r}; {choices(names, of='aliases')}"
         fitting = "" if kinds is None else " of kind " + " or ".join(sorted(kinds))
         return f"model {ref.name!r} has no ready version{fitting}; none of its {model.num_versions} versions fits"
+
+
+def _check_bytes(version: Version, released_at: datetime | None) -> None:
+    if released_at is not None:
+        raise BytesReleased(
+            f"the bytes of {version.ref} were given up on {released_at:%Y-%m-%d}, after its time in quarantine; its manifest and evidence "
+            "can be read, and its recipe makes it again"
+        )
 
 
 def _versions(project_id: str) -> Select[VersionRow, str]:

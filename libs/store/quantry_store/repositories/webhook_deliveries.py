@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -183,20 +183,6 @@ class DeliveryRepository:
             .execution_options(synchronize_session=False)
         )
         return len(given_up.all())
-
-    async def delete_old(self, retention_s: float, *, limit: int) -> int:
-        """Returns how many messages were forgotten that were over ``retention_s`` seconds ago, their attempts with them."""
-        old = (
-            select(WebhookDeliveryRow.id)
-            .where(WebhookDeliveryRow.finished_at < func.now() - timedelta(seconds=retention_s))
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        deleted = await self._session.scalars(
-            delete(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(old)).returning(WebhookDeliveryRow.id),
-            execution_options={"synchronize_session": False},
-        )
-        return len(deleted.all())
 
     async def _of_pending(self, webhook_id: str, *which: ColumnElement[bool], **values: Any) -> None:
         await self._session.execute(

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Boolean, ColumnElement, and_, delete, func, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, and_, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -64,12 +64,6 @@ class WorkerRepository:
             digest.is_not(None),
         )
         return set(await self._session.scalars(statement))
-
-    async def delete_unseen(self, unseen_s: float, *, limit: int) -> int:
-        """Returns how many workers it forgot: those that were not heard of for ``unseen_s`` seconds, at most ``limit``."""
-        gone = select(WorkerRow.id).where(WorkerRow.last_seen_at < func.now() - timedelta(seconds=unseen_s)).limit(limit)
-        deleted = await self._session.scalars(delete(WorkerRow).where(WorkerRow.id.in_(gone)).returning(WorkerRow.id))
-        return len(deleted.all())
 
 
 def _worker(row: WorkerRow, is_alive: bool, job_ids: Sequence[str]) -> Worker:

@@ -20,6 +20,7 @@ from quantry_store.tables.models import (
     AliasRow,
     EvidenceRow,
     LineageEdgeRow,
+    ModelNotesRow,
     ModelRow,
     VersionFileRow,
     VersionNotesRow,
@@ -27,6 +28,7 @@ from quantry_store.tables.models import (
 )
 from quantry_store.tables.pipelines import PipelineRow
 from quantry_store.tables.projects import ProjectRow
+from quantry_store.tables.retention import RetentionCountRow, RetentionRunRow
 from quantry_store.tables.schedules import ScheduleRow, ScheduleRunRow
 from quantry_store.tables.seals import ArtifactSealRow, SealRow
 from quantry_store.tables.traffic import CapturedPromptRow, TrafficWindowRow
@@ -60,11 +62,14 @@ __all__ = [
     "JobRow",
     "KeyRow",
     "LineageEdgeRow",
+    "ModelNotesRow",
     "ModelRow",
     "PipelineRow",
     "ProjectRow",
     "ReleaseRow",
     "ReplicaRow",
+    "RetentionCountRow",
+    "RetentionRunRow",
     "RolloutRow",
     "RouteRevisionRow",
     "ScheduleRow",

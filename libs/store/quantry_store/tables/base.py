@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Annotated, Any, ClassVar
 
-from sqlalchemy import DateTime, Dialect, Enum, ForeignKey, MetaData, Text, TypeDecorator, func
+from sqlalchemy import ColumnElement, DateTime, Dialect, Enum, ForeignKey, Integer, MetaData, Text, TypeDecorator, func, literal_column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from typing_extensions import override
@@ -16,6 +16,7 @@ from quantry_core.datasets import DatasetKind, DatasetOrigin, FilePurpose
 from quantry_core.jobs import EventKind, JobReason, JobStatus, JobType, WaitingOn
 from quantry_core.keys import Role
 from quantry_core.methods import Environment, Format
+from quantry_core.retention import RetentionKind, RetentionPart
 from quantry_core.rollouts import PeriodCause, ReplicaState, RolloutCause, RolloutReason, RolloutState
 from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome
 from quantry_core.vault import VaultRunKind, VaultRunStatus
@@ -76,6 +77,11 @@ def enum_column(values: type[StrEnum]) -> Enum:
     )
 
 
+def stored_size(row: type[Base]) -> ColumnElement[int]:
+    """Returns the expression for how many bytes a row of this table takes, as it is stored; without indexes."""
+    return func.pg_column_size(literal_column(row.__tablename__), type_=Integer)
+
+
 ENUMS: tuple[type[StrEnum], ...] = (
     DatasetKind,
     DatasetOrigin,
@@ -93,6 +99,8 @@ ENUMS: tuple[type[StrEnum], ...] = (
     OverlapPolicy,
     PeriodCause,
     ReplicaState,
+    RetentionKind,
+    RetentionPart,
     Role,
     RolloutCause,
     RolloutReason,

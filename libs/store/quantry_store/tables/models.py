@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from quantry_core.methods import Format
@@ -30,6 +30,11 @@ class VersionRow(Base):
         UniqueConstraint("model_id", "number"),
         Index(None, "project_id", "id"),
         Index(None, "project_id", "fingerprint"),
+        Index(
+            "ix_versions_quarantined",
+            "quarantined_at",
+            postgresql_where=text("quarantined_at is not null and bytes_released_at is null"),
+        ),
     )
 
     id: Mapped[Id]
@@ -55,6 +60,10 @@ class VersionRow(Base):
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[datetime | None]
     """Set while it can still be restored."""
+    quarantined_at: Mapped[datetime | None]
+    """Since when it is quarantined; a trigger writes it."""
+    bytes_released_at: Mapped[datetime | None]
+    """When its files let go of their bytes for good. Its row, manifest, edges and evidence stay."""
 
 
 class VersionNotesRow(Base):
@@ -66,18 +75,39 @@ class VersionNotesRow(Base):
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
     project_id: Mapped[ProjectId]
     tags: Mapped[dict[str, str]]
+    texts: Mapped[dict[str, str]]
+    """Tags that no selector could write: see quantry_core.tags. No key is in both."""
+    notes: Mapped[str]
+    updated_at: Mapped[CreatedAt]
+
+
+class ModelNotesRow(Base):
+    """What people write about a model."""
+
+    __tablename__ = "model_notes"
+    __table_args__ = (Index("ix_model_notes_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),)
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[ProjectId]
+    tags: Mapped[dict[str, str]]
     notes: Mapped[str]
     updated_at: Mapped[CreatedAt]
 
 
 class VersionFileRow(Base):
     __tablename__ = "version_files"
+    __table_args__ = (Index("ix_version_files_released", "sha256", postgresql_where=text("released_at is not null")),)
 
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
     path: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[ProjectId]
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    sha256: Mapped[str] = mapped_column(index=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    released_at: Mapped[datetime | None]
+    kept_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("blobs.sha256"), Computed("CASE WHEN (released_at IS NULL) THEN sha256 ELSE NULL::text END"), index=True
+    )
+    """The blob that it keeps from being collected; None once its bytes were released."""
 
 
 class LineageEdgeRow(Base):

@@ -43,6 +43,7 @@ class ScheduleRunRow(Base):
         # Unique: whatever else goes wrong, one due time can never fire twice.
         Index("uq_schedule_runs_due", "schedule_id", "due_at", unique=True, postgresql_where=text("not is_manual")),
         Index(None, "schedule_id", "id"),
+        Index(None, "fired_at"),
         Index("ix_schedule_runs_held", "schedule_id", "due_at", postgresql_where=text("outcome = 'held'")),
     )
 

@@ -13,7 +13,6 @@ from quantry_store.transactions.finish import finish_attempt
 from quantry_store.transactions.lost_attempts import expired_jobs, lose_expired
 from quantry_store.transactions.pipelines import cancel_pipeline, retry_pipeline, submit_pipeline
 from quantry_store.transactions.release import releasable_jobs, release_job
-from quantry_store.transactions.retention import clean_up
 from quantry_store.transactions.retry import retry_job
 from quantry_store.transactions.rollbacks import roll_back
 from quantry_store.transactions.rollout_actions import ask_of_rollout
@@ -52,9 +51,9 @@ from quantry_store.transactions.webhooks import (
     ClaimedDelivery,
     change_webhook,
     claim_deliveries,
-    clean_up_deliveries,
     create_webhook,
     delete_webhook,
+    give_up_deliveries,
     ping_webhook,
     redeliver_webhook,
     rotate_webhook_secret,
@@ -84,8 +83,6 @@ __all__ = [
     "check_attempt",
     "claim_deliveries",
     "claim_next",
-    "clean_up",
-    "clean_up_deliveries",
     "create_schedule",
     "create_webhook",
     "delete_dataset",
@@ -100,6 +97,7 @@ __all__ = [
     "fail_rollout",
     "finish_attempt",
     "fire_due",
+    "give_up_deliveries",
     "is_checked_anew",
     "is_final",
     "judge_rollout",

@@ -177,9 +177,9 @@ async def settle_delivery(
     return await _note_failure(uow, webhook, attempt, disable_after_s)
 
 
-async def clean_up_deliveries(uow: UnitOfWork, *, retention_s: float, limit: int) -> int:
-    """Returns how many messages were given up or forgotten, in a bounded batch: call it again until it is 0."""
-    return await uow.deliveries.expire(limit=limit) + await uow.deliveries.delete_old(retention_s, limit=limit)
+async def give_up_deliveries(uow: UnitOfWork, *, limit: int) -> int:
+    """Returns how many messages were given up whose time is over, in a bounded batch: call it again until it is 0."""
+    return await uow.deliveries.expire(limit=limit)
 
 
 async def _note_failure(uow: UnitOfWork, webhook: WebhookRow, attempt: WebhookAttempt, disable_after_s: float) -> Webhook | None:

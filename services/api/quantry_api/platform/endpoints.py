@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from quantry_core.platform_state import PlatformState
 from quantry_http.auth import Caller, Db
 from quantry_store.migrate import newest_revision
-from quantry_store.settings import MIGRATIONS_BESIDE_PACKAGE
 
 router = APIRouter(prefix="/api/v1/platform", tags=["project"])
 
@@ -27,7 +26,7 @@ async def show_platform(caller: Caller, request: Request, db: Db) -> PlatformSta
         database_time=database_time,
         version=request.app.version,
         database_revision=revision,
-        wanted_revision=newest_revision(state.migrations_dir),
+        wanted_revision=newest_revision(request.app.state.migrations_dir),
         key_expires_at=key.expires_at,
         verified_at=None if verification is None else verification.finished_at,
         num_damaged=0 if verification is None else verification.num_damaged,

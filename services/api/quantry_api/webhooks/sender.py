@@ -25,7 +25,7 @@ from quantry_core.webhook_signatures import signed_fields
 from quantry_core.webhook_words import NO_LINKS, Links, body_of
 from quantry_core.webhooks import WebhookAttempt, WebhookMessage
 from quantry_store.database import Database
-from quantry_store.transactions import ClaimedDelivery, claim_deliveries, clean_up_deliveries, settle_delivery
+from quantry_store.transactions import ClaimedDelivery, claim_deliveries, give_up_deliveries, settle_delivery
 from quantry_store.webhook_cipher import KEYS_VARIABLE, WebhookCipher
 from quantry_telemetry.loops import Rounds, uncounted
 
@@ -49,7 +49,6 @@ class SenderSettings:
     limit_each: int = 4
     """Of one webhook."""
     disable_after_s: float = 5 * 24 * 3600.0
-    retention_s: float = 30 * 24 * 3600.0
     links: Links = NO_LINKS
 
 
@@ -134,10 +133,10 @@ class WebhookSender:
                 await task
 
     async def clean_up(self) -> None:
-        """Gives up and forgets messages whose time is over."""
+        """Gives up messages whose time is over; how long they are kept then is retention's business."""
         for _ in range(MAX_CLEAN_UP_BATCHES):
             async with self._database.begin() as uow:
-                num_rows = await clean_up_deliveries(uow, retention_s=self._settings.retention_s, limit=MAX_ROWS_PER_CLEAN_UP)
+                num_rows = await give_up_deliveries(uow, limit=MAX_ROWS_PER_CLEAN_UP)
             if num_rows == 0:
                 return
 

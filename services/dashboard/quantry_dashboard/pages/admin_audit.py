@@ -75,6 +75,7 @@ class AuditPage:
                 after=view.after,
                 empty=_empty,
                 none_such=_none_such if view.is_narrowed or view.after else None,
+                numbers=("Entry",),
                 classes="audit",
             )
         self._frame.refresh_every(REFRESH_S, self._refresh)

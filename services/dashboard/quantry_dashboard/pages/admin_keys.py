@@ -69,6 +69,7 @@ class KeysPage:
                 address=lambda after: address_of(KEYS, after=after),
                 after=self._after,
                 empty=_empty,
+                classes="keys",
             )
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
@@ -82,7 +83,7 @@ class KeysPage:
 
     def _ask_create(self) -> None:
         fields = (
-            AskedField("name", "Name", hint="what it is for: laptop of ada, nightly runs, …"),
+            AskedField("name", "Name", hint="what it is for: laptop-of-ada, nightly-runs, …"),
             AskedField(
                 "role",
                 "Role",

@@ -207,7 +207,8 @@ def _add_field(field: AskedField) -> list[Node]:
 def _add_control(field: AskedField) -> Node:
     match field.kind:
         case FieldKind.LONG:
-            node = Node("textarea", rows="6", spellcheck="false")
+            # Its text at first is its content, not an attribute.
+            return Node("textarea", field.value, rows="6", spellcheck="false")
         case FieldKind.CHOICE:
             with Node("select") as node:
                 for choice in field.choices:

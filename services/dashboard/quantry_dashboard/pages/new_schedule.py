@@ -77,7 +77,7 @@ class NewSchedulePage:
             with Node("div", classes="submit"):
                 with Node("section", classes="panel form", aria_label="Schedule"), Node("div", classes="fields"):
                     if self._as_file:
-                        self._text_node = self._add_long("Schedule as YAML", self._text, self._take_text, rows=20)
+                        self._add_long("Schedule as YAML", self._text, self._take_text, rows=20)
                     else:
                         self._add_fields()
                 with Node("aside", classes="beside"):
@@ -106,7 +106,7 @@ class NewSchedulePage:
             box = Node("input", type="checkbox", id="is_paused")
             box.on("change", self._take_paused, js_handler=EMIT_CHECKED)
             Node("label", "Begin paused", for_="is_paused")
-        self._template_node = self._add_long("What it submits, as YAML *", self._template, self._take_template, rows=12)
+        self._add_long("What it submits, as YAML *", self._template, self._take_template, rows=12)
 
     def _add_text(self, name: str, label: str, said: str) -> None:
         with Node("div", classes="field"):
@@ -124,14 +124,12 @@ class NewSchedulePage:
                     Node("option", said, value=value, selected="selected" if value == self._values[name] else None)
             select.on("change", self._taking(name), js_handler=EMIT_VALUE)
 
-    def _add_long(self, label: str, value: str, take: Callable[[events.GenericEventArguments], object], *, rows: int) -> Node:
+    def _add_long(self, label: str, value: str, take: Callable[[events.GenericEventArguments], object], *, rows: int) -> None:
         with Node("div", classes="field"):
             Node("label", label, for_="yaml")
-            area = Node("textarea", id="yaml", rows=str(rows), spellcheck="false", classes="yaml")
-            area.attribute("^value", value)
+            area = Node("textarea", value, id="yaml", rows=str(rows), spellcheck="false", classes="yaml")
             area.on("change", take, js_handler=EMIT_VALUE)
             self._wrong = Node("p", classes="wrong", role="alert", hidden="hidden")
-        return area
 
     def _taking(self, name: str) -> Callable[[events.GenericEventArguments], object]:
         async def take(event: events.GenericEventArguments) -> None:
@@ -164,7 +162,7 @@ class NewSchedulePage:
         job = await ask(self._session, lambda client: client.jobs.get(job_id))
         self._template = template_of_job(job)
         # A text area takes its text from its content once, and from its value ever after.
-        ui.run_javascript(f"getHtmlElement({self._template_node.id}).value = {json.dumps(self._template)}")
+        ui.run_javascript(f"document.getElementById('yaml').value = {json.dumps(self._template)}")
 
     async def _preview(self) -> None:
         try:

@@ -175,7 +175,7 @@ class _WorkerCard:
                     with Node("div", classes="device-head"):
                         Node("span", device.name, classes="name")
                         Node("span", device.details, classes="dim")
-                    _add_meter("memory in use", device.name, device.memory_share)
+                    _add_meter("memory", device.name, device.memory_share)
                     _add_meter("busy", device.name, device.busy_share)
 
     def _show_jobs(self, job_ids: list[str]) -> None:
@@ -202,5 +202,7 @@ def _add_meter(what: str, device: str, share: float | None) -> None:
         return
     percent = round(100 * share)
     meter = {"role": "meter", "aria_valuemin": "0", "aria_valuemax": "100", "aria_valuenow": str(percent)}
-    with Node("div", classes="meter", aria_label=f"{device}: {what}", title=f"{what}: {percent}%", **meter):
-        Node("div", classes="fill high" if share > 0.9 else "fill").shape(f"width: {percent}%")
+    with Node("div", classes="gauge"):
+        Node("span", what, classes="dim", aria_hidden="true")
+        with Node("div", classes="meter", aria_label=f"{device}: {what}", **meter):
+            Node("div", classes="fill").shape(f"width: {percent}%")

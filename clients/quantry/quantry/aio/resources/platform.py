@@ -1,0 +1,19 @@
+"""The installation itself: its clocks, its migrations, and the key that asks."""
+
+from __future__ import annotations
+
+from quantry.aio.transport import Transport
+from quantry_core.platform_state import PlatformState
+
+_PATH = "/api/v1/platform"
+
+
+class Platform:
+    """``client.platform``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def get(self) -> PlatformState:
+        """Returns how the installation is, as far as its api can tell."""
+        return await self._transport.get(PlatformState, _PATH)

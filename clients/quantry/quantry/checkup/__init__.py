@@ -1,0 +1,1 @@
+"""What ``quantry doctor`` looks at: this machine, and the installation that it talks to."""

@@ -1,0 +1,1 @@
+"""Sessions: a short-lived key for whoever a provider says it is."""

@@ -1,0 +1,1 @@
+"""MLflow's registry API: its clients find, tag, alias and download what Quantry holds."""
