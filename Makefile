@@ -70,6 +70,14 @@ bench-rollouts: ## Canaries, shadows, deploys and rollbacks of real engines, and
 	@PYTHONPATH=. $(DEV)/python -m bench.shadow
 	@PYTHONPATH=. $(DEV)/python -m bench.canary
 
+bench-dashboard: ## How soon the dashboard's views are painted beside 10,000 jobs, and what a tab costs its server; wants Chromium
+	@$(ENVIRONMENTS) build dev ml
+	@PYTHONPATH=. $(DEV)/python -m bench.dashboard
+
+screenshots: ## Every view of the dashboard into docs/pictures, wide and narrow; wants Chromium. ARGS="--only job --engine vllm"
+	@$(ENVIRONMENTS) build dev ml engine-cpu
+	@PYTHONPATH=tests:. $(DEV)/python -m screenshots $(ARGS)
+
 secrets: ## The secrets that docker-compose.yml mounts; those that are there stay
 	@$(PYTHON) docker/make_secrets.py
 

@@ -7,6 +7,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from quantry_api.retention.settings import RetentionSettings
 from quantry_api.settings import ApiSettings
 from quantry_blobs.settings import BlobSettings
 from quantry_dashboard.settings import DashboardSettings
@@ -21,6 +22,7 @@ SECTIONS: dict[str, tuple[type[BaseSettings], str]] = {
     "Database": (StoreSettings, "Of api, registry, deploy and the migration."),
     "Object store": (BlobSettings, "Of registry, worker, deploy and, for estimates, api; each with a key of its own."),
     "api": (ApiSettings, ""),
+    "Retention": (RetentionSettings, "Of the api: for how long things are kept."),
     "registry": (RegistrySettings, ""),
     "worker": (WorkerSettings, ""),
     "deploy": (DeploySettings, ""),

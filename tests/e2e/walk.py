@@ -125,7 +125,9 @@ class Walk:
         """To the master at the root of the graph, and from its graph back."""
         page = self.page
         graph = page.get_by_role("group", name="Lineage graph")
-        expect(graph.get_by_role("link", name=f"version {made}, this version: quantized, ready, made from {master} as base")).to_be_visible()
+        expect(
+            graph.get_by_role("link", name=f"version {made}, this version: quantized, ready, made from {master} as base")
+        ).to_be_visible()
         graph.get_by_role("link", name=re.compile(f"^version {re.escape(master)}: master")).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(master)
         graph.get_by_role("link", name=re.compile(f"^version {re.escape(made)}: quantized")).click()

@@ -24,6 +24,7 @@ from quantry.resources.platform import Platform
 from quantry.resources.project import Project
 from quantry.resources.projects import Projects
 from quantry.resources.queues import Queues
+from quantry.resources.retention import Retention
 from quantry.resources.rollouts import Rollouts
 from quantry.resources.schedules import Schedules
 from quantry.resources.sessions import Sessions
@@ -84,6 +85,7 @@ class Client:
         self.uploads = Uploads(self._transport)
         self.datasets = Datasets(self._transport)
         self.deployments = Deployments(self._transport)
+        self.retention = Retention(self._transport)
         self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
         self.sessions = Sessions(self._transport)

@@ -149,6 +149,8 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("GET", "/api/v1/models"): VIEWER,
     ("GET", "/api/v1/models/{name}"): VIEWER,
     ("GET", "/api/v1/models/{name}/figures"): VIEWER,
+    ("GET", "/api/v1/models/{name}/notes"): VIEWER,
+    ("PATCH", "/api/v1/models/{name}/notes"): OPERATOR,
     ("GET", "/api/v1/models/{name}/aliases"): VIEWER,
     ("GET", "/api/v1/models/{name}/aliases/{alias}"): VIEWER,
     ("PUT", "/api/v1/models/{name}/aliases/{alias}"): OPERATOR,

@@ -17,7 +17,7 @@ _SHOWN_CHARS = 60
 
 _TOKEN = re.compile(
     r"""\s*(?:
-        (?P<field>(?:tags?|attributes?)\s*\.\s*(?:`[^`]*`|"[^"]*"|[A-Za-z_][\w.\-/]*)|[A-Za-z_]\w*)
+        (?P<field>[A-Za-z_]\w*(?:\s*\.\s*(?:`[^`]*`|"[^"]*"|[A-Za-z_][\w.\-/]*))?)
         |(?P<operator>!=|<>|<=|>=|=|<|>)
         |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
         |(?P<number>\d+)
@@ -103,7 +103,7 @@ def parse_orders(texts: Sequence[str], fields: frozenset[Field]) -> list[Order]:
     for text in (part for whole in texts for part in whole.split(",")):
         words = text.split()
         direction = words[1].upper() if len(words) == 2 else "ASC"
-        field = _SPELLINGS.get(words[0].strip("`\"").removeprefix("attribute.").lower()) if words else None
+        field = _SPELLINGS.get(words[0].strip('`"').removeprefix("attribute.").lower()) if words else None
         if field not in fields or field is None or len(words) > 2 or direction not in {"ASC", "DESC"}:
             known = ", ".join(sorted(fields))
             why = f"{text[:_SHOWN_CHARS]!r} is no order: one of {known}, and ASC or DESC after it"
@@ -152,7 +152,7 @@ def _split(text: str) -> Iterator[_Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None or match.lastgroup is None:
-            raise _refused(f"it cannot be read from {text[position : position + _SHOWN_CHARS]!r} on")
+            raise _refused(f"it cannot be read from {text[position : position + _SHOWN_CHARS].strip()!r} on")
         yield _Token(match.lastgroup, match[match.lastgroup])
         position = match.end()
 
@@ -177,12 +177,12 @@ def _condition(tokens: _Tokens, fields: frozenset[Field]) -> Condition:
 def _field(written: str, fields: frozenset[Field]) -> tuple[Field, str]:
     prefix, dot, rest = written.partition(".")
     if dot and prefix.strip().lower() in {"tag", "tags"}:
-        key = rest.strip().strip("`\"")
+        key = rest.strip().strip('`"')
         if not key:
             raise _refused("the key of a tag is empty")
         return Field.TAG, key
-    name = (rest if dot else written).strip().strip("`\"").lower()
-    field = _SPELLINGS.get(name)
+    is_attribute = not dot or prefix.strip().lower() in {"attribute", "attributes"}
+    field = _SPELLINGS.get((rest if dot else written).strip().strip('`"').lower()) if is_attribute else None
     if field is None or field not in fields:
         raise _refused(f"{written[:_SHOWN_CHARS]!r} is nothing to filter by; known: {_known(fields)}")
     return field, ""

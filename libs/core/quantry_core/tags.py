@@ -1,4 +1,4 @@
-"""Tags: short texts by key that people and programs keep with a model or a version. Wider than labels, which selectors must be able to write."""
+"""Tags: short texts by key, kept with a model or a version. They may say more than labels, which selectors must be able to write."""
 
 from __future__ import annotations
 

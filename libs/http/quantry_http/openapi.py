@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, Problem
@@ -32,6 +33,7 @@ class DocumentedApp(GuardedApp):
         """Returns the OpenAPI document; built once, at the first request."""
         if self.openapi_schema is None:
             document = super().openapi()
+            _describe_problems(document)
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     if "requestBody" in operation:
@@ -45,6 +47,15 @@ class DocumentedApp(GuardedApp):
             _ask_for_discriminators(document)
             _unite_paths(document)
         return super().openapi()
+
+
+def _describe_problems(document: dict[str, Any]) -> None:
+    """Adds what ``problem_responses`` refers to."""
+    # As FastAPI lists them: without a default of null, by their names.
+    described = jsonable_encoder(Problem.model_json_schema(ref_template=_SCHEMAS + "{model}", mode="serialization"), exclude_none=True)
+    components = document.setdefault("components", {})
+    schemas = components.get("schemas", {}) | described.pop("$defs", {}) | {Problem.__name__: described}
+    components["schemas"] = dict(sorted(schemas.items()))
 
 
 def _problem(description: str) -> dict[str, Any]:

@@ -76,9 +76,7 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
             _json_body(openai_error(problem)), status_code=openai_status(problem.status), headers=extra, media_type="application/json"
         )
     if is_mlflow_path(problem.instance):
-        return Response(
-            _json_body(mlflow_error(problem)), status_code=mlflow_status(problem), headers=extra, media_type="application/json"
-        )
+        return Response(_json_body(mlflow_error(problem)), status_code=mlflow_status(problem), headers=extra, media_type="application/json")
     return Response(_json_body(problem), status_code=problem.status, headers=extra, media_type=PROBLEM_CONTENT_TYPE)
 
 
@@ -101,8 +99,12 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns the ``responses`` entry that documents these statuses as problem documents."""
-    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
+    """Returns the ``responses`` entry that documents these statuses as problem documents.
+
+    By reference: FastAPI would prepare a model anew for each status of each route, which was half of what a service's app took to build.
+    """
+    content = {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 async def on_quantry_error(request: Request, error: Exception) -> Response:

@@ -166,7 +166,8 @@ def estimate_notes(estimate: Estimate | None) -> str:
     """Returns where an estimate comes from and what it could not tell."""
     if estimate is None:
         return ""
-    earlier = f"Corrected by {estimate.num_earlier_jobs} earlier jobs ({estimate.key})." if estimate.num_earlier_jobs else ""
+    jobs = "1 earlier job" if estimate.num_earlier_jobs == 1 else f"{estimate.num_earlier_jobs} earlier jobs"
+    earlier = f"Corrected by {jobs} ({estimate.key})." if estimate.num_earlier_jobs else ""
     return " ".join(part for part in (earlier, *estimate.notes) if part)
 
 

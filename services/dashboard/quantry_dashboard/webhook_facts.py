@@ -77,7 +77,7 @@ def outcome_text(delivery: WebhookDelivery, now: datetime) -> str:
     """Returns what came of a message so far."""
     said = [] if delivery.last_status is None else [f"answered {delivery.last_status}"]
     if delivery.last_error is not None and delivery.state is not DeliveryState.DELIVERED:
-        said.append(delivery.last_error)
+        said = [delivery.last_error]
     if delivery.next_attempt_at is not None and delivery.num_attempts:
         said.append(f"tried again {ahead_text(delivery.next_attempt_at, now)}")
     return "; ".join(said)

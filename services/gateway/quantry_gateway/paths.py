@@ -63,12 +63,11 @@ def plane_of(raw_path: bytes) -> Plane:
             [b"api", b"v1", b"jobs", _, b"artifacts", *_]
             | [b"api", b"v1", b"jobs", _, b"checkpoints", _, *_]
             | [b"api", b"v1", b"deployments", _, b"capture", b"dataset"]
+            | [b"mlflow", _, *_]
         ):
             return Plane.REGISTRY
         case [b"api", b"v1", noun, *_]:
             return Plane.REGISTRY if noun in REGISTRY_NOUNS else Plane.API
-        case [b"mlflow", _, *_]:
-            return Plane.REGISTRY
         case _:
             return Plane.NOWHERE
 

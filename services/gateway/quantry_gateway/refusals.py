@@ -1,4 +1,4 @@
-"""Says no in the words of the path that was asked: OpenAI's error object under /v1, MLflow's under /mlflow, a problem document elsewhere."""
+"""Says no in the words of the path that was asked: OpenAI's under /v1, MLflow's under /mlflow, a problem document elsewhere."""
 
 from __future__ import annotations
 

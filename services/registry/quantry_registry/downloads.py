@@ -21,7 +21,7 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."},
     206: {"description": "The range that was asked for."},
     304: {"description": "If-None-Match names these very bytes."},
-    **problem_responses(404, 416),
+    **problem_responses(404, 409, 416),
 }
 
 

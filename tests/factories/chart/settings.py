@@ -8,6 +8,7 @@ from pydantic import AliasChoices, SecretStr
 from pydantic_settings import BaseSettings
 
 from factories.chart.rendering import Pod
+from quantry_api.retention.settings import RetentionSettings
 from quantry_api.settings import ApiSettings
 from quantry_blobs.outbound_settings import OutboundSettings
 from quantry_blobs.settings import BlobSettings
@@ -23,7 +24,7 @@ from quantry_worker.buckets import ImportStoreSettings
 from quantry_worker.settings import WorkerSettings
 
 READS: dict[str, tuple[type[BaseSettings], ...]] = {
-    "api": (ApiSettings, StoreSettings, BlobSettings, HttpSettings, OutboundSettings, TelemetrySettings),
+    "api": (ApiSettings, RetentionSettings, StoreSettings, BlobSettings, HttpSettings, OutboundSettings, TelemetrySettings),
     "registry": (RegistrySettings, StoreSettings, BlobSettings, HttpSettings, TelemetrySettings),
     "deploy": (DeploySettings, KubernetesSettings, StoreSettings, BlobSettings, HttpSettings, TelemetrySettings),
     "gateway": (GatewaySettings, TelemetrySettings),

@@ -7,14 +7,21 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from factories.access_world import World, changing_routes
 from factories.checkpoints import master_contents, write_checkpoint
+from factories.oidc_provider import CLIENT_ID, LocalProvider
 from factories.store import TOOLCHAIN, WORKER_ID
+from quantry_api.sessions.endpoints import SignIns
+from quantry_api.sessions.id_tokens import IdTokens
+from quantry_api.sessions.settings import OidcSettings
 from quantry_core.captures import CaptureReport
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.jobs import EngineConfig, FinetuneSpec
+from quantry_core.keys import Role
+from quantry_core.oidc import Grant
 from quantry_core.permissions import SIGNS_OF_LIFE
 from quantry_core.versions import ManifestFile
 from quantry_store.transactions import begin_rollout, promote_rollout
@@ -63,17 +70,36 @@ class Walk:
 async def test_every_route_that_changes_something_writes_to_the_audit_log(world: World, tmp_path: Path) -> None:
     walk = Walk(world)
     await keys_and_projects(walk)
+    await sessions(walk)
     await hosts(walk)
     await jobs(walk)
     await texts(walk)
     await webhooks(walk)
     await attempts(walk, tmp_path)
     await versions(walk)
+    await mlflows(walk)
     await serving(walk)
     assert walk.asked | SIGNS_OF_LIFE == changing_routes(), "a route that changes something has no step here"
     assert walk.silent == []
     found = [await world.ask(who, "GET", "/api/v1/audit/verify", {}) for who in ("admin", "platform")]
     assert [answer.json()["is_whole"] for answer in found] == [True, True]
+
+
+async def sessions(walk: Walk) -> None:
+    provider = LocalProvider()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        said = provider.answer(request.method, str(request.url))
+        return httpx.Response(said.status, json=said.body)
+
+    grant = Grant(value="ml", project="zebra-owner", role=Role.VIEWER)
+    settings = OidcSettings(issuer=provider.issuer, client_id=CLIENT_ID, grants=[grant])
+    tokens = IdTokens(settings, transport=httpx.MockTransport(answer))
+    walk.world.api.state.sign_ins = SignIns(settings, tokens)
+    made = await walk.do("none", "POST", "/api/v1/sessions", {"id_token": provider.token(), "nonce": "n" * 32})
+    walk.world.secrets["session"] = made["secret"]
+    await walk.do("session", "DELETE", "/api/v1/sessions/current")
+    await tokens.close()
 
 
 async def keys_and_projects(walk: Walk) -> None:
@@ -129,6 +155,7 @@ async def texts(walk: Walk) -> None:
     await walk.do("operator", "DELETE", "/api/v1/uploads/{upload_id}", upload_id=upload["id"])
     await walk.do("admin", "POST", "/api/v1/vault/verify", {})
     await walk.do("platform", "POST", "/api/v1/vault/collect", {})
+    await walk.do("platform", "POST", "/api/v1/retention/run", {"dry_run": True})
 
 
 async def webhooks(walk: Walk) -> None:
@@ -194,6 +221,34 @@ async def versions(walk: Walk) -> None:
         await walk.do("operator", "POST", f"/api/v1/versions/{{version_id}}/{action}", version_id=spare.id)
     await walk.do("operator", "DELETE", "/api/v1/versions/{version_id}", version_id=spare.id)
     await walk.do("operator", "POST", "/api/v1/versions/{version_id}/restore", version_id=spare.id)
+
+
+async def mlflows(walk: Walk) -> None:
+    """MLflow's door to the same versions."""
+    door = "/mlflow/api/2.0/mlflow"
+    models, versions = f"{door}/registered-models", f"{door}/model-versions"
+    empty = {"name": "empty"}
+    await walk.do("operator", "POST", f"{models}/create", empty)
+    await walk.do("operator", "PATCH", f"{models}/update", empty | {"description": "nothing yet"})
+    await walk.do("operator", "PATCH", "/api/v1/models/{name}/notes", {"set_tags": {"about": "two words"}}, name="empty")
+    await walk.do("operator", "POST", f"{models}/set-tag", empty | {"key": "team", "value": "drama"})
+    await walk.do("operator", "DELETE", f"{models}/delete-tag", empty | {"key": "team"})
+    begun = await walk.do("operator", "POST", f"{versions}/create", empty | {"source": "hf:owner/name"})
+    await walk.do("operator", "POST", "/api/v1/jobs/{job_id}/cancel", job_id=begun["model_version"]["version"])
+    await walk.do("operator", "DELETE", f"{models}/delete", empty)
+    spare = await walk.world.owner.quantized(await walk.world.owner.master("lear", "lear weights"), await walk.world.owner.dataset("acts"))
+    one = {"name": spare.model_name, "version": str(spare.number)}
+    await walk.do("operator", "PATCH", f"{versions}/update", one | {"description": "a spare one"})
+    await walk.do("operator", "POST", f"{versions}/set-tag", one | {"key": "about", "value": "two words"})
+    await walk.do("operator", "DELETE", f"{versions}/delete-tag", one | {"key": "about"})
+    alias = {"name": spare.model_name, "alias": "champion"}
+    await walk.do("operator", "POST", f"{models}/alias", alias | {"version": one["version"]})
+    await walk.do("operator", "DELETE", f"{models}/alias", alias)
+    archived = await walk.do("operator", "POST", f"{versions}/transition-stage", one | {"stage": "Archived"})
+    assert archived["model_version"]["current_stage"] == "Archived"
+    taken_back = await walk.do("operator", "POST", f"{versions}/transition-stage", one | {"stage": "None"})
+    assert taken_back["model_version"]["current_stage"] == "None"
+    await walk.do("operator", "DELETE", f"{versions}/delete", one)
 
 
 async def serving(walk: Walk) -> None:

@@ -59,6 +59,7 @@ PARAMETERS = {
 }
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("PATCH", "/api/v1/schedules/{schedule_id}"): {"is_paused": True},
+    ("PATCH", "/api/v1/models/{name}/notes"): {"notes": "mine"},
     ("PATCH", "/api/v1/versions/{ref}/notes"): {"notes": "mine"},
     ("PATCH", "/api/v1/webhooks/{webhook_id}"): {"is_active": False},
     ("POST", "/api/v1/webhooks/{webhook_id}/rotate-secret"): {},

@@ -16,9 +16,12 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from factories.command import build_once
 from factories.registry import Registry, served
 from factories.store import UPLOADED
 from quantry import Client
+from quantry.cli import main as command_line
+from quantry.cli import plugins
 from quantry.cli.main import main
 from quantry_api.app import build_app
 from quantry_api.settings import ApiSettings
@@ -126,6 +129,8 @@ async def _prepare(database: Any, parts: Any, url: str, folder: Path) -> dict[Ro
 def at_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The environment of somebody who works in the folder."""
     monkeypatch.chdir(place.folder)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    monkeypatch.setattr(command_line, "build_app", build_once)
     for name, value in {
         "QUANTRY_URL": place.url,
         "QUANTRY_API_KEY": place.key,
@@ -154,7 +159,7 @@ async def test_the_python_examples(at_home: Place, capsys: pytest.CaptureFixture
     for number, text in enumerate(examples("sdk.md", "python")):
         code = compile(text, f"docs/sdk.md, example {number + 1}", "exec")
         await asyncio.to_thread(exec, code, namespace)
-    for name in ("client", "patient", "once"):
+    for name in ("patient", "once"):
         namespace[name].close()
     assert "unknown-version" in capsys.readouterr().out
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from factories.browser import Visit, chromium
 from factories.oidc_provider import CLIENT_ID, CLIENT_SECRET, LocalProvider, serving_provider
@@ -54,9 +54,29 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def people(browser: Browser, world: OperationsWorld) -> Iterator[dict[str, Visit]]:
+    """People who stay signed in, by their role: to sign in takes longer than most of what they do."""
+    signed_in = {role: Visit(browser, world.dashboard.url) for role in ("admin", "operator", "viewer")}
+    for role, person in signed_in.items():
+        person.sign_in(world.secrets[role], "/workers")
+    yield signed_in
+    for person in signed_in.values():
+        person.close()
+
+
+@pytest.fixture
+def look(people: dict[str, Visit]) -> Iterator[Callable[..., Page]]:
+    """Opens a page as somebody with a role. Whatever they do: nothing is loaded from elsewhere, and the console stays empty."""
+    yield lambda role, path: people[role].go(path)
+    for person in people.values():
+        assert person.requests_elsewhere() == []
+        assert person.complaints == []
+
+
 @pytest.fixture
 def visit(browser: Browser, world: OperationsWorld) -> Iterator[Callable[..., Visit]]:
-    """Opens a person's browser. Whatever they do, the console stays empty."""
+    """Opens a browser of somebody who is not signed in."""
     people: list[Visit] = []
 
     def open_one(**options: object) -> Visit:

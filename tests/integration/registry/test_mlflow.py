@@ -49,13 +49,7 @@ async def test_the_client_finds_tags_aliases_and_downloads(
     await asyncio.to_thread(_walk_models, client)
     await asyncio.to_thread(_walk_versions, client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-    folder = await asyncio.to_thread(artifacts.download_artifacts, "models:/bard@champion", dst_path=str(tmp_path / "files"))
-    kept = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
-    assert kept == ANOTHER
-    one = await asyncio.to_thread(artifacts.download_artifacts, "models:/bard/1/config.json", dst_path=str(tmp_path / "one"))
-    assert Path(one).read_bytes() == master_contents()["config.json"]
-    listed = await asyncio.to_thread(artifacts.list_artifacts, "models:/bard/latest")
-    assert {file.path: file.file_size for file in listed} == {path: len(content) for path, content in ANOTHER.items()}
+    await asyncio.to_thread(_walk_files, tmp_path)
     await asyncio.to_thread(client.delete_model_version, "bard", "1")
     assert [found.version for found in await asyncio.to_thread(client.search_model_versions, "name = 'bard'")] == ["2"]
     # What was written at this door is there at the other.
@@ -122,6 +116,16 @@ def _walk_versions(client: MlflowClient) -> None:
     client.delete_registered_model_alias("bard", "old")
 
 
+def _walk_files(folder: Path) -> None:
+    """By the addresses that MLflow's users write, the tracking server being the one of the environment."""
+    whole = artifacts.download_artifacts("models:/bard@champion", dst_path=str(folder / "files"))
+    assert {path.name: path.read_bytes() for path in Path(whole).iterdir()} == ANOTHER
+    one = artifacts.download_artifacts("models:/bard/1/config.json", dst_path=str(folder / "one"))
+    assert Path(one).read_bytes() == master_contents()["config.json"]
+    listed = artifacts.list_artifacts("models:/bard/latest")
+    assert {file.path: file.file_size for file in listed} == {path: len(content) for path, content in ANOTHER.items()}
+
+
 async def test_a_created_version_is_an_import_under_its_jobs_id(registry: Registry, client: MlflowClient, tmp_path: Path) -> None:
     await registry.import_master(tmp_path)
     pending = await asyncio.to_thread(client.create_model_version, "bard", "hf:owner/bard@main", await_creation_for=0)
@@ -154,7 +158,7 @@ REFUSED = {
         lambda client: client.transition_model_version_stage("bard", "1", "Production"),
         lambda client: client.create_model_version("bard", "s3://bucket/models/bard"),
         lambda client: client.create_model_version("bard", "hf:owner/bard", run_id="1" * 32),
-        lambda client: client.create_registered_model("verse", tags={"mlflow.prompt.is_prompt": "true"}),
+        lambda client: client.set_registered_model_tag("bard", "mlflow.prompt.is_prompt", "true"),
     ],
     "INVALID_PARAMETER_VALUE": [
         lambda client: client.create_registered_model("Not A Name"),

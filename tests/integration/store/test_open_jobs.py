@@ -43,7 +43,7 @@ async def test_a_file_of_an_upload_and_the_sweep_read_no_job_that_is_over(platfo
         assert await num_read(uow, "jobs") - before == 0
         await uow.uploads.delete(platform.project_id, (await uow.uploads.create(platform.admin, lifetime_s=3600)).id)
         expired = await uow.uploads.create(platform.admin, lifetime_s=-1)
-        assert await uow.uploads.delete_expired() == [expired.id]
+        assert await uow.uploads.delete_expired() == {expired.id: platform.project_id}
         assert await num_read(uow, "jobs") - before == 0
     await platform.submit(ImportSpec(model="sent", source=upload.source))
     async with platform.database.begin() as uow:

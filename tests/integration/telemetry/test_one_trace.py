@@ -95,10 +95,12 @@ class Platform:
                 process.wait()
 
     def stop(self) -> None:
-        """Ends them in order, as a supervisor does."""
-        for name in reversed(SERVICES):
-            self.processes[name].send_signal(signal.SIGTERM)
-            self.processes[name].wait(30)
+        """Ends them as a supervisor does: the worker first, the others together."""
+        for names in (["worker"], ["gateway", "api", "registry"]):
+            for name in names:
+                self.processes[name].send_signal(signal.SIGTERM)
+            for name in names:
+                self.processes[name].wait(30)
 
 
 def answers_well(port: int) -> bool:
@@ -142,7 +144,7 @@ def start_services(platform: Platform, database_url: str, redis: Redis, s3: S3) 
         GATEWAY_STATE_DIR=str(directory / "gateway"),
         METRICS_PORT=port["gateway metrics"],
     )
-    platform.wait_until_well()
+    # It waits for the others by itself.
     platform.start(
         "worker",
         **everyone,
@@ -155,6 +157,7 @@ def start_services(platform: Platform, database_url: str, redis: Redis, s3: S3) 
         IMPORT_ROOTS=str(directory),
         METRICS_PORT=port["worker metrics"],
     )
+    platform.wait_until_well()
 
 
 def do_the_job(platform: Platform) -> dict[str, Any]:

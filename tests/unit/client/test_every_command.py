@@ -147,6 +147,10 @@ COMMANDS: dict[tuple[str, str], str] = {
     ("GET", "/api/v1/vault/store"): "vault store",
     ("GET", "/api/v1/vault/runs"): "vault list",
     ("GET", "/api/v1/vault/runs/{run_id}"): "vault show",
+    ("GET", "/api/v1/retention"): "retention show",
+    ("POST", "/api/v1/retention/run"): "retention run",
+    ("GET", "/api/v1/retention/runs"): "retention runs",
+    ("GET", "/api/v1/retention/runs/{run_id}"): "retention show",
 }
 
 LEFT_OUT = {

@@ -120,7 +120,7 @@ def test_every_list_can_be_walked_along(clients: tuple[Client, AsyncClient]) -> 
         resource, _, method = name.rpartition(".")
         walk = found[f"{resource}.iterate" if method == "list" else f"{resource}.iterate_{method}"]
         (item,) = returned(found[name]).__pydantic_generic_metadata__["args"]
-        assert returned(walk) == Generator[item, None, None], name
+        assert typing.get_origin(returned(walk)) is Generator and typing.get_args(returned(walk))[0] is item, name
         assert filters(found[name]) == filters(walk), name
 
 

@@ -60,6 +60,13 @@ async def test_the_tokenizer_beside_v1_speaks_as_openai_too() -> None:
     assert json.loads(sent[1]["body"])["error"]["code"] == "unavailable"
 
 
+async def test_under_mlflow_an_error_has_the_words_of_mlflow() -> None:
+    sent = Sent()
+    await refuse(request(b"/mlflow/api/2.0/mlflow/registered-models/get"), Answer(sent, b"r-1"), Unavailable("later"), retry_after_s=2)
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"retry-after"]) == (503, b"2")
+    assert json.loads(sent[1]["body"]) == {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "later"}
+
+
 async def test_elsewhere_it_is_a_problem_document() -> None:
     sent = Sent()
     await refuse(request(b"/api/v1/jobs"), Answer(sent, b"r-1"), InvalidInput("not so"), retry_after_s=2)

@@ -36,7 +36,9 @@ def test_what_was_changed_or_emptied_is_not_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"), [("", "QUANTRY_WEBHOOK_KEYS holds no key"), (f"{OLD},hunter2", "key 2 of QUANTRY_WEBHOOK_KEYS")]
+    ("keys", "words"),
+    [("", "QUANTRY_WEBHOOK_KEYS holds no key"), (f"{OLD},hunter2", "key 2 of QUANTRY_WEBHOOK_KEYS")],
+    ids=["none", "no key"],
 )
 def test_a_bad_key_is_named_and_not_quoted(keys: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as refused:

@@ -20,6 +20,7 @@ from quantry.aio.resources.platform import Platform
 from quantry.aio.resources.project import Project
 from quantry.aio.resources.projects import Projects
 from quantry.aio.resources.queues import Queues
+from quantry.aio.resources.retention import Retention
 from quantry.aio.resources.rollouts import Rollouts
 from quantry.aio.resources.schedules import Schedules
 from quantry.aio.resources.sessions import Sessions
@@ -83,6 +84,7 @@ class AsyncClient:
         self.uploads = Uploads(self._transport)
         self.datasets = Datasets(self._transport)
         self.deployments = Deployments(self._transport)
+        self.retention = Retention(self._transport)
         self.rollouts = Rollouts(self._transport)
         self.keys = Keys(self._transport)
         self.sessions = Sessions(self._transport)

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def machine_checks(folder: Path) -> list[Check]:
     """Returns the looks at this machine; ``folder`` is where data would lie."""
-    looks = {
+    looks: dict[str, Callable[[], Sequence[Finding]]] = {
         "python": partial(look_at_python, sys.version_info[:3]),
         "processor": look_at_processor,
         "memory": look_at_memory,

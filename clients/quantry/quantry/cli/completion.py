@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import typer
 
-from quantry.cli.context import Server, connect_briefly
+from quantry.cli.context import Server, connect_once
 from quantry.client import Client
 from quantry.profiles import profiles_path, read_profiles
 from quantry_core.jobs import FINAL_STATUSES
@@ -23,7 +23,7 @@ def _asking(names: Callable[[Client, str], Iterable[str]]) -> Completer:
         given = context.find_root().params
         server = Server(given.get("url"), given.get("api_key"), given.get("profile"))
         try:
-            with connect_briefly(server) as client:
+            with connect_once(server) as client:
                 return sorted({name for name in names(client, incomplete) if name.startswith(incomplete)})
         except Exception:  # Whatever it is: the shell offers nothing, and the command itself will say why.
             return []

@@ -42,6 +42,6 @@ def connect(context: typer.Context) -> Client:
     return Client(server.url, server.api_key, profile=server.profile)
 
 
-def connect_briefly(server: Server) -> Client:
-    """Returns a client that asks once and waits a moment only, for what the shell offers."""
-    return Client(server.url, server.api_key, BRIEF_TIMEOUT_S, profile=server.profile, retries=Retries(max_attempts=1))
+def connect_once(server: Server, timeout_s: float = BRIEF_TIMEOUT_S) -> Client:
+    """Returns a client that asks once and waits for so long only: for a shell that completes, and for the doctor."""
+    return Client(server.url, server.api_key, timeout_s, profile=server.profile, retries=Retries(max_attempts=1))

@@ -13,13 +13,11 @@ from rich.text import Text
 from quantry.checkup.findings import Check, Finding, Level, Report, Teller, report_of
 from quantry.checkup.machine import machine_checks
 from quantry.checkup.server import ServerLook
-from quantry.cli import context as connections
-from quantry.cli.context import JsonOption, server_of
+from quantry.cli.context import JsonOption, connect_once, server_of
 from quantry.cli.output import emit_json, say, stdout
 from quantry.cli.plugins import plugin_checks
 from quantry.config import client_file_path, resolve_connection
 from quantry.errors import ConfigurationError
-from quantry.retries import Retries
 
 EXIT_FAILED = 1
 TIMEOUT_S = 10.0
@@ -55,8 +53,7 @@ def _look(context: typer.Context, *, only_machine: bool) -> Report:
         found = [Teller(_AREA_OF_SERVER, "settings").fail(str(error), "name one: quantry config set-profile; or start one: quantry up")]
         return report_of([*checks, Check(_AREA_OF_SERVER, "settings", lambda: found)])
     # Asked once: the doctor says that something is away, and does not wait until it is back.
-    once = Retries(max_attempts=1)
-    with connections.Client(server.url, server.api_key, TIMEOUT_S, profile=server.profile, retries=once) as client:
+    with connect_once(server, TIMEOUT_S) as client:
         return report_of([*checks, *ServerLook(client, connection, lambda: datetime.now(UTC)).checks()])
 
 

@@ -27,6 +27,7 @@ from quantry.cli import (
     project,
     projects,
     queues,
+    retention,
     rollouts,
     schedules,
     submit,
@@ -88,6 +89,7 @@ def build_app() -> typer.Typer:
     app.add_typer(keys.app, name="keys")
     app.add_typer(webhooks.app, name="webhooks")
     app.add_typer(audit.app, name="audit")
+    app.add_typer(retention.app, name="retention")
     app.add_typer(config.app, name="config")
     app.command("doctor")(doctor)
     app.command("whoami")(whoami)

@@ -14,6 +14,7 @@ from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.evidence import print_evidence
 from quantry.cli.lineage import show_lineage
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, time_text
+from quantry.cli.push import push
 from quantry.cli.references import RefArgument, tags_text
 from quantry.cli.transfers import transfer_bar
 from quantry.cli.values import moment, selector, size_bytes
@@ -210,6 +211,7 @@ def unarchive_version(context: typer.Context, ref: RefArgument, as_json: JsonOpt
 
 
 app.command("modules")(show_modules)
+app.command("push")(push)
 app.command("lineage")(show_lineage)
 app.command("compare")(compare_versions)
 app.command("tag")(tag_version)

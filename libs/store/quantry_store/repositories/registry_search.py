@@ -1,4 +1,4 @@
-"""Models and versions as MLflow's clients search them: by conditions on names, numbers and tags, in an order of their choice, page by page."""
+"""Models and versions as MLflow's clients search them: by conditions on names, numbers and tags, in an order of their choice."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import base64
 import binascii
 import hashlib
 import json
+import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -241,21 +242,17 @@ def _text_of(column: InstrumentedAttribute[dict[str, str]], key: str) -> Express
 
 def _compared(left: Expression, condition: Condition, number: int | None = None) -> ColumnElement[bool]:
     right: Any = storable_text(condition.value) if number is None else number
-    match condition.comparator:
-        case Comparator.EQUAL:
-            return left == right
-        case Comparator.NOT_EQUAL:
-            return not_(left == right)
-        case Comparator.LESS:
-            return left < right
-        case Comparator.AT_MOST:
-            return left <= right
-        case Comparator.MORE:
-            return left > right
-        case Comparator.AT_LEAST:
-            return left >= right
-        case Comparator.LIKE:
-            # Without an escape character: a backslash at the end of a pattern would be an error.
-            return left.like(right, escape="")
-        case Comparator.ILIKE:
-            return left.ilike(right, escape="")
+    return _COMPARISONS[condition.comparator](left, right)
+
+
+# Without an escape character: a backslash at the end of a pattern would be an error.
+_COMPARISONS: Mapping[Comparator, Callable[[Expression, Any], ColumnElement[bool]]] = {
+    Comparator.EQUAL: operator.eq,
+    Comparator.NOT_EQUAL: operator.ne,
+    Comparator.LESS: operator.lt,
+    Comparator.AT_MOST: operator.le,
+    Comparator.MORE: operator.gt,
+    Comparator.AT_LEAST: operator.ge,
+    Comparator.LIKE: lambda left, right: left.like(right, escape=""),
+    Comparator.ILIKE: lambda left, right: left.ilike(right, escape=""),
+}

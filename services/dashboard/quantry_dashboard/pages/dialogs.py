@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from nicegui import events, ui
+from nicegui import events
 from pydantic import ValidationError
 
 from quantry_dashboard.asking import NotDone
@@ -134,10 +134,11 @@ class PageDialog:
         # Once the browser has drawn what is in it: the first field, or else the first button, gets the focus.
         opened = f"const dialog = getHtmlElement({self._root.id}); if (!dialog.open) dialog.showModal();"
         focused = "dialog.querySelector('input, select, textarea, button')?.focus();"
-        ui.run_javascript(f"setTimeout(() => {{ {opened} {focused} }}, 20)")
+        # Asked of the page itself: the button that was pressed may be gone with what the dialog held before.
+        self._root.client.run_javascript(f"setTimeout(() => {{ {opened} {focused} }}, 20)")
 
     def _close(self) -> None:
-        ui.run_javascript(f"getHtmlElement({self._root.id}).close()")
+        self._root.client.run_javascript(f"getHtmlElement({self._root.id}).close()")
 
     def _forget(self) -> None:
         """Takes away what was asked, and what was shown: a secret does not stay in the page."""
@@ -176,8 +177,9 @@ class PageDialog:
 
 def trouble_text(trouble: NotDone) -> str:
     """Returns why something was not done, with what is wrong in which field."""
-    problems = "; ".join(f"{problem.field}: {problem.message}" for problem in trouble.problems)
-    return f"{trouble} ({problems})" if problems and problems not in str(trouble) else str(trouble)
+    said = str(trouble)
+    problems = "; ".join(f"{problem.field}: {problem.message}" for problem in trouble.problems if problem.message not in said)
+    return f"{said} ({problems})" if problems else said
 
 
 def validation_text(error: ValidationError) -> str:
@@ -200,7 +202,9 @@ def _add_field(field: AskedField) -> list[Node]:
     with Node("label", classes="entry"):
         Node("span", field.label)
         node = _add_control(field)
-        _add_hint(field)
+        hint = _add_hint(field)
+    node.attribute("aria-label", field.label)
+    node.attribute("aria-describedby", None if hint is None else hint.html_id)
     return [node]
 
 
@@ -230,9 +234,8 @@ def _add_flag(choice: str, *, is_set: bool) -> Node:
     return node
 
 
-def _add_hint(field: AskedField) -> None:
-    if field.hint:
-        Node("span", field.hint, classes="dim entry-hint")
+def _add_hint(field: AskedField) -> Node | None:
+    return Node("span", field.hint, classes="dim entry-hint") if field.hint else None
 
 
 def _answers(fields: Sequence[tuple[AskedField, list[Node]]], sent: Any) -> Answers:

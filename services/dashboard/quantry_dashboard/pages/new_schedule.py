@@ -64,6 +64,7 @@ class NewSchedulePage:
         self._submitted: str | None = None
         self._key = ""
         self._is_submitting = False
+        self._num_previews = 0
 
     def build(self) -> None:
         """Builds the page; what it would fire is asked for once the browser is connected."""
@@ -165,6 +166,14 @@ class NewSchedulePage:
         ui.run_javascript(f"document.getElementById('yaml').value = {json.dumps(self._template)}")
 
     async def _preview(self) -> None:
+        self._num_previews += 1
+        number = self._num_previews
+        found, why = await self._asked_preview()
+        # An answer that comes after a later question's is about what stands there no more.
+        if number == self._num_previews:
+            self._show_times(found, why)
+
+    async def _asked_preview(self) -> tuple[SchedulePreview | None, str]:
         try:
             cron, time_zone = self._values["cron"], self._values["time_zone"]
             if self._as_file:
@@ -172,11 +181,10 @@ class NewSchedulePage:
                 cron, time_zone = read.cron, read.time_zone
             found = await ask(self._session, lambda client: client.schedules.preview(cron, time_zone=time_zone, num_runs=NUM_PREVIEWED))
         except NotDone as trouble:
-            self._show_times(None, trouble_text(trouble))
+            return None, trouble_text(trouble)
         except ValidationError as error:
-            self._show_times(None, validation_text(error))
-        else:
-            self._show_times(found, "")
+            return None, validation_text(error)
+        return found, ""
 
     def _show_times(self, found: SchedulePreview | None, why: str) -> None:
         self._next.clear()

@@ -10,11 +10,11 @@ from fastapi.responses import StreamingResponse
 from quantry_core.errors import NotFound
 from quantry_core.versions import ManifestFile, Version
 from quantry_http.auth import Caller, Db
+from quantry_http.problems import problem_responses
 from quantry_registry.downloads import DOWNLOAD_RESPONSES, WantedOf, download
 from quantry_registry.mlflow.schemas import MODELS_FOLDER, FileInfo, SomeFiles
 from quantry_registry.mlflow.service import find_version
 from quantry_registry.parts import PartsOf
-from quantry_http.problems import problem_responses
 from quantry_store.database import Database
 
 router = APIRouter(prefix="/api/2.0/mlflow-artifacts/artifacts", tags=["mlflow"])

@@ -44,7 +44,7 @@ LimitQuery = Annotated[int, Query(ge=1, description=f"Items of one page; {servic
 
 
 @server_router.get("/server-info")
-async def get_mlflow_server_info(caller: Caller) -> ServerInfo:
+async def get_mlflow_server_info() -> ServerInfo:
     """Returns what this door can do of MLflow's newer features."""
     return ServerInfo()
 

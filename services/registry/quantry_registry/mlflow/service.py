@@ -160,12 +160,14 @@ async def latest_versions(uow: UnitOfWork, project_id: str, name: str, stages: I
     return SomeVersions(model_versions=[version for version in found if not wanted or version.current_stage in wanted])
 
 
-async def search_models(
-    uow: UnitOfWork, project_id: str, filter_: str, orders: list[str], *, token: str | None, limit: int
-) -> SomeModels:
+async def search_models(uow: UnitOfWork, project_id: str, filter_: str, orders: list[str], *, token: str | None, limit: int) -> SomeModels:
     """Returns a page of the models that fit; raises InvalidInput for a filter, an order or a token that cannot be read."""
     found = await uow.registry_search.models(
-        project_id, parse_filter(filter_, OF_MODELS), parse_orders(orders, ORDERS_OF_MODELS), token=token or None, limit=min(limit, MAX_PAGE)
+        project_id,
+        parse_filter(filter_, OF_MODELS),
+        parse_orders(orders, ORDERS_OF_MODELS),
+        token=token or None,
+        limit=min(limit, MAX_PAGE),
     )
     models = [RegisteredModel.of(record) for record in found.records]
     return SomeModels(registered_models=models, next_page_token=found.next_token or "")
@@ -188,7 +190,9 @@ def checked_tags(tags: Iterable[Tag]) -> Mapping[str, str]:
         if key == PROMPT_TAG:
             raise NotOffered("Quantry keeps models, no prompts: keep them in MLflow's own server")
         if key.startswith(RESERVED_PREFIX):
-            raise _bad_field("key", f"tags that begin with {RESERVED_PREFIX} say what a version is, and cannot be set: {key[:_SHOWN_CHARS]!r}")
+            raise _bad_field(
+                "key", f"tags that begin with {RESERVED_PREFIX} say what a version is, and cannot be set: {key[:_SHOWN_CHARS]!r}"
+            )
     return kept
 
 

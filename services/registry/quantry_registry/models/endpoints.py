@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from quantry_core.aliases import Alias
+from quantry_core.model_notes import ModelNotes, ModelNotesChange
 from quantry_core.model_views import ListedModel, ModelFigures
 from quantry_core.names import Name
 from quantry_core.pages import Page
@@ -45,6 +46,20 @@ async def get_figures(caller: Caller, database: Db, name: Name) -> ModelFigures:
     """Returns the size of each version of a model beside what was measured of its quality, of the newest 2,000."""
     async with database.begin() as uow:
         return await uow.figures.of_model(caller.project_id, name)
+
+
+@router.get("/{name}/notes", responses=_NOT_FOUND)
+async def get_model_notes(caller: Caller, database: Db, name: Name) -> ModelNotes:
+    """Returns tags and notes of a model."""
+    async with database.begin() as uow:
+        return await uow.model_notes.get(await uow.models.get(caller.project_id, name))
+
+
+@router.patch("/{name}/notes", responses=_NOT_FOUND)
+async def change_model_notes(caller: Caller, database: Db, name: Name, change: ModelNotesChange) -> ModelNotes:
+    """Changes tags or notes of a model; what is left out stays."""
+    async with database.begin() as uow:
+        return await uow.model_notes.change(await uow.models.get(caller.project_id, name), change, caller)
 
 
 @router.get("/{name}/aliases", responses=_NOT_FOUND)

@@ -75,7 +75,7 @@ async def _batches(database: Database, held: HeldRun, cursor: str) -> AsyncItera
     request = VerifyRequest.model_validate(held.run.request)
     if request.version is not None:
         async with database.begin() as uow:
-            files = await uow.versions.files(request.version)
+            files = await uow.versions.kept_files(request.version)
         blobs = sorted({Blob(file.sha256, file.size_bytes) for file in files if file.sha256 > cursor})
         for start in range(0, len(blobs), BATCH):
             yield blobs[start : start + BATCH]

@@ -35,7 +35,7 @@ async def restore_version(caller: Caller, database: Db, parts: PartsOf, version_
     """Brings a deleted version back, if all its bytes are still there."""
     async with database.begin() as uow:
         version = await uow.versions.get(caller.project_id, version_id)
-        files = await uow.versions.files(version.id)
+        files = await uow.versions.kept_files(version.id)
     # Its files hold their blobs as long as its row is there, so what is found now stays.
     missing = await asyncio.to_thread(_missing, parts.vault, files)
     if missing:

@@ -32,6 +32,8 @@ async def get_modules(caller: Caller, database: Db, parts: PartsOf, ref: Ref) ->
         files = await uow.versions.files(version.id)
         base = await uow.versions.base_of(version) if version.kind is VersionKind.QUANTIZED else None
         base_files = [] if base is None else await uow.versions.files(base.id)
+    if version.bytes_released_at is not None:
+        return StoredModules(version_id=version.id, data=[], note="Its bytes were given up after its time in quarantine.")
     if version.kind is VersionKind.ADAPTER:
         return StoredModules(version_id=version.id, data=[], note="An adapter changes the modules of its base, and has none of its own.")
     try:

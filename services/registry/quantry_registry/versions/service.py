@@ -10,7 +10,7 @@ from quantry_store.unit_of_work import UnitOfWork
 
 
 async def find_file(database: Database, project_id: str, ref: str, path: str) -> ManifestFile:
-    """Returns a file of the version that ``ref`` means; raises UnknownModel, UnknownVersion or NotFound."""
+    """Returns a file of the version that ``ref`` means; raises UnknownModel, UnknownVersion, NotFound or BytesReleased."""
     async with database.begin() as uow:
         version = await uow.versions.resolve(project_id, ref)
         return await uow.versions.file(project_id, version.id, path)
