@@ -12,8 +12,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response, S
 from quantry_core.audit import AuditEntry
 from quantry_core.pages import MAX_LIMIT, Page
 from quantry_dashboard import sign_in
+from quantry_dashboard.administration import AUDIT
 from quantry_dashboard.asking import NotDone, SignedOut, ask
-from quantry_dashboard.audit_view import AUDIT, EXPORT, MAX_EXPORTED, AuditView, csv_head, csv_rows, export_name, json_lines, parse
+from quantry_dashboard.audit_view import EXPORT, MAX_EXPORTED, AuditView, csv_head, csv_rows, export_name, json_lines, parse
 from quantry_dashboard.sessions import Session
 
 

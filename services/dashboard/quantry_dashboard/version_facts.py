@@ -75,6 +75,7 @@ def facts_of(version: VersionDetail, names: Mapping[str, str]) -> list[Fact]:
         Fact("attempt", str(version.attempt)),
         Fact("made", words.moment_text(version.created_at)),
         Fact("deleted", words.moment_text(version.deleted_at) if version.deleted_at else ""),
+        Fact("bytes given up", words.moment_text(version.bytes_released_at) if version.bytes_released_at else ""),
         Fact("license", card.license or ""),
         Fact("base model", ", ".join(card.base_model)),
         Fact("languages", ", ".join(card.languages)),

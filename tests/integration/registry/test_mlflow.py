@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ async def test_a_created_version_is_an_import_under_its_jobs_id(registry: Regist
     assert (ready.status, ready.version, ready.tags["quantry.version_id"]) == ("READY", str(made.number), made.id)
 
 
-REFUSED = {
+REFUSED: dict[str, list[Callable[[Any], object]]] = {
     "RESOURCE_DOES_NOT_EXIST": [
         lambda client: client.get_registered_model("hamlet"),
         lambda client: client.get_model_version("bard", "9"),
@@ -166,6 +167,7 @@ REFUSED = {
         lambda client: client.search_registered_models("size > 3"),
         lambda client: client.search_registered_models(order_by=["size"]),
         lambda client: client.search_model_versions("name = 'bard'", page_token="aGVsbG8="),
+        lambda client: client.search_model_versions("name = 'bard'", page_token=base64.b64encode(b"[" * 1500).decode()),
         lambda client: client.set_registered_model_tag("bard", "k", "x" * 2001),
         lambda client: client.set_model_version_tag("bard", "1", "quantry.kind", "adapter"),
         lambda client: client.set_registered_model_alias("bard", "7", "1"),

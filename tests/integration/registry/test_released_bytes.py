@@ -40,9 +40,10 @@ async def test_released_bytes_leave_and_their_evidence_is_read_on(registry: Regi
     assert all(vault.contains(file.sha256, file.size_bytes) for file in of_master)
     async with registry.database.begin() as uow:
         (run,) = (await uow.retention.runs.list()).data
-    assert (run.part, {count.kind: count.num_removed for count in run.counts}) == (
-        RetentionPart.REGISTRY,
-        {RetentionKind.RELEASED_BLOBS: len(own)},
+    counts = {count.kind: count for count in run.counts}
+    assert (run.part, counts[RetentionKind.RELEASED_BLOBS].num_removed) == (RetentionPart.REGISTRY, len(own))
+    assert counts[RetentionKind.RELEASED_BLOBS].size_bytes == sum(
+        {file.sha256: file.size_bytes for file in files if file.sha256 in own}.values()
     )
 
     url = f"/api/v1/versions/{quantized.id}"

@@ -10,7 +10,8 @@ import pytest
 
 from factories.retention import DAY_S, batches, counted, loop_of, one_run, removed
 from factories.store import WORKER_ID, Platform, import_spec, master_draft, succeeded
-from quantry_core.errors import NotFound
+from quantry_api.retention.loop import MAX_TRIES
+from quantry_core.errors import NotFound, Unavailable
 from quantry_core.execution import EventDraft, EventsRequest
 from quantry_core.jobs import EventKind, Job
 from quantry_core.retention import Removed, RetentionKind, RetentionPart, RetentionRunStatus
@@ -204,18 +205,31 @@ async def test_nothing_waits_for_a_writer_and_no_writer_for_this(platform: Platf
     assert await platform.sql("select key from idempotency_keys") == [("key-new",)]
 
 
-async def test_one_kind_that_fails_keeps_back_no_other(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "words", "num_tries"),
+    [
+        (RuntimeError("no such thing"), "RuntimeError: see the api's log", 1),
+        # A statement that took too long looks so, and must not keep every later run from getting past it.
+        (Unavailable("the database did not answer; try again"), "the database did not answer; try again", MAX_TRIES + 1),
+    ],
+)
+async def test_one_kind_that_fails_keeps_back_no_other(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str, num_tries: int
+) -> None:
     await platform.sql(KEY, platform.project_id, "old", 99)
+    tries = []
 
-    async def broken(_uow: UnitOfWork, _keep_s: float | None) -> Removed:
-        raise RuntimeError("no such thing")
+    async def broken(_uow: UnitOfWork, keep_s: float | None) -> Removed:
+        tries.append(keep_s)
+        raise failure
 
     broken_step = replace(STEPS[RetentionKind.JOB_EVENTS], remove=broken)
     monkeypatch.setattr("quantry_store.transactions.retention.STEPS", {**STEPS, RetentionKind.JOB_EVENTS: broken_step})
     run = await one_run(platform.database, platform.project_id)
     assert (run.status, counted(run)) == (RetentionRunStatus.FAILED, {"idempotency-keys": 1})
     errors = {count.kind: count.error for count in run.counts if count.error}
-    assert errors == {RetentionKind.JOB_EVENTS: "RuntimeError: see the api's log"}
+    assert errors == {RetentionKind.JOB_EVENTS: words}
+    assert len(tries) == num_tries
 
 
 async def test_the_clock_asks_once_in_an_interval_and_for_one_run_of_all_replicas(platform: Platform) -> None:

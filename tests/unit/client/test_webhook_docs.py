@@ -13,6 +13,7 @@ import pytest
 
 from quantry.cli import webhooks
 from quantry.cli.main import main
+from quantry_api.retention.settings import RetentionSettings
 from quantry_api.settings import ApiSettings
 from quantry_blobs.outbound_settings import OutboundSettings
 from quantry_core.outbound import PrivatePlace
@@ -40,6 +41,7 @@ def test_the_commands_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_settings_are_named_as_they_are() -> None:
     fields = {f"QUANTRY_{name.upper()}" for name in ApiSettings.model_fields}
+    fields |= {f"QUANTRY_{name.upper()}" for name in RetentionSettings.model_fields}
     fields |= {f"QUANTRY_OUTBOUND_{name.upper()}" for name in OutboundSettings.model_fields}
     assert set(re.findall(r"QUANTRY_[A-Z_]+", PAGE)) <= fields
     examples = re.search(r"may be reached: `([^`]+)`", PAGE)

@@ -112,7 +112,12 @@ def test_webhooks_and_messages_in_words() -> None:
     hook = Webhook(
         id="whk_1", project_id="prj_1", name="n", url="https://x", events=["job.failed"], format="json", is_active=True, created_at=NOW
     )
-    states = [{}, {"failing_since": NOW}, {"is_active": False}, {"is_active": False, "disabled_reason": "it never answered"}]
+    states: list[dict[str, Any]] = [
+        {},
+        {"failing_since": NOW},
+        {"is_active": False},
+        {"is_active": False, "disabled_reason": "it never answered"},
+    ]
     assert [webhook_state(hook.model_copy(update=one)).text for one in states] == ["active", "failing", "paused", "disabled"]
     sent = WebhookDelivery(
         id="dlv_1", webhook_id="whk_1",

@@ -129,6 +129,7 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             ("manifest", version.manifest_digest),
             ("job", f"{version.job_id} (attempt {version.attempt})"),
             ("created", time_text(version.created_at)),
+            ("bytes given up", None if version.bytes_released_at is None else time_text(version.bytes_released_at)),
         ]
     )
     print_table(version.files, _FILE_COLUMNS, empty="It has no files.")

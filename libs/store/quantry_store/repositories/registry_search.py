@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -24,7 +24,8 @@ from quantry_store.repositories.version_rows import to_version
 from quantry_store.tables import AliasRow, ModelNotesRow, ModelRow, VersionNotesRow, VersionRow
 from quantry_store.tables.base import storable_text
 
-Expression = ColumnElement[Any]
+Expression = SQLColumnExpression[Any]
+"""A column, or what is computed of some."""
 RecordT = TypeVar("RecordT", ModelRecord, VersionRecord)
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
@@ -144,6 +145,7 @@ class _Keyed:
 
     def __init__(self, columns: Mapping[Field, Expression], orders: Sequence[Order], id_column: Expression, fingerprint: str) -> None:
         self._keys = [(columns[order.field], order.is_descending) for order in orders] + [(id_column, False)]
+        self._types: list[type] = [*(_TYPES[order.field] for order in orders), str]
         self._fingerprint = fingerprint
 
     def page(self, statement: Select[*tuple[Any, ...]], token: str | None, limit: int) -> Select[*tuple[Any, ...]]:
@@ -171,18 +173,20 @@ class _Keyed:
             fingerprint, *values = json.loads(base64.urlsafe_b64decode(token.encode()))
             if fingerprint != self._fingerprint or len(values) != len(self._keys):
                 raise ValueError
-            return [_read(value, key) for value, (key, _) in zip(values, self._keys, strict=True)]
-        except (ValueError, TypeError, binascii.Error) as error:
+            return [_read(value, wanted) for value, wanted in zip(values, self._types, strict=True)]
+        except (ValueError, TypeError, RecursionError, binascii.Error) as error:
             why = "it is not the next_page_token of this very search; begin anew without one"
             raise InvalidInput(f"page_token: {why}", errors=[FieldProblem(field="page_token", message=why)]) from error
+
+
+_TYPES: Mapping[Field, type] = {Field.NAME: str, Field.VERSION_NUMBER: int, Field.CREATED: datetime, Field.UPDATED: datetime}
 
 
 def _written(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _read(value: Any, key: Expression) -> Any:
-    wanted = key.type.python_type
+def _read(value: Any, wanted: type) -> Any:
     if wanted is datetime:
         return datetime.fromisoformat(value)
     if wanted is int and not (isinstance(value, int) and 0 <= value < 2**31):

@@ -24,6 +24,8 @@ HOLD_S = 120.0
 """Longer than any statement of a step may take: a run whose api is silent for so long is taken over."""
 PAUSE_S = 0.02
 """Between two steps: what writes in between is never behind more than one of them."""
+MAX_TRIES, AWAY_PAUSE_S = 2, 1.0
+"""How often, and after how long, a step is tried again for which the database was away."""
 MAX_STEPS = 100_000
 """Of one kind in one run; what is left is for the next."""
 
@@ -116,10 +118,21 @@ class RetentionLoop:
 
     async def _play(self, claim: RetentionClaim, kind: RetentionKind, keep_s: float | None) -> RetentionClaim:
         """Returns the claim once a kind is finished or has failed; raises RunLost, or Unavailable where the database stays away."""
+        num_away = 0
         try:
             for _ in range(MAX_STEPS):
-                async with self._database.begin() as uow:
-                    stepped = await step_retention(uow, claim, kind, keep_s, hold_s=HOLD_S)
+                try:
+                    # A round of its own: a long run must not look like a loop that hangs.
+                    with self._rounds("retention"):
+                        async with self._database.begin() as uow:
+                            stepped = await step_retention(uow, claim, kind, keep_s, hold_s=HOLD_S)
+                except Unavailable:
+                    # Away, or a statement that took too long: tried again, and then reported, or no run would ever get past it.
+                    num_away += 1
+                    if num_away > MAX_TRIES:
+                        raise
+                    await self._sleep(AWAY_PAUSE_S)
+                    continue
                 if stepped is None:
                     raise RunLost
                 claim, is_finished = stepped
@@ -127,7 +140,7 @@ class RetentionLoop:
                     return claim
                 await self._sleep(PAUSE_S)
             error = f"there was more than {MAX_STEPS} steps remove; the next run goes on"
-        except (Unavailable, RunLost):
+        except RunLost:
             raise
         except QuantryError as refused:
             error = refused.detail
