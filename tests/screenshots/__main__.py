@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
+from playwright.sync_api import TimeoutError as NotInTime
 
 from chaos.platform import FAKE_ENGINE
 from factories.browser import DESKTOP, PHONE, Visit, chromium
@@ -38,6 +39,7 @@ MAX_HEIGHTS = {DESKTOP: 1800, PHONE: 2200}
 SETTLE_MS = 900
 """Until bars and charts stand still."""
 
+PATIENCE_MS = 15_000
 MAX_BYTES, MAX_ALL_BYTES = 200_000, 5_000_000
 COPIES = {"dashboard": "job", "rollout": "rollout"}
 """Pictures that other pages show, and the views they are of."""
@@ -133,8 +135,12 @@ def _take_all(browser: Browser, url: str, key: str, views: Sequence[View], place
 def _take(visit: Visit, view: View, places: Places, path: Path, size: tuple[int, int]) -> list[str]:
     visit.complaints.clear()
     page = visit.go(view.address.format(**vars(places)))
-    _wait_until_whole(page, view)
-    wrong = list(visit.complaints)
+    wrong = []
+    try:
+        _wait_until_whole(page, view)
+    except NotInTime:
+        wrong.append(f"it does not show {view.shows!r}")
+    wrong += visit.complaints
     if visit.overflow_px():
         wrong.append(f"{visit.overflow_px()} pixels wider than its window")
     height = min(int(page.evaluate("document.documentElement.scrollHeight")), MAX_HEIGHTS[size])
@@ -143,7 +149,7 @@ def _take(visit: Visit, view: View, places: Places, path: Path, size: tuple[int,
 
 
 def _wait_until_whole(page: Page, view: View) -> None:
-    page.locator("#content").get_by_text(view.shows).locator("visible=true").first.wait_for(timeout=30_000)
+    page.locator("#content").get_by_text(view.shows).locator("visible=true").first.wait_for(timeout=PATIENCE_MS)
     page.wait_for_function("![...document.querySelectorAll('#content p')].some(p => p.textContent === 'Loading…' && p.checkVisibility())")
     page.wait_for_timeout(SETTLE_MS)
 

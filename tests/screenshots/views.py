@@ -17,7 +17,7 @@ class View(NamedTuple):
 
 VIEWS = (
     View("overview", "/", "replicas ready", is_dark=True),
-    View("jobs", "/jobs", "Marked", is_dark=True),
+    View("jobs", "/jobs", "gate failed", is_dark=True),
     View("new-job", "/jobs/new?type=quantize&base=bard-6m@1&calibration.datasets=kjv.calibration", "peak memory"),
     View("new-canary", "/jobs/new?type=deploy&deployment=bard&version=bard-6m@production&strategy=canary", "Percent"),
     View("job", "/jobs/{quantize}", "ver_", is_dark=True),

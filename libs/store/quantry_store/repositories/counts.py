@@ -58,7 +58,8 @@ class CountRepository:
         statement = select(JobRow.queue, age_s).where(JobRow.status == JobStatus.QUEUED, JobRow.queue.is_not(None)).group_by(JobRow.queue)
         if project_id is not None:
             statement = statement.where(JobRow.project_id == project_id)
-        return {queue: max(0.0, float(age_s)) for queue, age_s in await self._session.execute(statement)}
+        ages = await self._session.execute(statement)
+        return {queue: max(0.0, float(age_s)) for queue, age_s in ages if queue is not None}
 
     async def expired_leases(self) -> int:
         """Returns how many running jobs have a lease that is over, by the database's clock."""
