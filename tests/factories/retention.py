@@ -13,7 +13,7 @@ DAY_S = 24 * 3600.0
 
 async def batches(database: Database, kind: RetentionKind, keep_days: float) -> list[int]:
     """Returns how much each step removed of a kind, until there was nothing left."""
-    removed = []
+    removed: list[int] = []
     while True:
         async with database.begin() as uow:
             step = await STEPS[kind].remove(uow, keep_days * DAY_S)
@@ -33,7 +33,7 @@ async def no_rest(_seconds: float) -> None:
 
 def loop_of(database: Database, **days: float) -> RetentionLoop:
     """Returns the loop with these settings, ``log_keep_days`` and so on."""
-    return RetentionLoop(database, RetentionSettings(**days), sleep=no_rest)
+    return RetentionLoop(database, RetentionSettings.model_validate(days), sleep=no_rest)
 
 
 async def one_run(database: Database, project_id: str, *, dry_run: bool = False, **days: float) -> RetentionRun:

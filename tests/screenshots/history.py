@@ -43,13 +43,14 @@ QUANTIZED: tuple[dict[str, Any], ...] = (
 TOO_COARSE = {"method": "rtn", "scheme": "W4A16", "group_size": 128}
 """It loses more than its gate allows, and is kept as quarantined."""
 
+HYPERPARAMETERS = {"max_steps": 120, "batch_size": 8, "learning_rate": 2e-3, "sequence_tokens": 128}
 FINETUNE = {
     "type": "finetune",
     "model": f"{MODEL}@1",
     "training_file": "jargon",
     "suffix": "jargon",
     "adapter": {"rank": 16, "alpha": 32},
-    "hyperparameters": {"max_steps": 120, "batch_size": 8, "learning_rate": 2e-3, "sequence_tokens": 128},
+    "hyperparameters": HYPERPARAMETERS,
     "validation": {"every_steps": 20, "max_rows": 64},
     "checkpoint_every_steps": 40,
     "corpora": ["kjv.test"],
@@ -113,7 +114,7 @@ class History:
         promoted, rolled_back = self._rollouts(versions)
         rollout = self._canary(versions[1])
         # What runs while the pictures are taken.
-        running = self._submit({**FINETUNE, "suffix": "long", "hyperparameters": {**FINETUNE["hyperparameters"], "max_steps": 20000}})
+        running = self._submit({**FINETUNE, "suffix": "long", "hyperparameters": {**HYPERPARAMETERS, "max_steps": 20000}})
         self._submit({"type": "evaluate", "version": f"{MODEL}@1", "corpora": ["kjv.test"], "max_windows": 2000}, labels={"team": "docs"})
         return Places(
             quantize=quantized[0],

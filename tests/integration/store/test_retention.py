@@ -249,7 +249,8 @@ async def test_the_audit_chain_verifies_after_a_cut(platform: Platform, stranger
         await stranger.submit(import_spec(f"model-{number}"))
     assert counted(await one_run(platform.database, platform.project_id, audit_keep_days=1)) == {}, "nothing is a day old"
     ((before, num_entries),) = await platform.sql("select now(), count(*) from audit_log")
-    audit, steps = STEPS[RetentionKind.AUDIT], []
+    audit = STEPS[RetentionKind.AUDIT]
+    steps: list[Removed] = []
     async with platform.database.begin() as uow:
         over = await audit.over(uow, (await uow.now() - before).total_seconds())
     assert over.size_bytes > 0

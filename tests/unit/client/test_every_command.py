@@ -107,6 +107,8 @@ COMMANDS: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"): "webhooks redeliver",
     ("GET", "/api/v1/models"): "models list",
     ("GET", "/api/v1/models/{name}"): "models show",
+    ("GET", "/api/v1/models/{name}/notes"): "models note",
+    ("PATCH", "/api/v1/models/{name}/notes"): "models tag",
     ("GET", "/api/v1/models/{name}/figures"): "models figures",
     ("GET", "/api/v1/models/{name}/aliases"): "models aliases",
     ("GET", "/api/v1/models/{name}/aliases/{alias}"): "models alias",
@@ -245,7 +247,10 @@ def test_what_to_do_about_a_refusal(server: FakeServer, capsys: pytest.CaptureFi
     assert "quantry config show" in capsys.readouterr().err
 
 
+NOTES = {"model_id": "mod_1", "tags": {"stage": "test", "golden": ""}, "notes": "for the search team", "updated_at": None}
 MORE = [
+    ("GET", "/api/v1/models/bard/notes", "models note bard", NOTES, "search team"),
+    ("PATCH", "/api/v1/models/bard/notes", "models tag bard stage=test", NOTES, "golden,stage=test"),
     ("GET", "/api/v1/queues", "queues list", {"data": []}, "no queues"),
     ("GET", "/api/v1/uploads", "uploads list", {"data": []}, "no uploads"),
     ("GET", "/api/v1/models/bard/figures", "models figures bard", {"model_name": "bard", "data": [], "has_more": True}, "no versions"),

@@ -10,6 +10,7 @@ from quantry.cli.aliases import delete_alias, list_aliases, set_alias, show_alia
 from quantry.cli.completion import model_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.imports import upload_model
+from quantry.cli.model_notes import note_model, tag_model
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, time_text
 from quantry.cli.version_modules import show_figures, show_usage
 from quantry.cli.versions import VERSION_COLUMNS
@@ -58,6 +59,8 @@ def show_model(
 
 app.command("figures")(show_figures)
 app.command("usage")(show_usage)
+app.command("tag")(tag_model)
+app.command("note")(note_model)
 app.command("upload")(upload_model)
 app.command("aliases")(list_aliases)
 app.command("alias")(show_alias)

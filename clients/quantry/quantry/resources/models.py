@@ -12,6 +12,7 @@ from quantry.messages import path_part
 from quantry.paging import every
 from quantry.transport import Transport
 from quantry_core.aliases import Alias, AliasChange
+from quantry_core.model_notes import ModelNotes, ModelNotesChange
 from quantry_core.model_views import ListedModel, ModelFigures
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.vault_usage import VaultUsage
@@ -45,6 +46,14 @@ class Models:
     def figures(self, name: str) -> ModelFigures:
         """Returns the size of each version of a model beside what was measured of its quality, of the newest 2,000."""
         return self._transport.get(ModelFigures, f"{_PATH}/{path_part(name)}/figures")
+
+    def notes(self, name: str) -> ModelNotes:
+        """Returns tags and notes of a model."""
+        return self._transport.get(ModelNotes, f"{_PATH}/{path_part(name)}/notes")
+
+    def annotate(self, name: str, change: ModelNotesChange) -> ModelNotes:
+        """Returns tags and notes of a model after the change; what it leaves out stays."""
+        return self._transport.patch(ModelNotes, f"{_PATH}/{path_part(name)}/notes", change)
 
     def aliases(self, name: str) -> Sequence[Alias]:
         """Returns every alias of a model, by name."""

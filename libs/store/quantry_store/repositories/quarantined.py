@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Text, cast, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from quantry_core.retention import Over
 from quantry_core.versions import Version, VersionKind, VersionState
@@ -105,7 +106,7 @@ class QuarantinedRepository:
 
 
 def _is_over(keep_s: float) -> list[ColumnElement[bool]]:
-    def named(key: str, value: ColumnElement[str]) -> ColumnElement[bool]:
+    def named(key: str, value: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
         return JobRow.inputs.op("@>")(cast(func.jsonb_build_array(func.jsonb_build_object(cast(key, Text), value)), JSONB))
 
     return [

@@ -26,7 +26,7 @@ async def get_policy(_caller: Caller, state: State) -> RetentionPolicy:
 
 
 @router.get("/runs")
-async def list_runs(_caller: Caller, db: Db, page: PageParams) -> Page[RetentionRun]:
+async def list_retention_runs(_caller: Caller, db: Db, page: PageParams) -> Page[RetentionRun]:
     """Lists what runs removed from the whole installation, newest first."""
     async with db.begin() as uow:
         return await uow.retention.runs.list(after=page.after, limit=page.limit)
