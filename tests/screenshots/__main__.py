@@ -41,6 +41,17 @@ SETTLE_MS = 900
 
 PATIENCE_MS = 15_000
 MAX_BYTES, MAX_ALL_BYTES = 200_000, 5_000_000
+OTHER_PATHS = [[str(ROOT), "/opt/quantry"], ["/(?:tmp|dev/shm)/quantry-pictures-[a-z0-9_]+", "/var/lib/quantry"]]
+"""What a machine calls its folders does not belong in pictures: patterns, and what is shown in their place."""
+
+SAY_OTHERWISE = """(paths) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = paths.reduce((said, [from, to]) => said.replace(new RegExp(from, 'g'), to), walker.currentNode.data);
+    if (text !== walker.currentNode.data) walker.currentNode.data = text;
+  }
+}"""
+
 COPIES = {"dashboard": "job", "rollout": "rollout"}
 """Pictures that other pages show, and the views they are of."""
 
@@ -143,6 +154,7 @@ def _take(visit: Visit, view: View, places: Places, path: Path, size: tuple[int,
     wrong += visit.complaints
     if visit.overflow_px():
         wrong.append(f"{visit.overflow_px()} pixels wider than its window")
+    page.evaluate(SAY_OTHERWISE, OTHER_PATHS)
     height = min(int(page.evaluate("document.documentElement.scrollHeight")), MAX_HEIGHTS[size])
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": size[0], "height": height})
     return wrong

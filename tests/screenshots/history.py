@@ -43,7 +43,7 @@ QUANTIZED: tuple[dict[str, Any], ...] = (
 TOO_COARSE = {"method": "rtn", "scheme": "W4A16", "group_size": 128}
 """It loses more than its gate allows, and is kept as quarantined."""
 
-HYPERPARAMETERS = {"max_steps": 120, "batch_size": 8, "learning_rate": 2e-3, "sequence_tokens": 128}
+HYPERPARAMETERS = {"max_steps": 80, "batch_size": 8, "learning_rate": 2e-3, "sequence_tokens": 128}
 FINETUNE = {
     "type": "finetune",
     "model": f"{MODEL}@1",
@@ -53,7 +53,6 @@ FINETUNE = {
     "hyperparameters": HYPERPARAMETERS,
     "validation": {"every_steps": 20, "max_rows": 64},
     "checkpoint_every_steps": 40,
-    "corpora": ["kjv.test"],
 }
 RULES = {
     "rules": [
@@ -115,7 +114,7 @@ class History:
         rollout = self._canary(versions[1])
         # What runs while the pictures are taken.
         running = self._submit({**FINETUNE, "suffix": "long", "hyperparameters": {**HYPERPARAMETERS, "max_steps": 20000}})
-        self._submit({"type": "evaluate", "version": f"{MODEL}@1", "corpora": ["kjv.test"], "max_windows": 2000}, labels={"team": "docs"})
+        self._submit({"type": "evaluate", "version": f"{MODEL}@1", "corpora": ["kjv.test"], "max_windows": 8}, labels={"team": "docs"})
         return Places(
             quantize=quantized[0],
             finetune=finetune,
@@ -170,9 +169,8 @@ class History:
         return self._client.pipelines.submit(submission).id
 
     def _curate(self, versions: list[str]) -> None:
-        self._client.models.move_alias(MODEL, "production", versions[1])
-        self._client.models.move_alias(MODEL, "production", versions[0])
-        self._client.models.move_alias(MODEL, "next", versions[1])
+        for alias, place in (("production", 1), ("production", 0), ("next", 1)):
+            self._client.models.move_alias(MODEL, alias, self._client.versions.get(versions[place]).id)
         note = "Half the size of the master; on the King James text within its interval."
         self._client.versions.annotate(versions[0], VersionNotesChange(tags={"golden": "", "team": "search"}, notes=note))
 
@@ -267,7 +265,7 @@ class History:
     def _version_of(self, job: Job) -> str:
         if job.result is None or job.result.version_id is None:
             raise RuntimeError(f"{job.id} made no version")
-        return job.result.version_id
+        return self._client.versions.get(job.result.version_id).ref
 
     def _held_back(self, job: Job) -> str:
         versions = self._client.versions.list(limit=100).data

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-COLOURS = 128
+COLOURS = 256
 
 
 def shrink(path: Path) -> None:
     """Replaces a picture; text on flat colours loses nothing that can be seen."""
     with Image.open(path) as picture:
-        reduced = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        reduced = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     reduced.save(path, optimize=True)
 
 

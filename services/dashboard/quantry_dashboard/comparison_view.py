@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from quantry_core.comparisons import Comparison, FieldDifference, Relation
 from quantry_core.figure_words import SETTINGS
+from quantry_core.gate import GateCheck
 from quantry_core.measurements import figure_text
 from quantry_core.stored_modules import StoredModule, StoredModules
 from quantry_core.versions import Verdict, Version
@@ -14,6 +15,7 @@ from quantry_dashboard import words
 from quantry_dashboard.version_facts import deltas_text, differing
 
 Row: TypeAlias = tuple[str, ...]
+_CHECKS = frozenset(str(check) for check in GateCheck)
 SAME_BITS = 0.005
 """Bits per weight that make no difference: a scale more or less in a large module."""
 
@@ -80,10 +82,15 @@ def verdict_rows(comparison: Comparison) -> list[Row]:
 
 
 def evidence_rows(comparison: Comparison) -> list[Row]:
-    """Returns the figures that were measured of either side; settings only where they differ."""
+    """Returns the figures that were measured of either side; settings only where they differ.
+
+    What a check of one side's gate counted is left out: there is nothing beside it, and its verdict stands with the verdicts.
+    """
     rows: list[Row] = []
     for one in comparison.evidence:
         if one.metric in SETTINGS and one.left == one.right:
+            continue
+        if one.name in _CHECKS and None in (one.left, one.right):
             continue
         measured_on = f"{one.name} against {one.against}" if one.against else one.name
         rows.append((measured_on, one.metric, figure_text(one.left), figure_text(one.right), deltas_text(one.left, one.right)))

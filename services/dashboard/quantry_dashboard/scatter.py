@@ -16,6 +16,8 @@ RED = "#d1605f"
 PLAIN_BITS: Mapping[str | None, float] = {"float16": 16.0, "bfloat16": 16.0, "float32": 32.0}
 MAX_NAMED = 12
 """So many points of the front are named in the chart; the table below it names all."""
+NAME_ROOM_X, NAME_ROOM_Y = 0.09, 0.06
+"""What a name takes of the chart's width and height, roughly. The chart itself moves names apart only where they hide one another whole."""
 
 
 class SizeAxis(NamedTuple):
@@ -223,9 +225,9 @@ def _series(name: str, colour: str, points: Sequence[Point], scatter: Scatter) -
 
 def _front_series(scatter: Scatter) -> dict[str, Any]:
     data = []
-    for place, point in enumerate(scatter.front):
-        is_named = place < MAX_NAMED - 1 or point is scatter.front[-1]
-        label = {"show": is_named, "formatter": f"@{point.ref.rpartition('@')[2]} {point.what.partition(' · ')[0]}"}
+    named = _named(scatter)
+    for point in scatter.front:
+        label = {"show": point in named, "formatter": f"@{point.ref.rpartition('@')[2]} {point.what.partition(' · ')[0]}"}
         data.append({**_datum(point, scatter), "label": label})
     return {
         "name": "Pareto front",
@@ -240,6 +242,20 @@ def _front_series(scatter: Scatter) -> dict[str, Any]:
         "z": 3,
         "data": data,
     }
+
+
+def _named(scatter: Scatter) -> list[Point]:
+    """Returns the points of the front whose names have room beside each other: both ends, and of what is between the smallest first."""
+    if len(scatter.front) < 3:
+        return scatter.front
+    wide, high = (max(values) - min(values) or 1.0 for values in ([one.x for one in scatter.points], [one.y for one in scatter.points]))
+    first, *between, last = scatter.front
+    named = [first, last]
+    for point in between:
+        has_room = all(abs(point.x - other.x) > NAME_ROOM_X * wide or abs(point.y - other.y) > NAME_ROOM_Y * high for other in named)
+        if has_room and len(named) < MAX_NAMED:
+            named.append(point)
+    return named
 
 
 def _datum(point: Point, scatter: Scatter) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from quantry_core.errors import (
 from quantry_core.mlflow_errors import is_mlflow_path, mlflow_error, mlflow_status
 
 
-@pytest.mark.parametrize("error_type", list(all_error_types()), ids=lambda error_type: error_type.slug)
+@pytest.mark.parametrize(
+    "error_type", [one for one in all_error_types() if one.__module__ == "quantry_core.errors"], ids=lambda error_type: error_type.slug
+)
 def test_every_error_has_a_code_that_mlflow_knows(error_type: type[QuantryError]) -> None:
     problem = error_type("words").problem("/mlflow/x")
     body, status = mlflow_error(problem), mlflow_status(problem)

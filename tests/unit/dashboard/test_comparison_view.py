@@ -33,6 +33,9 @@ def test_figures_stand_side_by_side() -> None:
     rows = {row[:2]: row[2:] for row in evidence_rows(BOTH)}
     assert rows[f"quality: {CORPUS}", "perplexity_ratio"] == ("1.01", "1.002", "-0.008")
     assert ("quality (gate)", "pass", "pass") in verdict_rows(BOTH)
+    # A master has no gate: what the other's counted has nothing beside it.
+    beside_master = {row[0] for row in evidence_rows(compare(MASTER, RIGHT, Relation.ANCESTOR))}
+    assert beside_master == {f"quality: {CORPUS}"}
 
 
 def test_fields_that_differ_are_told() -> None:

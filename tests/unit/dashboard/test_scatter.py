@@ -134,6 +134,13 @@ def test_the_chart_has_every_point_once_and_names_the_front() -> None:
     assert scatter_text(scatter).endswith("On the Pareto front: bard@5, bard@2, bard@1.")
 
 
+def test_names_that_would_stand_on_each_other_are_left_to_the_table() -> None:
+    near = [version(number, 4_000 + number, measured(1.05 - number / 10_000)) for number in range(2, 6)]
+    figures = FIGURES.model_copy(update={"data": [*near, version(7, 9_000, measured(1.01)), version(8, 1_000, measured(1.5))]})
+    front = chart_options(scatter_of(figures, "bytes", "perplexity_ratio", MEASURE))["series"][-1]["data"]
+    assert [datum["id"] for datum in front if datum["label"]["show"]] == ["ver_8", "ver_2", "ver_7"]
+
+
 def test_archived_versions_are_no_part_of_the_front() -> None:
     scatter = scatter_of(FIGURES, "bytes", "perplexity_ratio", MEASURE)
     archived = [point._replace(state=VersionState.ARCHIVED) for point in scatter.points]

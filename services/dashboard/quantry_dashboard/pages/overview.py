@@ -29,6 +29,7 @@ from quantry_dashboard.pages.rollout_panels import FactList, ShareBar
 from quantry_dashboard.rollouts import STATE_CLASSES
 from quantry_dashboard.rollouts import state_text as rollout_state
 from quantry_dashboard.serving import parts_of
+from quantry_dashboard.serving_reader import ServingReader
 from quantry_dashboard.sessions import Session
 
 REFRESH_S = 3.0
@@ -50,6 +51,7 @@ class OverviewPage:
         self._num_refreshes = 0
         self._deployments: Sequence[Deployment] = ()
         self._workers: Sequence[Worker] = ()
+        self._readers: dict[str, ServingReader] = {}
         self._quarantined: Sequence[Version] = ()
         self._schedules: Sequence[Schedule] = ()
 
@@ -75,7 +77,9 @@ class OverviewPage:
     def _build_lists(self) -> None:
         self._running_rows = Rows[Job](self._running.body, lambda job: job.id, _RunningJob)
         self._failed_rows = Rows[Job](self._failed.body, lambda job: job.id, _FailedJob)
-        self._serving_rows = Rows[Deployment](self._serving.body, lambda deployment: deployment.id, _Served)
+        self._serving_rows = Rows[Deployment](
+            self._serving.body, lambda deployment: deployment.id, lambda deployment: _Served(deployment, self._reader(deployment.name))
+        )
         self._matter_rows = Rows[Matter](self._matters.body, lambda matter: matter.href, _MatterRow)
         with self._capacity.body:
             self._facts = FactList()
@@ -108,8 +112,14 @@ class OverviewPage:
     async def _read_serving(self) -> int:
         page = await ask(self._session, lambda client: client.deployments.list(limit=NUM_SHOWN))
         self._deployments = page.data
+        for deployment in page.data:
+            # What the candidate is called; of one without a rollout nothing is asked.
+            await self._reader(deployment.name).know_releases(deployment, deployment.active_rollout)
         self._serving_rows.show(page.data, datetime.now(UTC))
         return len(page.data)
+
+    def _reader(self, name: str) -> ServingReader:
+        return self._readers.setdefault(name, ServingReader(self._session, name))
 
     async def _read_capacity(self) -> int:
         project = await ask(self._session, lambda client: client.project.get())
@@ -203,8 +213,8 @@ class _FailedJob:
 class _Served:
     """A deployment with its shares."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._name = deployment.name
+    def __init__(self, deployment: Deployment, reader: ServingReader) -> None:
+        self._reader = reader
         self.root = Node("div", classes="entry-row")
         with self.root:
             with Node("div", classes="entry-head"):
@@ -219,7 +229,7 @@ class _Served:
         state = deployment_state(deployment)
         self._state.say(state)
         self._state.mark_as("status succeeded" if state == "serves" else "status")
-        self._shares.show(parts_of(deployment, {}))
+        self._shares.show(parts_of(deployment, self._reader.releases))
         wanted = "" if deployment.num_wanted is None else f" of {deployment.num_wanted}"
         self._replicas.say(f"{deployment.num_ready}{wanted} replicas ready")
         rollout = deployment.active_rollout
