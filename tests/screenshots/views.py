@@ -21,7 +21,7 @@ VIEWS = (
     View("new-job", "/jobs/new?type=quantize&base=bard-6m@1&calibration.datasets=kjv.calibration", "peak memory"),
     View("new-canary", "/jobs/new?type=deploy&deployment=bard&version=bard-6m@production&strategy=canary", "Percent"),
     View("job", "/jobs/{quantize}", "ver_", is_dark=True),
-    View("job-training", "/jobs/{finetune}", "step 120"),
+    View("job-training", "/jobs/{finetune}", "step 80"),
     View("job-running", "/jobs/{running}", "running"),
     View("job-failed", "/jobs/{failed}", "failed"),
     View("pipelines", "/pipelines", "smaller-groups"),
