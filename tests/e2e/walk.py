@@ -13,6 +13,13 @@ from factories.browser import Visit
 MAX_TABS = 120
 """Presses of the Tab key on the way to one control."""
 
+PARTS = """(bar) => {
+  const whole = bar.getBoundingClientRect();
+  const inside = [...bar.children].map((part) => part.getBoundingClientRect()).filter((part) => part.top === whole.top);
+  return inside.map((part) => Math.round(100 * part.width / whole.width));
+}"""
+"""The percent of a bar that each of its parts fills, as it is drawn."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -174,6 +181,8 @@ class Walk:
         share = page.get_by_role("region", name="Status").get_by_role("img")
         expect(share).to_have_attribute("aria-label", re.compile(rf"^90% .*, 10% .*{re.escape(made)}$"), timeout=self.engine_s * 1000)
         expect(share).to_have_attribute("aria-label", re.compile(rf"^50% .*, 50% .*{re.escape(made)}$"), timeout=self.engine_s * 1000)
+        # The bar is drawn as it is said: its parts are in it, side by side.
+        page.wait_for_function(f"({PARTS})(document.querySelector('.share-bar')).join() === '50,50'")
         expect(page.get_by_role("region", name="Status")).to_contain_text("paused")
         expect(page.get_by_role("region", name="Changes").locator("tbody tr")).to_have_count(2)
         self.look("rollout")

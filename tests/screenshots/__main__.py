@@ -52,8 +52,8 @@ SAY_OTHERWISE = """(paths) => {
   }
 }"""
 
-COPIES = {"dashboard": "job", "rollout": "rollout"}
-"""Pictures that other pages show, and the views they are of."""
+FRONT = {"job": "dashboard", "rollout": "rollout"}
+"""Views whose upper part is a picture of its own, for the pages that speak of the dashboard, and its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,13 +130,13 @@ def _take_all(browser: Browser, url: str, key: str, views: Sequence[View], place
             path = folder / f"{view.name}-{size[0]}{'-dark' if is_dark else ''}.png"
             wrong += [f"{path.name}: {line}" for line in _take(visit, view, places, path, size)]
             taken.append(path)
+            if view.name in FRONT and (size, is_dark) == (DESKTOP, False):
+                front = PICTURES / f"{FRONT[view.name]}.png"
+                visit.page.screenshot(path=front)
+                taken.append(front)
         visit.close()
         wrong += [f"from elsewhere: {request}" for request in visit.requests_elsewhere()]
     subprocess.run([str(PILLOW_PYTHON), str(SHRINK), *map(str, taken)], check=True)
-    for name, of in COPIES.items():
-        source = folder / f"{of}-{DESKTOP[0]}.png"
-        if source in taken:
-            shutil.copy(source, PICTURES / f"{name}.png")
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.png")}
     wrong += [f"{name}: {size_bytes} bytes" for name, size_bytes in sizes.items() if size_bytes > MAX_BYTES]
     print(f"{len(taken)} pictures taken; {len(sizes)} in all, {sum(sizes.values()) / 1e6:.1f} MB")

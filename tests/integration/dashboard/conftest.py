@@ -1,4 +1,4 @@
-"""One dashboard process, one browser and one API of jobs for all modules here; each test begins with an empty API and its own window."""
+"""One dashboard process and one API of jobs for all modules here; each test begins with an empty API and its own window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from factories.job_api import JobApi, serving
 _served = JobApi()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDashboard]:
     """A running dashboard that asks the API of the test."""
     with serving(_served) as control_url, running_dashboard(control_url, tmp_path_factory.mktemp("dashboard")) as running:
@@ -28,8 +28,9 @@ def api(dashboard: RunningDashboard) -> JobApi:
     return _served
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """No longer than a module: as long as it is there, its event loop runs, and no test beside may begin one."""
     with chromium() as running:
         yield running
 

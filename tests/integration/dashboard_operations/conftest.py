@@ -1,4 +1,4 @@
-"""One api, one dashboard, one provider and one browser for all modules here; what a test makes, others see."""
+"""One api, one dashboard and one provider for all modules here; what a test makes, others see."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from quantry_local.redis import Redis
 GRANTS = [{"value": "ml-admins", "project": "default", "role": "admin"}, {"value": "ml", "project": "default", "role": "viewer"}]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def provider() -> Iterator[LocalProvider]:
     """Where people sign in."""
     with serving_provider() as served:
         yield served
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def world(
     postgres: Postgres, template_database: str, redis_server: Redis, provider: LocalProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperationsWorld]:
@@ -48,13 +48,14 @@ def world(
             yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """No longer than a module: as long as it is there, its event loop runs, and no test beside may begin one."""
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def people(browser: Browser, world: OperationsWorld) -> Iterator[dict[str, Visit]]:
     """People who stay signed in, by their role: to sign in takes longer than most of what they do."""
     signed_in = {role: Visit(browser, world.dashboard.url) for role in ("admin", "operator", "viewer")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -65,8 +66,9 @@ class ModelPage:
     async def _refresh(self) -> None:
         now = datetime.now(UTC)
         try:
-            aliases = await ask(self._session, lambda client: client.models.aliases(self._view.model))
-            page = await ask(self._session, self._view.ask)
+            aliases, page = await asyncio.gather(
+                ask(self._session, lambda client: client.models.aliases(self._view.model)), ask(self._session, self._view.ask)
+            )
         except NotDone as error:
             self._loading.show_if(False)
             self._versions.fail()

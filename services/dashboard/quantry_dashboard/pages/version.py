@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request
@@ -117,18 +118,24 @@ class _Body:
 
     async def read(self, version: VersionDetail, *, is_everything: bool) -> None:
         """Reads and shows what lies beside a version; raises as ``ask`` does."""
-        self._notes.show(await ask(self._session, lambda client: client.versions.notes(version.id)))
-        aliases = await ask(self._session, lambda client: client.models.aliases(version.model_name))
+        notes, aliases = await asyncio.gather(
+            ask(self._session, lambda client: client.versions.notes(version.id)),
+            ask(self._session, lambda client: client.models.aliases(version.model_name)),
+        )
+        self._notes.show(notes)
         self._aliases.show([alias.alias for alias in aliases if alias.version_id == version.id])
         if not is_everything:
             return
-        lineage = await ask(self._session, lambda client: client.versions.lineage(version.id))
+        lineage, jobs, card = await asyncio.gather(
+            ask(self._session, lambda client: client.versions.lineage(version.id)),
+            ask(self._session, lambda client: client.jobs.list(uses=version.id, limit=MAX_JOBS)),
+            ask(self._session, lambda client: client.versions.card(version.id)),
+        )
         self._lineage.show(lineage)
         self._names = {node.id: node.label for node in lineage.nodes}
         self._facts.show(facts_of(version, self._names))
-        jobs = await ask(self._session, lambda client: client.jobs.list(uses=version.id, limit=MAX_JOBS))
         self._jobs.show(jobs.data, has_more=jobs.has_more)
-        self._card.show(await ask(self._session, lambda client: client.versions.card(version.id)))
+        self._card.show(card)
 
     def _show_why(self, sentences: list[str]) -> None:
         if sentences == self._shown_why:
