@@ -11,6 +11,7 @@ from quantry_core.rollouts import PeriodCause, Release, Rollout, RolloutState, S
 from quantry_core.rules import RuleName
 from quantry_core.strategies import CanaryStep, CanaryStrategy
 from quantry_core.traffic import RolloutTraffic, Tally
+from quantry_core.traffic_spans import RolloutSpans, figures_of
 from quantry_core.verdicts import Finding, Judgement, Verdict
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -101,6 +102,20 @@ def traffic(**changes: Any) -> RolloutTraffic:
         "candidate": a_tally(228, num_failed=12, e2e_s=0.61),
     }
     return RolloutTraffic.model_validate(fields | changes)
+
+
+def spans(num_spans: int = 3, **changes: Any) -> RolloutSpans:
+    """Returns both releases in spans of five seconds; the candidate is a little slower, and fails now and then."""
+    stable = {number: a_tally(240) for number in range(num_spans)}
+    candidate = {number: a_tally(24, num_failed=number, e2e_s=0.61) for number in range(num_spans)}
+    fields: dict[str, Any] = {
+        "rollout_id": ROLLOUT_ID,
+        "since": NOW,
+        "span_s": 5,
+        "stable": figures_of(stable, NOW, 5),
+        "candidate": figures_of(candidate, NOW, 5),
+    }
+    return RolloutSpans.model_validate(fields | changes)
 
 
 def a_period(number: int, percents: dict[int, int], cause: PeriodCause = PeriodCause.STAGE, **changes: Any) -> ServingPeriod:

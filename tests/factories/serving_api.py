@@ -23,6 +23,7 @@ from quantry_core.rollouts import (
     ServingPeriod,
 )
 from quantry_core.traffic import RolloutTraffic
+from quantry_core.traffic_spans import RolloutSpans
 
 ItemT = TypeVar("ItemT", bound=BaseModel)
 
@@ -44,12 +45,13 @@ class ServingApi:
         self.periods: dict[str, list[ServingPeriod]] = {}
         self.rollouts: dict[str, Rollout] = {}
         self.traffic: dict[str, RolloutTraffic] = {}
+        self.spans: dict[str, RolloutSpans] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         """Paths of what changed something, with the bodies."""
 
     def forget(self) -> None:
         """Begins anew, for the next test."""
-        for kept in (self.deployments, self.releases, self.periods, self.rollouts, self.traffic, self.asked):
+        for kept in (self.deployments, self.releases, self.periods, self.rollouts, self.traffic, self.spans, self.asked):
             kept.clear()
 
     def answer(self, method: str, path: str, query: dict[str, str], role: Role, body: bytes) -> BaseModel:
@@ -85,6 +87,8 @@ class ServingApi:
         rollout_id, *rest = parts
         if rest == ["traffic"]:
             return self.traffic.get(rollout_id, RolloutTraffic(rollout_id=rollout_id, since=None))
+        if rest == ["traffic", "spans"]:
+            return self.spans.get(rollout_id, RolloutSpans(rollout_id=rollout_id, since=None))
         if rollout_id not in self.rollouts:
             raise UnknownRollout(f"there is no rollout {rollout_id!r}")
         rollout = self.rollouts[rollout_id]

@@ -59,15 +59,16 @@ class Histogram(BaseModel):
     def quantile(self, q: float) -> float | None:
         """Returns a value within RELATIVE_ERROR of the q-quantile (0 <= q <= 1); None where nothing was counted."""
         num = self.num
-        if not num:
-            return None
-        rank = max(1, math.ceil(q * num))
+        return self.at_rank(max(1, math.ceil(q * num))) if num else None
+
+    def at_rank(self, rank: int) -> float:
+        """Returns a value within RELATIVE_ERROR of the rank-th smallest; 1 <= rank <= num, otherwise IndexError."""
         seen = 0
-        for bucket in sorted(self.counts):
+        for bucket in sorted(self.counts) if rank >= 1 else ():
             seen += self.counts[bucket]
             if seen >= rank:
                 return 2 * upper_edge(bucket) / (GROWTH + 1)
-        raise AssertionError("ranks end at the number of values")
+        raise IndexError(f"{self.num} values have none of rank {rank}")
 
     def num_above(self, value: float) -> int:
         """Returns how many values lie in buckets above the value's own."""

@@ -110,6 +110,7 @@ PERMISSIONS: Final[Mapping[tuple[str, str], Need]] = {
     ("GET", "/api/v1/rollouts"): VIEWER,
     ("GET", "/api/v1/rollouts/{rollout_id}"): VIEWER,
     ("GET", "/api/v1/rollouts/{rollout_id}/traffic"): VIEWER,
+    ("GET", "/api/v1/rollouts/{rollout_id}/traffic/spans"): VIEWER,
     ("POST", "/api/v1/rollouts/{rollout_id}/pause"): OPERATOR,
     ("POST", "/api/v1/rollouts/{rollout_id}/resume"): OPERATOR,
     ("POST", "/api/v1/rollouts/{rollout_id}/promote"): OPERATOR,

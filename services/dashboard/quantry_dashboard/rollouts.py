@@ -209,6 +209,4 @@ def _traffic_row(name: str, tally: Tally) -> tuple[str, ...]:
 
 def _latency_text(tally: Tally, metric: LatencyMetric, quantile: float) -> str:
     seconds = tally.latency(metric).quantile(quantile)
-    if seconds is None:
-        return "–"
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return "–" if seconds is None else words.latency_text(seconds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
+from types import MappingProxyType
 
+from quantry_core.ids import IdPrefix, is_id
 from quantry_core.jobs import (
     FINAL_STATUSES,
     OUTPUT_PREFIX,
@@ -25,6 +27,7 @@ from quantry_core.jobs import (
     WaitingOn,
 )
 
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 WAITING_WORDS = {
@@ -74,34 +77,39 @@ def number_text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
+def latency_text(seconds: float) -> str:
+    """Returns how long an answer took: ``23 ms``, ``1.65 s``."""
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
 def short_id(some_id: str) -> str:
     """Returns an id that fits in a table: its prefix and its last eight characters, which are the random ones."""
     prefix, _, digits = some_id.partition("_")
     return f"{prefix}_…{digits[-8:]}" if len(digits) > 8 else some_id
 
 
-def about(job: Job) -> str:
-    """Returns which model or deployment a job is about, and how."""
+def about(job: Job, names: Mapping[str, str] = _NO_NAMES) -> str:
+    """Returns which model or deployment a job is about, and how. ``names``: ``name@number`` of versions by how the spec refers to them."""
+
+    def version(ref: str) -> str:
+        return names.get(ref) or _version_text(ref)
+
     match job.spec:
         case ImportSpec(model=model):
-            return model
+            said = model
         case QuantizeSpec(base=base, method=method, scheme=scheme):
-            return f"{_version_text(base)} · {method} {scheme or ''}".rstrip()
-        case FinetuneSpec() | MergeSpec() as spec:
-            return _about_training(spec)
-        case EvaluateSpec(version=version, corpora=corpora):
-            return f"{_version_text(version)} · {', '.join(corpora)}"
+            said = f"{version(base)} · {method} {scheme or ''}".rstrip()
+        case FinetuneSpec(model=model, method=method, training_file=training_file):
+            said = f"{version(model)} · {method.type} · {training_file}"
+        case MergeSpec(adapters=adapters):
+            said = " + ".join(version(share.adapter) for share in adapters)
+        case EvaluateSpec(version=evaluated, corpora=corpora):
+            said = f"{version(evaluated)} · {', '.join(corpora)}"
         case RecalibrateSpec(serving=serving, deployment=deployment, datasets=datasets):
-            return f"{deployment or _version_text(serving or '')} · {', '.join(datasets)}"
-        case DeploySpec(deployment=deployment, version=version):
-            return f"{deployment} ← {_version_text(version)}"
-
-
-def _about_training(spec: FinetuneSpec | MergeSpec) -> str:
-    """Returns what is trained on what, or which adapters are merged."""
-    if isinstance(spec, MergeSpec):
-        return " + ".join(_version_text(share.adapter) for share in spec.adapters)
-    return f"{_version_text(spec.model)} · {spec.method.type} · {spec.training_file}"
+            said = f"{deployment or version(serving or '')} · {', '.join(datasets)}"
+        case DeploySpec(deployment=deployment, version=deployed):
+            said = f"{deployment} ← {version(deployed)}"
+    return said
 
 
 def reason_text(job: Job) -> str:
@@ -179,5 +187,7 @@ def event_text(event: JobEvent) -> str:
 
 
 def _version_text(ref: str) -> str:
-    """Returns a reference to a version; one to what a job will make names that job in short."""
-    return f"output of {short_id(ref.removeprefix(OUTPUT_PREFIX))}" if ref.startswith(OUTPUT_PREFIX) else ref
+    """Returns a reference to a version; one to what a job will make names that job in short, and an id stands in short too."""
+    if ref.startswith(OUTPUT_PREFIX):
+        return f"output of {short_id(ref.removeprefix(OUTPUT_PREFIX))}"
+    return short_id(ref) if is_id(ref, IdPrefix.VERSION) else ref

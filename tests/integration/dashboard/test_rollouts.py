@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from factories.browser import PHONE, Visit
 from factories.dashboard import RunningDashboard
 from factories.job_api import OPERATOR_KEY, PROJECT, VIEWER_KEY, JobApi
-from factories.serving import NOW, ROLLOUT_ID, a_judgement, a_period, a_release, a_rollout, a_tally, traffic
+from factories.serving import NOW, ROLLOUT_ID, a_judgement, a_period, a_release, a_rollout, a_tally, spans, traffic
 from quantry_core.errors import RolloutOver
 from quantry_core.rollouts import Deployment, PeriodCause, Replica, ReplicaState, RolloutReason, RolloutState
 from quantry_core.verdicts import Verdict
@@ -44,6 +44,7 @@ def canary(api: JobApi) -> JobApi:
         a_period(0, {1: 100}, PeriodCause.PROMOTED, rollout_id=None),
     ]
     serving.traffic[ROLLOUT_ID] = traffic()
+    serving.spans[ROLLOUT_ID] = spans()
     serving.keep(a_rollout())
     return api
 
@@ -68,6 +69,10 @@ def test_a_rollout_is_watched(visit: Visit, canary: JobApi) -> None:
     expect(rows.nth(1)).to_contain_text("12 (5.0%)")
     chart = body.get_by_role("img", name="Share of the candidate over time, planned and as it was: step 1 of 3: 10% of requests")
     expect(chart.locator("svg text", has_text="as it was")).to_be_visible()
+    beside = page.get_by_role("region", name="Both releases over time")
+    failed = beside.get_by_role("img", name="stable lately 0.00% (0.00% to 1.58%); candidate lately 7.69%")
+    expect(failed.locator("svg text", has_text="candidate")).to_be_visible()
+    expect(beside.get_by_role("img", name="Answer, p95 of both releases over time")).to_be_visible()
     changes = page.get_by_role("region", name="Changes").locator("tbody tr")
     expect(changes).to_have_count(1)
     expect(changes).to_contain_text("<b>try</b> it")

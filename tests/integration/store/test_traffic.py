@@ -116,6 +116,20 @@ async def test_totals_are_what_merging_gives(platform: Platform) -> None:
     assert await total(platform, UNKNOWN) == Tally()
 
 
+async def test_spans_are_what_merging_their_windows_gives(platform: Platform) -> None:
+    first = (await platform.promoted(await platform.master())).to_release_id
+    second = (await platform.rollout(await platform.master(content="other"))).to_release_id
+    await tell(platform, window(first, 0), window(second, 11))
+    await tell(platform, window(first, 4), sequence=2)
+    await tell(platform, window(first, 5, Tally(num_refused=1)), gateway_id="gw_2")
+    async with platform.database.begin() as uow:
+        found = await uow.traffic.spans([first, second, UNKNOWN], since=NOW, until=None, span_s=5)
+        ended = await uow.traffic.spans([first, second], since=NOW, until=NOW + timedelta(seconds=5), span_s=5)
+    kept = Tally(num_answered=FULL.num_answered, num_failed=FULL.num_failed, ttft_s=FULL.ttft_s, e2e_s=FULL.e2e_s)
+    assert found == {first: {0: kept.merged(kept), 1: Tally()}, second: {2: kept}, UNKNOWN: {}}
+    assert ended == {first: {0: kept.merged(kept)}, second: {}}
+
+
 async def test_two_windows_of_a_release_in_one_report_are_one(platform: Platform) -> None:
     rollout = await platform.promoted(await platform.master())
     assert await tell(platform, window(rollout.to_release_id, 0), window(rollout.to_release_id, 1)) == 1

@@ -73,3 +73,11 @@ def test_counts_are_added_in_place() -> None:
     into = {1: 2}
     add_counts(into, {1: 3, 4: 5})
     assert into == {1: 5, 4: 5}
+
+
+def test_ranks_that_there_are_not_are_refused() -> None:
+    counted = Histogram(counts={3: 2})
+    assert counted.at_rank(2) == counted.quantile(1.0)
+    for rank in (0, 3):
+        with pytest.raises(IndexError, match=f"2 values have none of rank {rank}"):
+            counted.at_rank(rank)

@@ -35,6 +35,9 @@ GRANTS = [Grant(value="ml-admins", project="default", role=Role.ADMIN), Grant(va
         ({"realm_access": {"roles": ["a"]}}, "realm_access.roles", ["a"]),
         ({"realm_access": "a"}, "realm_access.roles", []),
         ({"https://example.org/groups": ["a"]}, "https://example.org/groups", ["a"]),
+        ({"email": "a@example.org", "email_verified": True}, "email", ["a@example.org"]),
+        ({"email": "a@example.org", "email_verified": "true"}, "email", []),
+        ({"email": "a@example.org"}, "email", []),
     ],
 )
 def test_a_claim_is_read_where_it_is(claims: dict[str, Any], path: str, values: list[str]) -> None:

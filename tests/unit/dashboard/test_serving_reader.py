@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from factories.client import FakeServer, answer, problem
-from factories.serving import ROLLOUT_ID, a_rollout, traffic
+from factories.serving import ROLLOUT_ID, a_rollout, spans, traffic
 from quantry_core.keys import Identity, Role
 from quantry_core.rollouts import RolloutState
 from quantry_dashboard.asking import SignedOut
@@ -84,3 +84,11 @@ async def test_a_key_that_was_revoked_is_still_noticed(server: FakeServer, reade
     server.on("GET", PATH, problem(401, "unauthorized", "this API key is unknown or was revoked"))
     with pytest.raises(SignedOut):
         await reader.traffic(a_rollout())
+
+
+async def test_spans_are_asked_for_no_more_often_than_they_are_long(server: FakeServer, reader: ServingReader, clock: Clock) -> None:
+    server.on("GET", f"{PATH}/spans", answer(spans()))
+    for now_s, num_asked in ((0.0, 1), (4.9, 1), (5.0, 2)):
+        clock.now_s = now_s
+        assert await reader.spans(a_rollout()) == spans()
+        assert (now_s, len(server.requests)) == (now_s, num_asked)

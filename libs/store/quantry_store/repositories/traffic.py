@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, Integer, cast, func, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, Double, Integer, TableValuedAlias, cast, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +18,8 @@ _WRITERS = "traffic-windows"
 
 _COUNTS = tuple(name for name, field in Tally.model_fields.items() if field.annotation is int)
 _HISTOGRAMS = tuple(name for name, field in Tally.model_fields.items() if field.annotation is Histogram)
+_SPAN_COUNTS = ("num_answered", "num_failed")
+_SPAN_HISTOGRAMS = ("ttft_s", "e2e_s")
 _PAIR_FIELDS = tuple(PairTally.model_fields)
 
 
@@ -87,9 +89,7 @@ class TrafficRepository:
     async def total(self, release_id: str, *, since: datetime, until: datetime | None) -> Tally:
         """Returns what was counted of a release between two moments; None: up to now. Added up in the database: a long rollout
         has many windows."""
-        within = [TrafficWindowRow.release_id == release_id, TrafficWindowRow.began_at >= since]
-        if until is not None:
-            within.append(TrafficWindowRow.ended_at <= until)
+        within = _within([release_id], since, until)
         tally = TrafficWindowRow.tally
         pairs = tally["pairs"]
         sums = [func.coalesce(func.sum(cast(tally[name].astext, BigInteger)), 0).label(name) for name in _COUNTS]
@@ -98,11 +98,42 @@ class TrafficRepository:
         values: dict[str, Any] = {name: int(counted[name]) for name in _COUNTS}
         values["pairs"] = {name: counted[f"pairs_{name}"] for name in _PAIR_FIELDS}
         for name in _HISTOGRAMS:
-            bucket = func.jsonb_each_text(tally[name]["counts"]).table_valued("key", "value", name="bucket").render_derived()
-            number, count = cast(bucket.c.key, Integer), func.sum(cast(bucket.c.value, BigInteger))
+            bucket, number, count = _buckets(name)
             statement = select(number, count).select_from(TrafficWindowRow).join(bucket, text("true")).where(*within).group_by(number)
             values[name] = {"counts": {key: int(num) for key, num in await self._session.execute(statement)}}
         return Tally.model_validate(values)
+
+    async def spans(
+        self, release_ids: Collection[str], *, since: datetime, until: datetime | None, span_s: int
+    ) -> dict[str, dict[int, Tally]]:
+        """Returns what was answered and failed of each release between two moments, and how long it took, by the number of the span of
+        ``span_s`` seconds, counted from ``since``, in which a window began; a release or span without windows has no entry within."""
+        within = _within(release_ids, since, until)
+        release = TrafficWindowRow.release_id
+        span = cast(func.floor(extract("epoch", TrafficWindowRow.began_at - since) / span_s), Integer).label("span")
+        sums = [func.coalesce(func.sum(cast(TrafficWindowRow.tally[name].astext, BigInteger)), 0).label(name) for name in _SPAN_COUNTS]
+        values: dict[str, dict[int, dict[str, Any]]] = {release_id: {} for release_id in release_ids}
+        for row in (await self._session.execute(select(release, span, *sums).where(*within).group_by(release, span))).mappings():
+            values[row["release_id"]][row["span"]] = {name: int(row[name]) for name in _SPAN_COUNTS}
+        for name in _SPAN_HISTOGRAMS:
+            bucket, number, count = _buckets(name)
+            windows = select(release, span, number, count).select_from(TrafficWindowRow).join(bucket, text("true")).where(*within)
+            for release_id, at, key, num in await self._session.execute(windows.group_by(release, span, number)):
+                values[release_id][at].setdefault(name, {"counts": {}})["counts"][key] = int(num)
+        return {
+            release_id: {number: Tally.model_validate(found) for number, found in by_span.items()} for release_id, by_span in values.items()
+        }
+
+
+def _within(release_ids: Collection[str], since: datetime, until: datetime | None) -> list[ColumnElement[bool]]:
+    within = [TrafficWindowRow.release_id.in_(release_ids), TrafficWindowRow.began_at >= since]
+    return within if until is None else [*within, TrafficWindowRow.ended_at <= until]
+
+
+def _buckets(name: str) -> tuple[TableValuedAlias, ColumnElement[int], ColumnElement[int]]:
+    """Returns a histogram's buckets as a table to join windows with, a bucket's number, and the sum of its counts."""
+    bucket = func.jsonb_each_text(TrafficWindowRow.tally[name]["counts"]).table_valued("key", "value", name="bucket").render_derived()
+    return bucket, cast(bucket.c.key, Integer), func.sum(cast(bucket.c.value, BigInteger))
 
 
 def _to_window(row: TrafficWindowRow) -> TrafficWindow:

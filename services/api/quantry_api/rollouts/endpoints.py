@@ -16,6 +16,7 @@ from quantry_core.names import Name
 from quantry_core.pages import Page
 from quantry_core.rollouts import Rollout, RolloutAction, RolloutRequest, RolloutState
 from quantry_core.traffic import RolloutTraffic
+from quantry_core.traffic_spans import RolloutSpans
 from quantry_http.auth import Caller, Db
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
@@ -78,6 +79,12 @@ async def show_rollout(rollout_id: RolloutId, caller: Caller, db: Db) -> Rollout
 async def show_rollout_traffic(rollout_id: RolloutId, caller: Caller, db: Db) -> RolloutTraffic:
     """Shows what gateways measured of both releases from the candidate's first traffic to the rollout's end."""
     return await service.traffic(db, caller, rollout_id)
+
+
+@router.get("/{rollout_id}/traffic/spans", responses=problem_responses(404))
+async def show_rollout_spans(rollout_id: RolloutId, caller: Caller, db: Db) -> RolloutSpans:
+    """Shows the same span by span, errors and latencies with their 95% intervals, of the last hour at most: what charts draw."""
+    return await service.spans(db, caller, rollout_id)
 
 
 @router.post("/{rollout_id}/pause", responses=problem_responses(404, 409))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from fastapi import Request
@@ -14,6 +15,7 @@ from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
 from quantry_dashboard.pages.rollout_actions import RolloutActions
 from quantry_dashboard.pages.rollout_panels import RolloutBody, ShareBar
+from quantry_dashboard.pages.traffic_panel import TrafficCharts
 from quantry_dashboard.rollouts import STATE_CLASSES
 from quantry_dashboard.rollouts import state_text as rollout_state
 from quantry_dashboard.serving import HISTORY_HEADINGS, parts_of, period_texts, reason_text
@@ -65,14 +67,17 @@ class RolloutPage:
             self._shares = ShareBar()
         with Node("section", classes="panel", aria_label="Rollout"):
             self._body = RolloutBody()
+        self._charts = TrafficCharts()
         with Node("section", classes="panel", aria_label="Changes"):
             Node("h2", "What it changed")
             self._changes = Node("div")
 
     async def _refresh(self) -> None:
         try:
-            rollout = await ask(self._session, lambda client: client.rollouts.get(self._rollout_id))
-            deployment = await ask(self._session, lambda client: client.deployments.get(self._name))
+            rollout, deployment = await asyncio.gather(
+                ask(self._session, lambda client: client.rollouts.get(self._rollout_id)),
+                ask(self._session, lambda client: client.deployments.get(self._name)),
+            )
         except NotDone as trouble:
             self._loading.show_if(False)
             if trouble.is_missing:
@@ -83,13 +88,14 @@ class RolloutPage:
             self._timer.deactivate()
             raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.", is_missing=True)
         await self._reader.read(deployment, rollout)
-        traffic = await self._reader.traffic(rollout)
+        traffic, spans = await asyncio.gather(self._reader.traffic(rollout), self._reader.spans(rollout))
         self._actions.show(rollout)
         self._state.say(rollout_state(rollout))
         self._state.mark_as(f"status {STATE_CLASSES[rollout.state]}")
         self._reason.say(reason_text(rollout))
         self._shares.show(parts_of(deployment, self._reader.releases))
         self._body.show(rollout, self._reader.releases, self._reader.periods, traffic, datetime.now(UTC))
+        self._charts.show(spans)
         self._show_changes()
         self._loading.show_if(False)
         self._all.show_if(True)

@@ -17,6 +17,7 @@ from quantry_core.jobs import DeploySpec, Job
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout, RolloutAction, RolloutRequest, RolloutState
 from quantry_core.traffic import RolloutTraffic
+from quantry_core.traffic_spans import RolloutSpans
 
 _PATH = "/api/v1/rollouts"
 _MAX_BREAKS = 10
@@ -60,6 +61,10 @@ class Rollouts:
     async def traffic(self, rollout_id: str) -> RolloutTraffic:
         """Returns what was measured of both releases since the candidate first got traffic."""
         return await self._transport.get(RolloutTraffic, f"{_PATH}/{path_part(rollout_id)}/traffic")
+
+    async def spans(self, rollout_id: str) -> RolloutSpans:
+        """Returns what was measured of both releases span by span, with 95% intervals; of a long rollout the last hour."""
+        return await self._transport.get(RolloutSpans, f"{_PATH}/{path_part(rollout_id)}/traffic/spans")
 
     async def pause(self, rollout_id: str, *, note: str | None = None) -> Rollout:
         """Holds a rollout at its share until it is resumed, and returns it. ``note``: why, for the history."""
