@@ -20,8 +20,14 @@ QUANTRY = str(Path(sys.executable).with_name("quantry"))
 
 async def start(url: str, *arguments: str) -> asyncio.subprocess.Process:
     environment = {"PATH": os.environ["PATH"], "QUANTRY_URL": url, "QUANTRY_API_KEY": KEY}
+    # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and their children with them.
     return await asyncio.create_subprocess_exec(
-        QUANTRY, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        QUANTRY,
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
