@@ -53,7 +53,8 @@ def _options() -> argparse.Namespace:
 
 def _line(found: Found) -> str:
     head = f"{found.service:<9} seed {found.seed}: {found.num_cases} requests, {len(found.failures)} failures, "
-    return "\n".join([f"{head}{found.num_server_errors} server errors", *(f"    {failure}" for failure in found.failures)])
+    lines = [*found.failures, *(f"not tried in some phase: {why}" for why in found.not_tried)]
+    return "\n".join([f"{head}{found.num_server_errors} server errors", *(f"    {line}" for line in lines)])
 
 
 def _write(found: list[Found], max_examples: int) -> None:
@@ -63,6 +64,7 @@ def _write(found: list[Found], max_examples: int) -> None:
             "seed": one.seed,
             "num_requests": one.num_cases,
             "failures": list(one.failures),
+            "not_tried": list(one.not_tried),
             "num_server_errors": one.num_server_errors,
         }
         for one in found

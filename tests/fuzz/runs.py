@@ -31,6 +31,8 @@ class Found:
     num_cases: int
     failures: tuple[str, ...]
     """One line for each: the check, then what was asked."""
+    not_tried: tuple[str, ...]
+    """What schemathesis itself gave up on, in one phase or another."""
     num_server_errors: int
     """Lines of the service's log that tell of an error nobody expected."""
     output: str
@@ -67,20 +69,21 @@ def run(
     cases = _CASES.search(output)
     if finished.returncode not in {0, 1} or cases is None or not report.exists():
         raise RuntimeError(f"schemathesis came to no end (status {finished.returncode}):\n{output[-4000:]}")
+    found = json.loads(report.read_text())
     return Found(
         service=service,
         seed=seed,
         num_cases=int(cases[1]),
-        failures=_failures(json.loads(report.read_text())),
+        failures=_failures(found),
+        not_tried=tuple(f"{one['title']} ({one['count']})" for one in found["errors"]),
         num_server_errors=_num_unexpected(services.logs[service]),
         output=output,
     )
 
 
 def _failures(report: dict[str, Any]) -> tuple[str, ...]:
-    """Returns a line for each failure of a report, and for each thing that could not be tried."""
-    failed = [f"{one['title']}: {operation_name(operation)}" for one in report["failures"] for operation in one["operations"]]
-    return (*failed, *(f"not tried: {one['title']} ({one['count']})" for one in report["errors"]))
+    """Returns a line for each failure of a report."""
+    return tuple(f"{one['title']}: {operation_name(operation)}" for one in report["failures"] for operation in one["operations"])
 
 
 def operation_name(operation: str | dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantry.errors import ConfigurationError
 from quantry.profiles import profiles_path, read_profiles
@@ -35,7 +36,7 @@ class ClientFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     url: str
-    api_key: str
+    api_key: str = Field(repr=False)
 
 
 class Connection(BaseModel):
@@ -44,7 +45,7 @@ class Connection(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     url: str
-    api_key: str
+    api_key: str = Field(repr=False)
     url_from: str = ""
     """Where the address was found, in words."""
     key_from: str = ""
@@ -134,8 +135,11 @@ def checked_url(url: str) -> str:
     """Returns a server's address without a slash at its end; raises ConfigurationError for what cannot be one."""
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.query
-    except ValueError:
+        is_usable = (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.query and "@" not in parts.netloc
+        )
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         is_usable = False
     if not is_usable:
         raise ConfigurationError(f"the server's address is written like http://127.0.0.1:8000, not {url!r}")

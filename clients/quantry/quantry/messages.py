@@ -87,4 +87,5 @@ def trouble_words(error: httpx.TransportError) -> str:
     """Returns why no answer came."""
     if isinstance(error, httpx.TimeoutException):
         return "it did not answer in time"
-    return str(error) or type(error).__name__
+    # The number that the operating system has for it helps nobody.
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__

@@ -40,14 +40,15 @@ class SeenMessages:
         self._lock = Lock()
 
     def is_new(self, message_id: str, now_s: float) -> bool:
-        """Tells whether an id comes for the first time, and remembers it."""
+        """Tells whether an id comes for the first time, and remembers it from now on."""
         with self._lock:
             while self._seen and (len(self._seen) > self._max_ids or next(iter(self._seen.values())) < now_s - self._keep_s):
                 self._seen.popitem(last=False)
-            if message_id in self._seen:
-                return False
+            is_new = message_id not in self._seen
+            # Also where it came before: each sending has a signature of its own, and is good for as long.
             self._seen[message_id] = now_s
-            return True
+            self._seen.move_to_end(message_id)
+            return is_new
 
 
 def verify(

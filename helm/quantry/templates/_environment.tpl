@@ -15,7 +15,7 @@
 - name: QUANTRY_S3_ENDPOINT
   value: {{ include "quantry.s3Endpoint" . | quote }}
 - name: QUANTRY_S3_SECURE
-  value: {{ ternary "false" (toString .Values.s3.secure) (eq (include "quantry.devS3" .) "true") | quote }}
+  value: {{ include "quantry.s3Secure" . | quote }}
 - name: QUANTRY_S3_REGION
   value: {{ .Values.s3.region | quote }}
 - name: QUANTRY_S3_VAULT_BUCKET
@@ -27,6 +27,10 @@
 {{/* Whether the platform's S3 server is the one that dev.enabled adds. */}}
 {{- define "quantry.devS3" -}}
 {{- and .Values.dev.enabled (not .Values.s3.endpoint) -}}
+{{- end -}}
+
+{{- define "quantry.s3Secure" -}}
+{{- ternary "false" (toString .Values.s3.secure) (eq (include "quantry.devS3" .) "true") -}}
 {{- end -}}
 
 {{- define "quantry.s3Endpoint" -}}
@@ -56,6 +60,24 @@
 {{- with .Values.outbound.private }}
 - name: QUANTRY_OUTBOUND_PRIVATE
   value: {{ join "," . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Where people reach the API, where the chart knows it: of the services that tell them. */}}
+{{- define "quantry.env.public" -}}
+{{- if ne .Values.expose.mode "none" }}
+- name: QUANTRY_PUBLIC_URL
+  value: {{ printf "%s://%s" (ternary "https" "http" .Values.expose.tls.enabled) .Values.expose.gateway.host | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may sign in by a provider: the part of api and dashboard alike. */}}
+{{- define "quantry.env.oidc" -}}
+{{- with .Values.oidc.issuer }}
+- name: QUANTRY_OIDC_ISSUER
+  value: {{ . | quote }}
+- name: QUANTRY_OIDC_CLIENT_ID
+  value: {{ $.Values.oidc.clientId | quote }}
 {{- end }}
 {{- end -}}
 

@@ -90,6 +90,13 @@ quantry.dev/owner: {{ include "quantry.fullname" . }}
 {{- end -}}
 {{- end -}}
 
+{{/* Where people's sign-ins are checked. */}}
+{{- define "quantry.net.oidc" -}}
+{{- if .Values.oidc.issuer -}}
+{{- include "quantry.net.to" .Values.networkPolicy.oidc -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "quantry.net.internet" -}}
 {{- if .Values.networkPolicy.internet.enabled -}}
 {{- include "quantry.net.to" .Values.networkPolicy.internet -}}

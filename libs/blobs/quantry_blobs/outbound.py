@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -22,6 +23,8 @@ from quantry_core.errors import OutboundRefused
 from quantry_core.outbound import Destination, OutboundRules
 
 RESOLVE_TIMEOUT_S = 5.0
+MAX_LOOKUPS = 16
+"""At once, of one transport for asyncio; more wait."""
 MAX_ADDRESSES_TRIED = 4
 
 AsyncResolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -42,11 +45,17 @@ class AnswerTooLarge(httpx.ReadError):
     """An answer has more bytes than are read."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Returns the addresses that this machine's resolver has for a host; raises OSError."""
-    async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+class Lookups:
+    """Looks hosts up in threads of its own: a name whose server never answers holds one of these for a while, long after nobody waits
+    for it, and none that anything else needs, the connections to the database among it."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="lookup")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Returns the addresses that this machine's resolver has for a host; raises OSError."""
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, resolve_now, host, port)
 
 
 def resolve_now(host: str, port: int) -> Sequence[str]:
@@ -68,13 +77,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         *,
         proxies: Proxies = no_proxy,
         max_answer_bytes: int | None = None,
-        resolver: AsyncResolver = resolve,
+        resolver: AsyncResolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._rules = rules
         self._proxies = proxies
         self._max_answer_bytes = max_answer_bytes
-        self._resolver = resolver
+        self._resolver = resolver or Lookups()
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

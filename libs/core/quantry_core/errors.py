@@ -314,6 +314,14 @@ class TooManyRequests(QuantryError):
         self.retry_after_s = retry_after_s
 
 
+class BodyStalled(QuantryError):
+    """The client kept its reader waiting for too long. Nothing of what it sent was kept."""
+
+    status = 408
+    slug = "body-stalled"
+    title = "The request's body stopped coming"
+
+
 class RangeNotSatisfiable(QuantryError):
     status = 416
     slug = "range-not-satisfiable"

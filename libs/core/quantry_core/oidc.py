@@ -117,7 +117,9 @@ def check_metadata(metadata: ProviderMetadata, issuer: str) -> ProviderMetadata:
 
 def claim_values(claims: Mapping[str, Any], path: str) -> list[str]:
     """Returns the texts that a claim holds: ``groups``, or ``realm_access.roles`` for one within another. A name with a dot in it is
-    looked for as it is first."""
+    looked for as it is first. An e-mail address that the provider has not verified gives nobody a role: it is anybody's to write."""
+    if path == "email" and claims.get("email_verified") is not True:
+        return []
     found: Any = claims.get(path)
     if found is None:
         found = claims

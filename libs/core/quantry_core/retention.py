@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 
 class RetentionKind(StrEnum):
@@ -168,7 +168,7 @@ class RetentionRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dry_run: bool = Field(default=False, description="Only count what would be removed.")
+    dry_run: StrictBool = Field(default=False, description="Only count what would be removed.")
 
 
 class RetentionRunStatus(StrEnum):

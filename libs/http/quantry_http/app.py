@@ -18,6 +18,7 @@ from quantry_http.openapi import DocumentedApp, operation_id
 from quantry_http.problems import install_problem_handlers, problem_responses
 from quantry_http.settings import HttpSettings
 from quantry_store.database import Database
+from quantry_telemetry.connections import ConnectionSettings
 from quantry_telemetry.http_metrics import HttpMetrics
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -31,13 +32,14 @@ def create_app(
     openapi_url: str | None = None,
     lifespan: Lifespan | None = None,
     settings: HttpSettings | None = None,
+    connections: ConnectionSettings | None = None,
     description: str = "",
     permissions: Mapping[tuple[str, str], Need] = PERMISSIONS,
     metrics: Exposition | None = None,
 ) -> FastAPI:
     """Returns an app whose /healthz asks the database and every part in ``health``, and whose /metrics shows ``metrics`` and what it
-    counts of its requests. A route that is not in ``permissions`` cannot be added to it. ``settings`` are those of the environment where
-    none are given.
+    counts of its requests. A route that is not in ``permissions`` cannot be added to it. ``settings`` and ``connections`` are those of
+    the environment where none are given.
 
     The app does not close ``database``: whoever made it does, after serving.
     """
@@ -61,7 +63,10 @@ def create_app(
     app.state.exposition = exposition
     app.state.limits = RequestLimits(chosen)
     install_problem_handlers(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=chosen.max_body_bytes)
+    bounds = ConnectionSettings() if connections is None else connections
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=chosen.max_body_bytes, wait_s=bounds.http_body_timeout_s, stall_s=bounds.http_body_stall_s
+    )
     app.add_middleware(RequestContextMiddleware, metrics=HttpMetrics(exposition.registry))  # added last, so outermost
     app.include_router(health_router({"database": database.ping, **(health or {})}))
     app.include_router(metrics_router(exposition, database))

@@ -5,6 +5,7 @@ writes them.
 from __future__ import annotations
 
 import json
+import sys
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from quantry_core.errors import (
     PROBLEM_CONTENT_TYPE,
     PROBLEM_TYPE_PREFIX,
+    BodyStalled,
     Forbidden,
     IdempotencyKeyInFlight,
     NotFound,
@@ -39,6 +41,9 @@ RETRY_AFTER_S = 2
 IN_FLIGHT_RETRY_AFTER_S = 1
 """What a request is asked to wait whose Idempotency-Key is another's just now, in seconds."""
 
+_UNPARSED = "There was an error parsing the body"
+"""FastAPI's words for whatever goes wrong there."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -54,9 +59,26 @@ class MethodNotAllowed(QuantryError):
     title = "This address does not take that method"
 
 
+class UnsupportedMediaType(QuantryError):
+    status = 415
+    slug = "unsupported-media-type"
+    title = "A body of that kind is not taken"
+
+
 _BY_STATUS: dict[int, type[QuantryError]] = {
     error.status: error
-    for error in (MalformedRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, TooLarge, RangeNotSatisfiable, Unavailable)
+    for error in (
+        MalformedRequest,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        BodyStalled,
+        TooLarge,
+        UnsupportedMediaType,
+        RangeNotSatisfiable,
+        Unavailable,
+    )
 }
 
 
@@ -160,6 +182,8 @@ def _methods_at(request: Request) -> list[str]:
 
 def _words(error: HTTPException, method: str, path: str) -> str:
     detail = str(error.detail)
+    if detail == _UNPARSED:
+        return _why_unparsed(error.__cause__)
     if detail != HTTPStatus(error.status_code).phrase:
         return detail
     if error.status_code == HTTPStatus.NOT_FOUND:
@@ -168,6 +192,18 @@ def _words(error: HTTPException, method: str, path: str) -> str:
         allowed = (error.headers or {}).get("Allow", "")
         return f"{path} does not take {method}; it takes {allowed}" if allowed else f"{path} does not take {method}"
     return detail
+
+
+def _why_unparsed(cause: BaseException | None) -> str:
+    match cause:
+        case RecursionError():
+            return "the body is not JSON that is read here: it is nested too deeply"
+        case UnicodeDecodeError():
+            return "the body is not JSON: it is no UTF-8"
+        case ValueError():
+            return f"the body is not JSON that is read here: it has a number of more than {sys.get_int_max_str_digits()} digits"
+        case _:
+            return "the body cannot be read"
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

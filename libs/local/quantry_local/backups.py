@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from quantry_local.command_line import DEFAULT_STATE_DIR, StateDir, failing_in_one_sentence
+from quantry.cli.context import JsonOption
+from quantry_local.command_line import DEFAULT_STATE_DIR, StateDir, failing_in_one_sentence, sayer
 from quantry_local.stack import Options, Stack
 
 MODULE = "quantry_registry.backup"
@@ -24,23 +25,21 @@ Which = Annotated[str | None, typer.Option("--backup", metavar="ID", help="This 
 
 
 @backup_commands.command("create")
-def create(place: Place, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+def create(place: Place, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: JsonOption = False) -> None:
     """Make a backup while the platform runs. Blobs that the place holds already are not copied again."""
-    _run(state_dir, lambda stack: stack.back_up(["create", _absolute(place)]))
+    _run(state_dir, as_json, lambda stack: stack.back_up(_arguments("create", place, as_json)))
 
 
 @backup_commands.command("list")
-def list_backups(
-    place: Place, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, state_dir: StateDir = DEFAULT_STATE_DIR
-) -> None:
+def list_backups(place: Place, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: JsonOption = False) -> None:
     """List the whole backups of a place."""
-    _run(state_dir, _looking(place, ["list", _absolute(place), *(["--json"] if as_json else [])]))
+    _run(state_dir, as_json, _looking(place, _arguments("list", place, as_json)))
 
 
 @backup_commands.command("verify")
-def verify(place: Place, backup: Which = None, state_dir: StateDir = DEFAULT_STATE_DIR) -> None:
+def verify(place: Place, backup: Which = None, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: JsonOption = False) -> None:
     """Read and hash every byte of a backup. The exit code is 1 where something is damaged or missing."""
-    _run(state_dir, _looking(place, ["verify", _absolute(place), *_chosen(backup)]))
+    _run(state_dir, as_json, _looking(place, [*_arguments("verify", place, as_json), *_chosen(backup)]))
 
 
 @backup_commands.command("prune")
@@ -48,9 +47,10 @@ def prune(
     place: Place,
     keep: Annotated[int, typer.Option(min=1, help="The newest so many stay.")],
     state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove old backups, and the blobs that no other backup of the place needs. No backup may run meanwhile."""
-    _run(state_dir, _looking(place, ["prune", _absolute(place), "--keep", str(keep)]))
+    _run(state_dir, as_json, _looking(place, [*_arguments("prune", place, as_json), "--keep", str(keep)]))
 
 
 def restore(
@@ -58,16 +58,17 @@ def restore(
     backup: Which = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also over a platform in use: its database is removed.")] = False,
     state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring a backup back into a state directory of a platform that is down, and verify every byte of it."""
-    arguments = ["restore", _absolute(place), *_chosen(backup), *(["--replace"] if replace else [])]
-    _run(state_dir, lambda stack: stack.restore(arguments))
-    typer.echo("Restored. `quantry up` starts it; where this state directory has no admin key, that makes one and ends the one before.")
+    arguments = [*_arguments("restore", place, as_json), *_chosen(backup), *(["--replace"] if replace else [])]
+    _run(state_dir, as_json, lambda stack: stack.restore(arguments))
+    sayer(as_json)("Restored. `quantry up` starts it; where this state directory has no admin key, that makes one and ends the one before.")
 
 
-def _run(state_dir: Path, work: Callable[[Stack], int]) -> None:
+def _run(state_dir: Path, as_json: bool, work: Callable[[Stack], int]) -> None:
     with failing_in_one_sentence(state_dir):
-        status = work(Stack(Options(state_dir), typer.echo))
+        status = work(Stack(Options(state_dir), sayer(as_json)))
     if status:
         raise typer.Exit(status)
 
@@ -77,6 +78,10 @@ def _looking(place: str, arguments: list[str]) -> Callable[[Stack], int]:
     if IN_A_BUCKET in place:
         return lambda stack: stack.back_up(arguments)
     return lambda _stack: subprocess.run([sys.executable, "-m", MODULE, *arguments], stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def _arguments(command: str, place: str, as_json: bool) -> list[str]:
+    return [command, _absolute(place), *(["--json"] if as_json else [])]
 
 
 def _chosen(backup: str | None) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,11 @@ DEFAULT_STATE_DIR = Path(".quantry")
 StateDir = Annotated[
     Path, typer.Option("--state-dir", envvar="QUANTRY_STATE_DIR", help="Where the stack keeps everything.", show_default="./.quantry")
 ]
+
+
+def sayer(as_json: bool) -> Callable[[str], None]:
+    """Returns how a line for people is printed: on standard error where standard output is for a JSON document."""
+    return partial(typer.echo, err=as_json)
 
 
 @contextmanager

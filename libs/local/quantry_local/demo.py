@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -39,8 +40,38 @@ class BuildTimes(BaseModel):
     built: list[str]
 
 
-def run_demo(console: Console, state_dir: Path | None = None) -> int:
-    """Runs the demo and returns the exit code: 0 only if every step truly worked and nothing was left running.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a demo."""
+
+    demo: Demo
+    failure: str | None
+    """Which step failed and why; None only if every step truly worked and nothing was left running."""
+    kept_in: Path | None
+    """Where everything it wrote is, where that was kept."""
+    seconds: float
+    peak_memory_bytes: int
+    """Of all processes together."""
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.failure is None else 1
+
+    def document(self) -> dict[str, object]:
+        """Returns what ``demo --json`` prints: versions and jobs as the API answers them."""
+        return {
+            "failure": self.failure,
+            "kept_in": None if self.kept_in is None else str(self.kept_in),
+            "seconds": round(self.seconds, 3),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "master": self.demo.master and self.demo.master.model_dump(mode="json"),
+            "quantized": self.demo.quantized and self.demo.quantized.model_dump(mode="json"),
+            "jobs": {name: job.model_dump(mode="json") for name, job in self.demo.jobs.items()},
+        }
+
+
+def run_demo(console: Console, state_dir: Path | None = None) -> Outcome:
+    """Runs the demo, tells of it on the console and returns what became of it.
 
     Raises StackError, having touched nothing, where ``state_dir`` is not the demo's alone.
     """
@@ -71,18 +102,20 @@ def run_demo(console: Console, state_dir: Path | None = None) -> int:
         finally:
             view.close()
     failure = failure or stop_failure
+    kept_in = stack.folders.state_dir if failure and stack.folders.state_dir.exists() else None
+    outcome = Outcome(demo, failure, kept_in, time.monotonic() - started, memory.peak_bytes)
     if failure:
         console.print(f"\nThe demo failed. {failure}", soft_wrap=True)
-        if stack.folders.state_dir.exists():
-            console.print(f"Everything it wrote is kept in {stack.folders.state_dir}", soft_wrap=True)
-        return 1
+        if kept_in:
+            console.print(f"Everything it wrote is kept in {kept_in}", soft_wrap=True)
+        return outcome
     show_results(console, demo)
-    show_costs(console, build, time.monotonic() - started, memory.peak_bytes)
+    show_costs(console, build, outcome.seconds, outcome.peak_memory_bytes)
     stack.empty()
     with suppress(OSError):
         for path in made:
             path.rmdir()
-    return 0
+    return outcome
 
 
 def check_fresh(state_dir: Path) -> None:

@@ -91,8 +91,11 @@ def look_at(url: str) -> Target:
         has_tables = bool(inspect(connection).get_table_names())
         has_projects = inspect(connection).has_table(ProjectRow.__tablename__)
         num_projects = connection.scalar(select(func.count()).select_from(ProjectRow)) if has_projects else 0
-        others = text("select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-        return Target(_server_major(connection), has_tables, num_projects or 0, connection.execute(others).scalar_one())
+        # The server's own processes, an autovacuum of these tables among them, are nobody's.
+        others = (
+            "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and usesysid is not null"
+        )
+        return Target(_server_major(connection), has_tables, num_projects or 0, connection.execute(text(others)).scalar_one())
 
 
 def clear(url: str) -> None:

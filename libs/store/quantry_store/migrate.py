@@ -6,8 +6,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -51,12 +49,6 @@ def current_revision(settings: StoreSettings) -> str | None:
 def knows(settings: StoreSettings, revision: str) -> bool:
     """Tells whether ``revision`` is one of the migrations of this code."""
     return any(script.revision == revision for script in ScriptDirectory(str(settings.migrations_dir)).walk_revisions())
-
-
-@cache
-def newest_revision(migrations_dir: Path) -> str | None:
-    """Returns the newest migration of this code; None where its migrations are not there. Read once."""
-    return ScriptDirectory(str(migrations_dir)).get_current_head() if (migrations_dir / "env.py").is_file() else None
 
 
 def _run(settings: StoreSettings, action: Callable[[Config], None]) -> None:

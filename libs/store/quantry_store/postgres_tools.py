@@ -115,7 +115,7 @@ def _find(name: str, folder: Path | None) -> Path:
 def _address(url: str) -> Sequence[str]:
     """Returns where the database is, in libpq's words; the password goes by the environment, where ``ps`` does not show it."""
     parsed = make_url(url)
-    query = {name: value for name, value in parsed.query.items() if isinstance(value, str)}
+    query = {name: value for name, value in parsed.query.items() if isinstance(value, str) and name != "password"}
     parts = {"host": parsed.host, "port": parsed.port, "user": parsed.username, "dbname": parsed.database, **query}
     given = {name: str(value) for name, value in parts.items() if value is not None}
     return ["--dbname", make_conninfo("", connect_timeout=CONNECT_TIMEOUT_S, **given)]
@@ -123,7 +123,9 @@ def _address(url: str) -> Sequence[str]:
 
 def _environment(url: str | None) -> dict[str, str]:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"LC_ALL": "C"}
-    password = None if url is None else make_url(url).password
+    parsed = None if url is None else make_url(url)
+    # libpq takes it from the address's query too.
+    password = None if parsed is None else parsed.password or parsed.query.get("password")
     return environment if password is None else {**environment, "PGPASSWORD": str(password)}
 
 

@@ -5,6 +5,7 @@ They should not get there at all. This is for what nobody thought of: an error t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,11 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|CAPT
 _SHAPES = (
     # Keys of this platform: the prefix stays, so that one sees what stood there.
     (re.compile(r"qtr_[A-Za-z0-9_-]{8,}"), "qtr_" + BLOT),
+    # One-time tokens of hosts, and secrets of webhooks.
+    (re.compile(r"qte_[A-Za-z0-9_-]{8,}"), "qte_" + BLOT),
+    (re.compile(r"whsec_[A-Za-z0-9+/=]{8,}"), "whsec_" + BLOT),
+    # Signed tokens of a sign-in: a head in JSON, then claims.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), BLOT),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1\2" + BLOT),
     # The password of a URL, and the user with it where nothing stands between.
     (re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)"), BLOT),
@@ -29,8 +35,9 @@ class Blotter:
     """Blots out what has the shape of a secret, and the values it was told of."""
 
     def __init__(self, values: frozenset[str] = frozenset()) -> None:
-        # The longest first: one secret may hold another.
-        known = sorted((value for value in values if len(value) >= MIN_SECRET_CHARS), key=len, reverse=True)
+        # As JSON writes them too: a line of the log is JSON. The longest first: one secret may hold another.
+        written = values | {json.dumps(value)[1:-1] for value in values}
+        known = sorted((value for value in written if len(value) >= MIN_SECRET_CHARS), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def blot(self, text: str) -> str:

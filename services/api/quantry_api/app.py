@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from quantry_api.audit.endpoints import new_walks
 from quantry_api.audit.endpoints import router as audit
 from quantry_api.demand import router as demand
 from quantry_api.deployments.endpoints import router as deployments
@@ -18,6 +19,7 @@ from quantry_api.execution.endpoints import router as execution
 from quantry_api.fine_tuning.endpoints import router as fine_tuning
 from quantry_api.gateways.endpoints import router as gateways
 from quantry_api.jobs.endpoints import router as jobs
+from quantry_api.jobs.stream import new_streams
 from quantry_api.keys.endpoints import router as keys
 from quantry_api.methods.endpoints import router as methods
 from quantry_api.metrics import ApiMetrics, count_stale_writes
@@ -170,6 +172,8 @@ def build_app(
     )
     app.state.webhooks = sender
     app.state.sign_ins = sign_ins
+    app.state.audit_walks = new_walks()
+    app.state.event_streams = new_streams()
     app.state.metrics = metrics
     app.state.migrations_dir = store.migrations_dir
     app.state.sweeper = sweeper

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Gauge
 
 from quantry_core.errors import StaleAttempt
+from quantry_core.jobs.states import REASONS, JobType
 from quantry_core.retention import RetentionRun, RetentionRunStatus
 from quantry_http.problems import on_quantry_error
 from quantry_store.unit_of_work import UnitOfWork
@@ -31,6 +32,10 @@ class ApiMetrics:
             ["type", "status", "reason"],
             registry=self.registry,
         )
+        # From zero on, or the first job that ends so would be no increase to an alert.
+        for job_type in JobType:
+            for reason, info in REASONS.items():
+                self.jobs_ended.labels(job_type, info.final_status, reason)
         self.attempts_lost = Counter(
             "quantry_attempts_lost",
             "Attempts whose worker was lost, by a lease that expired or by report.",

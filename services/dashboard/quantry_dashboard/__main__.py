@@ -12,8 +12,10 @@ from starlette.types import ASGIApp
 
 from quantry_core.secret_files import take_secret_files
 from quantry_dashboard.app import build_app
+from quantry_dashboard.bodies import BoundedBodies
 from quantry_dashboard.metrics import CountedRequests, dashboard_registry
 from quantry_dashboard.settings import DashboardSettings
+from quantry_telemetry.connections import ConnectionSettings, protocol_within
 from quantry_telemetry.http_metrics import HttpMetrics
 from quantry_telemetry.logs import configure_logging
 from quantry_telemetry.metrics_port import serving_metrics
@@ -27,10 +29,11 @@ QUIET = ("httpx", "uvicorn.error")
 of every socket, and that names an open page by the id its messages are believed for."""
 
 
-def server_config(app: ASGIApp, settings: DashboardSettings) -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: DashboardSettings, connections: ConnectionSettings) -> uvicorn.Config:
     """Returns how uvicorn serves the dashboard."""
     return uvicorn.Config(
-        app,
+        BoundedBodies(app, connections),
+        http=protocol_within(connections),
         host=settings.dashboard_host,
         port=settings.dashboard_port,
         loop="uvloop",
@@ -39,7 +42,8 @@ def server_config(app: ASGIApp, settings: DashboardSettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.dashboard_trusted_proxies),
+        forwarded_allow_ips=settings.dashboard_trusted_proxies,
         timeout_graceful_shutdown=_GRACE_S,
     )
 
@@ -49,14 +53,14 @@ def main() -> int:
     take_secret_files("quantry-dashboard")
     configure_logging("dashboard", quiet=QUIET)
     try:
-        settings, telemetry = DashboardSettings(), TelemetrySettings()
+        settings, telemetry, connections = DashboardSettings(), TelemetrySettings(), ConnectionSettings()
     except ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
         sys.stderr.write(f"quantry-dashboard: the settings are not valid: {problems}\n")
         return 2
     app = build_app(settings)
     registry = dashboard_registry(app.state.sessions.__len__)
-    server = uvicorn.Server(server_config(CountedRequests(app, HttpMetrics(registry)), settings))
+    server = uvicorn.Server(server_config(CountedRequests(app, HttpMetrics(registry)), settings, connections))
     with ExitStack() as stack:
         try:
             stack.enter_context(serving_metrics(registry, telemetry))

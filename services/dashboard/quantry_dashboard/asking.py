@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from quantry import Client
-from quantry.errors import ApiError, ClientError
+from quantry.errors import ApiError, ClientError, UnknownFile
 from quantry_core.errors import FieldProblem
 from quantry_dashboard.sessions import Session
 
@@ -19,15 +19,20 @@ class SignedOut(Exception):
 
 
 class NotDone(Exception):
-    """The API did not do it; the message says why, for people. ``is_missing``: the thing asked about does not exist.
+    """The API did not do it; the message says why, for people.
 
-    ``problems``: what is wrong with each bad field, where that is known.
+    ``status``: what the API answered with, where it answered; ``problems``: what is wrong with each bad field, where that is known.
     """
 
-    def __init__(self, sentence: str, *, is_missing: bool = False, problems: Sequence[FieldProblem] = ()) -> None:
+    def __init__(self, sentence: str, *, status: int | None = None, problems: Sequence[FieldProblem] = ()) -> None:
         super().__init__(sentence)
-        self.is_missing = is_missing
+        self.status = status
         self.problems = problems
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the thing asked about does not exist."""
+        return self.status == 404
 
 
 async def ask(session: Session, question: Callable[[Client], T]) -> T:
@@ -35,14 +40,18 @@ async def ask(session: Session, question: Callable[[Client], T]) -> T:
     if session.is_over:
         raise SignedOut
     session.touch()
+    client = session.client
     try:
-        return await asyncio.to_thread(question, session.client)
+        return await asyncio.to_thread(question, client)
     except ApiError as error:
+        if error.status == 401 and client is not session.client:
+            # Its key got another secret while this was under way.
+            return await ask(session, question)
         if error.status == 401:
             raise SignedOut from error
-        raise NotDone(sentence_of(error), is_missing=error.status == 404, problems=error.errors) from error
+        raise NotDone(sentence_of(error), status=error.status, problems=error.errors) from error
     except ClientError as error:
-        raise NotDone(sentence_of(error)) from error
+        raise NotDone(sentence_of(error), status=404 if isinstance(error, UnknownFile) else None) from error
     except RuntimeError as error:
         # httpx says so when another page of the session signed out while this question was under way.
         if session.is_over:

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from fastapi import APIRouter, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from quantry import Client
 from quantry_core.audit import AuditEntry
 from quantry_core.pages import MAX_LIMIT, Page
 from quantry_dashboard import sign_in
-from quantry_dashboard.administration import AUDIT
-from quantry_dashboard.asking import NotDone, SignedOut, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.audit_view import EXPORT, MAX_EXPORTED, AuditView, csv_head, csv_rows, export_name, json_lines, parse
+from quantry_dashboard.in_place_of_files import asked_for
 from quantry_dashboard.sessions import Session
 
 
@@ -34,20 +35,14 @@ def routes(door: sign_in.Door) -> APIRouter:
 
     @router.get(f"{EXPORT}.{{format}}")
     async def export(request: Request, format: FileFormat) -> Response:
-        session = door.session_of(request)
-        if session is None:
-            return sign_in.to_sign_in(request)
         view, problems = parse(request.query_params)
         if problems:
             return PlainTextResponse("\n".join(problems) + "\n", 422)
-        try:
-            # Before the first byte of the answer: what is refused is said, not sent as half a file.
-            first = await _page(session, view, None)
-        except SignedOut:
-            door.sessions.end(session)
-            return RedirectResponse(sign_in.form_address("over", AUDIT), 303)
-        except NotDone as trouble:
-            return PlainTextResponse(f"{trouble}\n", 502)
+        # Before the first byte of the answer: what is refused is said, not sent as half a file.
+        first = await asked_for(door, request, lambda client: _page(client, view, None))
+        session = door.session_of(request)
+        if isinstance(first, Response) or session is None:
+            return first if isinstance(first, Response) else sign_in.to_sign_in(request, "over")
         headers = {
             "content-disposition": f'attachment; filename="{export_name(view, datetime.now(UTC), format)}"',
             "cache-control": "no-store",
@@ -68,10 +63,11 @@ async def _written(session: Session, view: AuditView, first: Page[AuditEntry], f
         num_written += len(entries)
         if not page.has_more or num_written >= MAX_EXPORTED:
             break
-        page = await _page(session, view, page.last_id)
+        last_id = page.last_id
+        page = await ask(session, lambda client, last_id=last_id: _page(client, view, last_id))  # type: ignore[misc]
     if format is FileFormat.JSON:
         yield "\n]\n"
 
 
-async def _page(session: Session, view: AuditView, after: str | None) -> Page[AuditEntry]:
-    return await ask(session, lambda client: client.audit.list(view.which, after=after, limit=MAX_LIMIT))
+def _page(client: Client, view: AuditView, after: str | None) -> Page[AuditEntry]:
+    return client.audit.list(view.which, after=after, limit=MAX_LIMIT)

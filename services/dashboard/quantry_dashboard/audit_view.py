@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ MAX_EXPORTED = 50_000
 """Entries of one file; beyond them, a later ``until`` gets the rest."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Spreadsheets take a cell that begins so for a formula; some take the full-width forms for the others."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+"""Categories of characters that cannot be seen: controls, marks of direction and width, ends of lines that are none elsewhere."""
 COLUMNS = (
     "seq",
     "created_at",
@@ -126,8 +129,28 @@ def verification_text(found: AuditVerification) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """Returns a cell of a CSV file that no spreadsheet takes for a formula: what looks like one begins with an apostrophe."""
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) or text.startswith(" ") else text
+    """Returns a cell of a CSV file that no spreadsheet takes for a formula: what looks like one begins with an apostrophe.
+
+    What cannot be seen is spelled out: it would turn around or hide what stands beside it.
+    """
+    shown = spelled_out(text)
+    begins = shown.lstrip()
+    return f"'{shown}" if begins.startswith(FORMULA_STARTS) or begins != shown else shown
+
+
+def spelled_out(text: str) -> str:
+    """Returns a text whose invisible characters are written as JSON escapes; lines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(one) if unicodedata.category(one) in _INVISIBLE and one not in "\t\n\r" else one for one in text)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"\\u{int.from_bytes(pair, 'big'):04x}" for pair in _pairs(character.encode("utf-16-be", "surrogatepass")))
+
+
+def _pairs(encoded: bytes) -> Iterator[bytes]:
+    return (encoded[place : place + 2] for place in range(0, len(encoded), 2))
 
 
 def csv_rows(entries: Sequence[AuditEntry]) -> Iterator[str]:
@@ -144,7 +167,8 @@ def csv_head() -> str:
 def json_lines(entries: Sequence[AuditEntry], *, is_first: bool) -> Iterator[str]:
     """Yields entries as members of a JSON array, without its brackets; as they are hashed, so that a chain can be checked offline."""
     for number, entry in enumerate(entries):
-        yield ("" if is_first and number == 0 else ",\n") + entry.model_dump_json()
+        # Escapes within its texts: whoever reads it gets the characters themselves.
+        yield ("" if is_first and number == 0 else ",\n") + spelled_out(entry.model_dump_json())
 
 
 def export_name(view: AuditView, now: datetime, extension: str) -> str:

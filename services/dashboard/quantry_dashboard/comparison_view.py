@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from quantry_core.comparisons import Comparison, FieldDifference, Relation
+from quantry_core.comparisons import Comparison, EvidenceDifference, FieldDifference, Relation
 from quantry_core.figure_words import SETTINGS
 from quantry_core.gate import GateCheck
 from quantry_core.measurements import figure_text
 from quantry_core.stored_modules import StoredModule, StoredModules
-from quantry_core.versions import Verdict, Version
+from quantry_core.versions import EvidenceKind, Verdict, Version
 from quantry_dashboard import words
 from quantry_dashboard.version_facts import deltas_text, differing
 
 Row: TypeAlias = tuple[str, ...]
 _CHECKS = frozenset(str(check) for check in GateCheck)
+_DECISIVE = SETTINGS.keys() - {
+    "confidence",
+    "bootstrap_blocks",
+    "bootstrap_resamples",
+    "judged_by",
+    "margin_nats",
+    "max_windows",
+    "num_output_tokens",
+}
+"""What a figure is another one by, if it is another."""
+UNLIKE = "measured differently"
+THE_REFERENCE = "the reference itself"
 SAME_BITS = 0.005
 """Bits per weight that make no difference: a scale more or less in a large module."""
 
@@ -81,20 +93,82 @@ def verdict_rows(comparison: Comparison) -> list[Row]:
     ]
 
 
-def evidence_rows(comparison: Comparison) -> list[Row]:
-    """Returns the figures that were measured of either side; settings only where they differ.
+class Measured(NamedTuple):
+    """What was measured of two versions, as rows of three tables, and why some figures of both cannot be set against each other."""
 
-    What a check of one side's gate counted is left out: there is nothing beside it, and its verdict stands with the verdicts.
-    """
-    rows: list[Row] = []
+    quality: list[Row]
+    """Measured on, figure, left, right, difference; what both have beside one reference first."""
+    checks: list[Row]
+    """The same of what the checks of their gates counted."""
+    conditions: list[Row]
+    """Measured on, setting, left, right: what the figures rest on."""
+    unlike: list[str]
+
+
+def measured(comparison: Comparison) -> Measured:
+    """Returns what was measured. Where both sides were measured otherwise, no difference is told: it would be one of the measuring."""
+    groups: dict[tuple[str, str, str | None], list[EvidenceDifference]] = {}
     for one in comparison.evidence:
-        if one.metric in SETTINGS and one.left == one.right:
+        groups.setdefault((one.kind, one.name, one.against), []).append(one)
+    found = Measured([], [], [], [])
+    # Both against one reference, on the same tokens, says more than each on its own.
+    for (kind, name, against), group in sorted(groups.items(), key=lambda item: item[0][2] is None):
+        on = f"{name} against {against}" if against else name
+        if kind == EvidenceKind.GATE and _is_check(name):
+            found.checks.extend((on, one.metric, _figure(one.left), _figure(one.right), deltas_text(one.left, one.right)) for one in group)
             continue
-        if one.name in _CHECKS and None in (one.left, one.right):
+        settings = [one for one in group if one.metric in SETTINGS]
+        found.conditions.extend((on, one.metric, _figure(one.left), _figure(one.right)) for one in settings)
+        unlike = [one for one in settings if one.metric in _DECISIVE and _differs(one)]
+        figures = _figure_rows(on, [one for one in group if one.metric not in SETTINGS], comparison, is_unlike=bool(unlike))
+        found.quality.extend(figures)
+        if unlike and any(row[-1] == UNLIKE for row in figures):
+            said = ", ".join(f"{one.metric.replace('_', ' ')} {_figure(one.left)} and {_figure(one.right)}" for one in unlike)
+            found.unlike.append(f"{on}: {said}. What differs between the sides may come from that alone.")
+    return found
+
+
+def _figure_rows(on: str, group: Sequence[EvidenceDifference], comparison: Comparison, *, is_unlike: bool) -> list[Row]:
+    """Returns a row for each figure, with its interval where there is one."""
+    by_name = {one.metric: one for one in group}
+    ends = {end for name in by_name for end in _ends(name) if end in by_name}
+    rows: list[Row] = []
+    for name, one in by_name.items():
+        if name in ends:
             continue
-        measured_on = f"{one.name} against {one.against}" if one.against else one.name
-        rows.append((measured_on, one.metric, figure_text(one.left), figure_text(one.right), deltas_text(one.left, one.right)))
+        low, high = (by_name.get(end) for end in _ends(name))
+        left = _with_interval(one.left, None if low is None else low.left, None if high is None else high.left)
+        right = _with_interval(one.right, None if low is None else low.right, None if high is None else high.right)
+        if one.against is not None:
+            left = THE_REFERENCE if one.left is None and one.against == comparison.left.ref else left
+            right = THE_REFERENCE if one.right is None and one.against == comparison.right.ref else right
+        has_both = one.left is not None and one.right is not None
+        rows.append((on, name, left, right, UNLIKE if is_unlike and has_both else deltas_text(one.left, one.right)))
     return rows
+
+
+def _ends(metric: str) -> tuple[str, str]:
+    """Returns what the ends of a figure's interval are called."""
+    stem, unit = (metric.removesuffix("_nats"), "_nats") if metric.endswith("_nats") else (metric, "")
+    return f"{stem}_low{unit}", f"{stem}_high{unit}"
+
+
+def _is_check(name: str) -> bool:
+    """Tells whether a gate's evidence is of a check, and not of the quality on a corpus."""
+    check, _, part = name.partition(": ")
+    return check in _CHECKS and not (check == GateCheck.QUALITY and part)
+
+
+def _differs(one: EvidenceDifference) -> bool:
+    return one.left is not None and one.right is not None and one.left != one.right
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else figure_text(value)
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    return _figure(value) if value is None or low is None or high is None else f"{_figure(value)} ({_figure(low)} to {_figure(high)})"
 
 
 def field_rows(differences: Sequence[FieldDifference]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from quantry_core.jobs import JobType
 from quantry_core.rollouts import AttachedAdapter, Deployment, Release, Replica, ReplicaState, Rollout
@@ -10,6 +10,7 @@ from quantry_dashboard import words
 from quantry_dashboard.facts import Fact
 from quantry_dashboard.version_filters import version_address
 
+PATH = "/deployments"
 REPLICA_HEADINGS = ("Replica", "State", "Release", "Adapters", "Restarts", "Message")
 ADAPTER_HEADINGS = ("Adapter", "Version", "Loaded", "Since", "Message")
 
@@ -42,7 +43,7 @@ def deployment_facts(deployment: Deployment) -> list[Fact]:
 
 def deployment_address(name: str) -> str:
     """Returns where a deployment's page is."""
-    return f"/deployments/{name}"
+    return f"{PATH}/{quote(name, safe='')}"
 
 
 def deploy_address(name: str | None = None) -> str:

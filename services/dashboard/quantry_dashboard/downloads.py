@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from quantry import Client
 from quantry_dashboard import sign_in
-from quantry_dashboard.asking import NotDone, SignedOut, T, ask
-from quantry_dashboard.sessions import Session
+from quantry_dashboard.in_place_of_files import asked_for
 
 
 def routes(door: sign_in.Door) -> APIRouter:
@@ -23,30 +21,15 @@ def routes(door: sign_in.Door) -> APIRouter:
 
     @router.get("/jobs/{job_id}/log")
     async def whole_log(request: Request, job_id: str) -> Response:
-        def as_text(log: str) -> Response:
-            return PlainTextResponse(log, headers={"cache-control": "no-store"})
-
-        return await _answer(door, request, lambda client: client.jobs.log(job_id), as_text)
+        log = await asked_for(door, request, lambda client: client.jobs.log(job_id))
+        return log if isinstance(log, Response) else PlainTextResponse(log, headers={"cache-control": "no-store"})
 
     @router.get("/jobs/{job_id}/artifacts/{path:path}")
     async def artifact(request: Request, job_id: str, path: str) -> Response:
-        return await _answer(door, request, lambda client: _fetched(client, job_id, path), _as_file)
+        fetched = await asked_for(door, request, lambda client: _fetched(client, job_id, path))
+        return fetched if isinstance(fetched, Response) else _as_file(fetched)
 
     return router
-
-
-async def _answer(door: sign_in.Door, request: Request, question: Callable[[Client], T], as_answer: Callable[[T], Response]) -> Response:
-    session: Session | None = door.session_of(request)
-    if session is None:
-        return sign_in.to_sign_in(request)
-    try:
-        said = await ask(session, question)
-    except SignedOut:
-        door.sessions.end(session)
-        return RedirectResponse(sign_in.form_address("over", request.url.path), 303)
-    except NotDone as trouble:
-        return PlainTextResponse(f"{trouble}\n", 404 if trouble.is_missing else 502)
-    return as_answer(said)
 
 
 def _fetched(client: Client, job_id: str, path: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -42,7 +42,6 @@ def circumstances(job: Job, now: datetime) -> list[Fact]:
         "" if job.limits.time_s is None else words.duration_text(job.limits.time_s),
         "" if job.limits.memory_bytes is None else words.bytes_text(job.limits.memory_bytes),
     ]
-    labels = " ".join(f"{key}={value}" if value else key for key, value in sorted(job.labels.items()))
     facts = [
         Fact("created", words.moment_text(job.created_at)),
         Fact("not before", words.moment_text(job.not_before) if job.not_before and job.status is JobStatus.WAITING else ""),
@@ -55,7 +54,7 @@ def circumstances(job: Job, now: datetime) -> list[Fact]:
         Fact("priority", str(job.priority)),
         Fact("limits", ", ".join(limit for limit in limits if limit)),
         Fact("worker", job.worker_id or "" if job.status is JobStatus.RUNNING else ""),
-        Fact("labels", labels),
+        Fact("labels", words.labels_text(job.labels)),
         Fact("forced", "works even if an identical job has made its version" if job.force else ""),
         Fact("step", job.step or ""),
         Fact("pipeline", job.pipeline_id or "", f"/pipelines/{job.pipeline_id}"),
@@ -88,16 +87,15 @@ def spec_facts(job: Job) -> list[Fact]:
     return facts + ([Fact("metadata", json.dumps(job.metadata, ensure_ascii=False))] if job.metadata else [])
 
 
-def input_facts(job: Job) -> list[Fact]:
-    """Returns what the spec's references were resolved to."""
-    return [
-        Fact(
-            given.role,
-            f"{given.ref} → {given.version_id or given.dataset_id or 'not made yet'}",
-            _input_address(given),
-        )
-        for given in job.inputs
-    ]
+def input_facts(job: Job, names: Mapping[str, str]) -> list[Fact]:
+    """Returns what the spec's references were resolved to. ``names``: ``name@number`` of versions by those references."""
+    return [Fact(given.role, _input_text(given, names.get(given.ref, "")), _input_address(given)) for given in job.inputs]
+
+
+def _input_text(given: JobInput, name: str) -> str:
+    became = given.version_id or given.dataset_id or "not made yet"
+    named = f" ({name})" if name not in {"", given.ref} else ""
+    return f"{became}{named}" if given.ref == became else f"{given.ref} → {became}{named}"
 
 
 def _input_address(given: JobInput) -> str | None:
@@ -111,11 +109,10 @@ def _input_address(given: JobInput) -> str | None:
 
 def pipeline_facts(pipeline: PipelineDetail) -> list[Fact]:
     """Returns when a pipeline was submitted, by which schedule, and what was noted with it."""
-    labels = " ".join(f"{key}={value}" if value else key for key, value in sorted(pipeline.labels.items()))
     facts = [
         Fact("created", words.moment_text(pipeline.created_at)),
         Fact("schedule", pipeline.schedule_id or "", f"/schedules/{pipeline.schedule_id}"),
-        Fact("labels", labels),
+        Fact("labels", words.labels_text(pipeline.labels)),
         Fact("metadata", json.dumps(pipeline.metadata, ensure_ascii=False) if pipeline.metadata else ""),
         Fact("all its jobs", "those tried again, too", f"/jobs?pipeline_id={pipeline.id}"),
     ]

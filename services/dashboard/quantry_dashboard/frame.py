@@ -22,6 +22,12 @@ class Place(NamedTuple):
     role: Role = Role.VIEWER
     also: tuple[str, ...] = ()
     """Other addresses of its pages."""
+    until: Role | None = None
+    """The least role that finds it within another place."""
+
+    def is_for(self, role: Role) -> bool:
+        """Tells whether somebody with a role sees it."""
+        return role_covers(role, self.role) and not (self.until is not None and role_covers(role, self.until))
 
     def holds(self, address: str) -> bool:
         """Tells whether a page's address is one of this place: its own, or one below it."""
@@ -38,6 +44,7 @@ PLACES = (
     Place("Deployments", "/deployments"),
     Place("Schedules", "/schedules"),
     Place("Workers", "/workers"),
+    Place("Webhooks", "/admin/webhooks", until=Role.ADMIN),
     Place("Admin", "/admin/keys", Role.ADMIN, also=("/admin",)),
 )
 """The navigation."""
@@ -86,7 +93,7 @@ class Frame:
             menu.on("click", js_handler="() => quantryToggleMenu()")
             with Node("nav", id="places", aria_label="Main"):
                 for place in PLACES:
-                    if role_covers(self._session.identity.role, place.role):
+                    if place.is_for(self._session.identity.role):
                         link(place.name, place.address, classes="nav", aria_current="page" if place.holds(self._address) else None)
             with Node("div", classes="who"):
                 Node("span", _who(self._session), classes="dim key")

@@ -29,6 +29,8 @@ class Box(NamedTuple):
     address: str
     words: str
     """For those who do not see where arrows lead."""
+    origins: str
+    """What it was made from, where there is no room for arrows; empty where that is nothing here."""
 
 
 class Arrow(NamedTuple):
@@ -65,7 +67,7 @@ def drawing_of(lineage: Lineage) -> Drawing:
     shown = _nearest(lineage)
     lines = [line for layer in layers_of(shown) for line in _lines(layer)]
     width = max((len(line.nodes) for line in lines), default=1) * (BOX_WIDTH + GAP_X) + GAP_X
-    sentences = _sentences(shown)
+    origins = _origins(shown)
     boxes: dict[str, Box] = {}
     # Of a box in a layer of several lines: where the arrows to that layer run along above it.
     rails: dict[str, float] = {}
@@ -75,7 +77,9 @@ def drawing_of(lineage: Lineage) -> Drawing:
         rail = top - GAP_Y / 2 if line.is_first else rail
         left = (width - len(line.nodes) * (BOX_WIDTH + GAP_X) + GAP_X) / 2 if not line.is_of_many else GAP_X
         for node in line.nodes:
-            boxes[node.id] = Box(node, left, top, node.id == lineage.version_id, _address(node), sentences[node.id])
+            is_current = node.id == lineage.version_id
+            said = _sentence(node, origins[node.id], is_current=is_current)
+            boxes[node.id] = Box(node, left, top, is_current, _address(node), said, origins[node.id])
             rails |= {node.id: rail} if line.is_of_many else {}
             left += BOX_WIDTH + GAP_X
     arrows = []
@@ -155,15 +159,16 @@ def _address(node: LineageNode) -> str:
     return f"/{'datasets' if node.noun == 'dataset' else 'versions'}/{quote(node.id, safe='')}"
 
 
-def _sentences(lineage: Lineage) -> dict[str, str]:
+def _origins(lineage: Lineage) -> dict[str, str]:
+    """Returns for each node what it was made from: ``bard-6m@1 as base, kjv@1 as calibration``."""
     labels = {node.id: node.label for node in lineage.nodes}
     made_of: dict[str, list[LineageLink]] = {}
     for link in lineage.links:
         made_of.setdefault(link.child_id, []).append(link)
-    said = {}
-    for node in lineage.nodes:
-        origins = ", ".join(f"{labels[link.parent_id]} as {link.role}" for link in made_of.get(node.id, ()))
-        here = ", this version" if node.id == lineage.version_id else ""
-        made = f", made from {origins}" if origins else ""
-        said[node.id] = f"{node.noun} {node.label}{here}: {state_text(node)}{made}"
-    return said
+    return {node.id: ", ".join(f"{labels[link.parent_id]} as {link.role}" for link in made_of.get(node.id, ())) for node in lineage.nodes}
+
+
+def _sentence(node: LineageNode, origins: str, *, is_current: bool) -> str:
+    here = ", this version" if is_current else ""
+    made = f", made from {origins}" if origins else ""
+    return f"{node.noun} {node.label}{here}: {state_text(node)}{made}"

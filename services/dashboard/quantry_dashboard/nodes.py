@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from nicegui.element import Element
 
+EMIT_VALUE = "(event) => emit(event.target.value)"
+EMIT_CHECKED = "(event) => emit(event.target.checked)"
+"""Handlers of a control's change: the server is sent what stands in it, or whether it is set."""
+
 
 class Node(Element):
     """One element of a page. What is set to the value it has already is not sent."""

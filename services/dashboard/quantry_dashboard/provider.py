@@ -6,29 +6,28 @@ decided here: the API does, which the dashboard is a client of.
 
 from __future__ import annotations
 
-import hmac
-import secrets
+import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import httpx2
 import structlog
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from pydantic import ValidationError
 
 from quantry_core.oidc import MAX_DOCUMENT_BYTES, ProviderMetadata, ProviderRefused, check_metadata, discovery_address
+from quantry_dashboard.pending_sign_ins import Pending, PendingSignIns
 from quantry_dashboard.settings import DashboardSettings
 
 TIMEOUT_S = 10.0
 METADATA_KEPT_S = 3600.0
-PENDING_S = 600.0
-"""How long somebody may take at the provider."""
-MAX_PENDING = 2000
-"""Sign-ins under way; beyond, the oldest is forgotten: whoever began it begins again."""
-SECRET_BYTES = 32
+AWAY_S = 2.0
+"""A provider that has not described itself is not asked again for so long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +42,10 @@ class SignInRefused(Exception):
 
 
 class Begun(NamedTuple):
-    """Where to send somebody, and what their browser has to bring back."""
+    """Where to send somebody, and the cookie that their browser has to bring back."""
 
     address: str
-    browser: str
+    cookie: str
 
 
 class Finished(NamedTuple):
@@ -57,23 +56,14 @@ class Finished(NamedTuple):
     target: str
 
 
-@dataclass(frozen=True)
-class _Pending:
-    browser: str
-    nonce: str
-    verifier: str
-    target: str
-    begun_at_s: float
-
-
 class Provider:
-    """One provider, and the sign-ins under way. They are kept in this process, under their state, and each is good once."""
+    """One provider, as it describes itself. What is under way is kept by the browsers."""
 
     def __init__(
         self,
         settings: DashboardSettings,
         *,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = time.time,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """``settings`` have an issuer. ``transport`` takes the place of the network."""
@@ -86,33 +76,38 @@ class Provider:
         self._scopes = settings.oidc_scopes
         self._clock_s = clock_s
         self._transport = transport
-        self._pending: dict[str, _Pending] = {}
+        self._pending = PendingSignIns(settings.dashboard_secret.get_secret_value())
         self._metadata: ProviderMetadata | None = None
-        self._metadata_at_s = 0.0
+        self._metadata_until_s = self._away_until_s = -math.inf
+        self._describing = asyncio.Lock()
 
-    async def begin(self, target: str, browser: str | None) -> Begun:
-        """Returns where the sign-in goes on. ``browser``: what the browser brought from an earlier one; several tabs may sign in at once.
+    async def begin(self, target: str, cookie: str | None) -> Begun:
+        """Returns where the sign-in goes on. ``cookie``: what the browser brought of earlier ones; several tabs may sign in at once.
 
         Raises SignInRefused where the provider does not answer.
         """
         metadata = await self._described(target)
-        known = browser if browser is not None and len(browser) >= SECRET_BYTES else secrets.token_urlsafe(SECRET_BYTES)
-        state, nonce = secrets.token_urlsafe(SECRET_BYTES), secrets.token_urlsafe(SECRET_BYTES)
-        verifier = secrets.token_urlsafe(SECRET_BYTES * 2)
-        async with self._client(metadata) as client:
-            address, _ = client.create_authorization_url(metadata.authorization_endpoint, state=state, code_verifier=verifier, nonce=nonce)
-        self._forget_old()
-        self._pending[state] = _Pending(known, nonce, verifier, target, self._clock_s())
-        return Begun(address, known)
+        pending, kept = self._pending.begin(cookie, target, self._clock_s())
+        address = prepare_grant_uri(
+            metadata.authorization_endpoint,
+            self._client_id,
+            "code",
+            redirect_uri=self._redirect_url,
+            scope=self._scopes,
+            state=pending.state,
+            nonce=self._pending.nonce(pending),
+            code_challenge=create_s256_code_challenge(self._pending.verifier(pending)),
+            code_challenge_method="S256",
+        )
+        return Begun(address, kept)
 
-    async def finish(self, query: Mapping[str, str], browser: str | None) -> Finished:
+    async def finish(self, query: Mapping[str, str], cookie: str | None) -> Finished:
         """Returns what the provider said of whoever comes back; raises SignInRefused.
 
         The state is used up by this, whatever comes of it: an answer that is sent again opens nothing.
         """
-        self._forget_old()
-        pending = self._pending.pop(query.get("state", ""), None)
-        if pending is None or browser is None or not hmac.compare_digest(pending.browser.encode(), browser.encode()):
+        pending = self._pending.take(cookie, query.get("state", ""), self._clock_s())
+        if pending is None:
             raise SignInRefused("stale", "/")
         if query.get("iss", self._issuer) != self._issuer:
             raise SignInRefused("provider", pending.target)
@@ -120,14 +115,14 @@ class Provider:
         if query.get("error") or not code:
             _log.info("sign_in.refused_by_provider", error=query.get("error", "")[:80])
             raise SignInRefused("provider", pending.target)
-        return Finished(await self._id_token(code, pending), pending.nonce, pending.target)
+        return Finished(await self._id_token(code, pending), self._pending.nonce(pending), pending.target)
 
-    async def _id_token(self, code: str, pending: _Pending) -> str:
+    async def _id_token(self, code: str, pending: Pending) -> str:
         metadata = await self._described(pending.target)
         try:
             async with self._client(metadata) as client:
                 token = await client.fetch_token(
-                    metadata.token_endpoint, grant_type="authorization_code", code=code, code_verifier=pending.verifier
+                    metadata.token_endpoint, grant_type="authorization_code", code=code, code_verifier=self._pending.verifier(pending)
                 )
         except AuthlibBaseError as error:
             # The code of the error alone: its description may repeat what was sent.
@@ -143,21 +138,30 @@ class Provider:
         return id_token
 
     async def _described(self, target: str) -> ProviderMetadata:
-        if self._metadata is not None and self._clock_s() - self._metadata_at_s < METADATA_KEPT_S:
+        # One question for all who come at once.
+        async with self._describing:
+            now_s = self._clock_s()
+            if self._metadata is not None and now_s < self._metadata_until_s:
+                return self._metadata
+            if now_s < self._away_until_s:
+                raise SignInRefused("provider-away", target)
+            try:
+                self._metadata = await self._read_metadata()
+            except (httpx2.HTTPError, ValidationError, ProviderRefused) as error:
+                self._away_until_s = now_s + AWAY_S
+                _log.warning(
+                    "sign_in.provider_away", issuer=self._issuer, error=str(error) if isinstance(error, ProviderRefused) else repr(error)
+                )
+                raise SignInRefused("provider-away", target) from error
+            self._metadata_until_s = now_s + METADATA_KEPT_S
             return self._metadata
-        try:
-            async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False, transport=self._transport) as client:
-                answer = await client.get(discovery_address(self._issuer))
-            if answer.status_code != httpx2.codes.OK or len(answer.content) > MAX_DOCUMENT_BYTES:
-                raise ProviderRefused(f"the provider answers {answer.status_code} where it should describe itself")
-            self._metadata = check_metadata(ProviderMetadata.model_validate_json(answer.content), self._issuer)
-        except (httpx2.HTTPError, ValidationError, ProviderRefused) as error:
-            _log.warning(
-                "sign_in.provider_away", issuer=self._issuer, error=str(error) if isinstance(error, ProviderRefused) else repr(error)
-            )
-            raise SignInRefused("provider-away", target) from error
-        self._metadata_at_s = self._clock_s()
-        return self._metadata
+
+    async def _read_metadata(self) -> ProviderMetadata:
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False, transport=self._transport) as client:
+            answer = await client.get(discovery_address(self._issuer))
+        if answer.status_code != httpx2.codes.OK or len(answer.content) > MAX_DOCUMENT_BYTES:
+            raise ProviderRefused(f"the provider answers {answer.status_code} where it should describe itself")
+        return check_metadata(ProviderMetadata.model_validate_json(answer.content), self._issuer)
 
     def _client(self, metadata: ProviderMetadata) -> AsyncOAuth2Client:
         secret = None if self._secret is None else self._secret.get_secret_value()
@@ -169,16 +173,8 @@ class Provider:
             token_endpoint_auth_method=method,
             scope=self._scopes,
             redirect_uri=self._redirect_url,
-            code_challenge_method="S256",
             timeout=TIMEOUT_S,
             trust_env=False,
             follow_redirects=False,
             transport=self._transport,
         )
-
-    def _forget_old(self) -> None:
-        now_s = self._clock_s()
-        for state in [state for state, pending in self._pending.items() if now_s - pending.begun_at_s > PENDING_S]:
-            del self._pending[state]
-        while len(self._pending) >= MAX_PENDING:
-            del self._pending[next(iter(self._pending))]

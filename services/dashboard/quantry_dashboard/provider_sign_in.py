@@ -12,10 +12,13 @@ from quantry import Client
 from quantry.errors import ApiError, ClientError
 from quantry_core.oidc import NewSession
 from quantry_dashboard import sign_in
-from quantry_dashboard.provider import PENDING_S, Finished, Provider, SignInRefused
+from quantry_dashboard.pending_sign_ins import PENDING_S
+from quantry_dashboard.provider import Finished, Provider, SignInRefused
 from quantry_dashboard.settings import CALLBACK, DashboardSettings
 
 BEGIN = "/sign-in/provider"
+FAILURES = frozenset({"provider", "unmapped"})
+"""Words of those answers of which somebody could send many: each costs the provider or the API a question."""
 NO_KEY = "none-yet"
 """Stands where a client has its key: at the door of sessions none is looked at."""
 
@@ -33,10 +36,10 @@ def routes(door: sign_in.Door, provider: Provider, settings: DashboardSettings) 
         except SignInRefused as refused:
             return sign_in.to_form(refused.word, refused.target)
         answer = RedirectResponse(begun.address, 303, headers={"cache-control": "no-store"})
-        # What ties the way back to this browser: nobody can be signed in as somebody else by a link that they are sent.
+        # What is under way is kept by this browser alone: nobody can be signed in as somebody else by a link that they are sent.
         answer.set_cookie(
             cookie,
-            begun.browser,
+            begun.cookie,
             max_age=int(PENDING_S),
             httponly=True,
             samesite="lax",
@@ -47,12 +50,17 @@ def routes(door: sign_in.Door, provider: Provider, settings: DashboardSettings) 
 
     @router.get(CALLBACK)
     async def back(request: Request) -> Response:
+        address = sign_in.address_of(request)
+        if door.failures.are_too_many(address):
+            return sign_in.to_form("too-many", sign_in.HOME)
         try:
             finished = await provider.finish(request.query_params, request.cookies.get(cookie))
             made = await asyncio.to_thread(_session_for, settings, finished)
         except SignInRefused as refused:
+            if refused.word in FAILURES:
+                door.failures.note(address)
             return sign_in.to_form(refused.word, refused.target)
-        answer = await door.enter(made.secret, finished.target, person=made.person)
+        answer = await door.enter(request, made.secret, finished.target, person=made.person)
         answer.headers["cache-control"] = "no-store"
         return answer
 

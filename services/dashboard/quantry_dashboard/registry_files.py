@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import PurePosixPath
@@ -10,13 +9,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from quantry import Client
-from quantry.errors import ApiError, ClientError, UnknownFile
 from quantry.open_files import OpenFile
 from quantry_dashboard import sign_in
-from quantry_dashboard.asking import sentence_of
+from quantry_dashboard.in_place_of_files import asked_for
 
 Opening = Callable[[Client], AbstractContextManager[OpenFile]]
 
@@ -37,19 +35,10 @@ def routes(door: sign_in.Door) -> APIRouter:
 
 
 async def _passed_on(door: sign_in.Door, request: Request, opening: Opening) -> Response:
-    session = door.session_of(request)
-    if session is None:
-        return sign_in.to_sign_in(request)
     stack = ExitStack()
-    try:
-        content = await asyncio.to_thread(stack.enter_context, opening(session.client))
-    except ApiError as error:
-        if error.status == 401:
-            door.sessions.end(session)
-            return RedirectResponse(sign_in.form_address("over", request.url.path), 303)
-        return PlainTextResponse(f"{sentence_of(error)}\n", 404 if error.status == 404 else 502)
-    except ClientError as error:
-        return PlainTextResponse(f"{sentence_of(error)}\n", 404 if isinstance(error, UnknownFile) else 502)
+    content = await asked_for(door, request, lambda client: stack.enter_context(opening(client)))
+    if isinstance(content, Response):
+        return content
     headers = {
         "content-length": str(content.file.size_bytes),
         # Never shown, whatever it holds: a page of somebody's making would be one of this origin.

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httpx
 from pydantic import SecretStr
 
 from quantry import Client
+from quantry.errors import ClientError
+from quantry.retries import Retries
 from quantry_core.keys import Identity
+
+GIVE_BACK_S = 1.5
+"""For the API to take a key back, when a session ends or the dashboard does."""
+ONCE = Retries(max_attempts=1)
 
 
 @dataclass
@@ -33,10 +41,29 @@ class Session:
     """Who signed in by a provider, which made a key for them; None for a key of their own."""
     id: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     is_over: bool = False
+    _former: list[Client] = field(default_factory=list)
 
     def touch(self) -> None:
         """Notes that it is in use."""
         self.used_at_s = self.clock_s()
+
+    def change_key(self, api_key: str) -> None:
+        """Goes on with another secret of its key. Questions that are under way end with the former one."""
+        self._former.append(self.client)
+        self.api_key, self.client = SecretStr(api_key), Client(self.url, api_key, self.timeout_s)
+
+    def give_back_key(self) -> None:
+        """Revokes the key that a sign-in by a provider made, and no other; where the API is away it ends by itself, some hours later."""
+        person, self.person = self.person, None
+        if person is not None:
+            with suppress(ClientError), Client(self.url, self.api_key.get_secret_value(), GIVE_BACK_S, retries=ONCE) as client:
+                client.sessions.end()
+
+    def close(self) -> None:
+        """Ends it: from now on it asks nothing."""
+        self.is_over = True
+        for client in (self.client, *self._former):
+            client.close()
 
     def client_over(self, transport: httpx.BaseTransport, sleep: Callable[[float], None]) -> Client:
         """Returns a client of its own for a stream, over a transport that can be stopped. The caller closes it."""
@@ -52,6 +79,7 @@ class Sessions:
         self._max_sessions = max_sessions
         self._clock_s = clock_s
         self._sessions: dict[str, Session] = {}
+        self._giving: list[threading.Thread] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -91,15 +119,21 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """Forgets a session and its key. Its open pages notice at their next question."""
-        session.is_over = True
-        session.client.close()
-        self._sessions.pop(session.id, None)
+        """Forgets a session and its key, which is revoked where a sign-in made it. Its open pages notice at their next question."""
+        session.close()
+        if self._sessions.pop(session.id, None) is not None and session.person is not None:
+            # Not in this thread: it may be that of the event loop.
+            giving = threading.Thread(target=session.give_back_key, name="give-back-key", daemon=True)
+            giving.start()
+            self._giving = [*(one for one in self._giving if one.is_alive()), giving]
 
     def end_all(self) -> None:
-        """Ends every session."""
+        """Ends every session; waits for a moment that keys are given back."""
         for session in list(self._sessions.values()):
             self.end(session)
+        until_s = time.monotonic() + GIVE_BACK_S
+        for giving in self._giving:
+            giving.join(max(0.0, until_s - time.monotonic()))
 
     def _is_idle(self, session: Session) -> bool:
         return self._clock_s() - session.used_at_s > self._max_idle_s

@@ -52,6 +52,10 @@ class DashboardSettings(BaseSettings):
     )
     dashboard_session_s: float = Field(default=12 * 3600.0, gt=0, description="A session that shows nothing for so long ends.")
     dashboard_max_sessions: int = Field(default=200, ge=1, description="Beyond it the one unused for longest ends.")
+    dashboard_trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks, comma-separated, whose X-Forwarded-For tells who signs in; empty for none, * for all.",
+    )
     dashboard_timeout_s: float = Field(default=10.0, gt=0, description="The API is taken for away when it keeps a page waiting longer.")
 
     @field_validator("oidc_issuer")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from quantry import Client
 from quantry.errors import ApiError, ClientError
 from quantry_core.keys import Identity, Role
+from quantry_dashboard.failed_sign_ins import FailedSignIns
 from quantry_dashboard.frame import head
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.sessions import Session, Sessions
@@ -48,6 +48,7 @@ class Door:
         self.sessions = Sessions(
             settings.dashboard_secret, max_idle_s=settings.dashboard_session_s, max_sessions=settings.dashboard_max_sessions
         )
+        self.failures = FailedSignIns()
         # Cookies know no ports: two dashboards on one host must not sign each other out.
         self._cookie = f"quantry_dashboard_{settings.dashboard_port}"
 
@@ -55,14 +56,17 @@ class Door:
         """Returns the session of a request, or None."""
         return self.sessions.find(request.cookies.get(self._cookie))
 
-    async def enter(self, api_key: str, target: str, *, person: str | None = None) -> Response:
-        """Returns the way in for a good key, and the way back to the form with a word for any other.
+    async def enter(self, request: Request, api_key: str, target: str, *, person: str | None = None) -> Response:
+        """Returns the way in for a good key, and the way back to the form with a word for any other. A session that was there ends.
 
         ``person``: who the provider says it is, where the key was made by a sign-in; it ends with the session then.
         """
         if not api_key:
             # The SDK would look for another key where it runs: in this service's environment, in client.json.
             return to_form("refused", target)
+        address = address_of(request)
+        if self.failures.are_too_many(address):
+            return to_form("too-many", target)
         client: Client | None = None
         try:
             client = Client(self._settings.control_url, api_key, self._settings.dashboard_timeout_s)
@@ -70,11 +74,15 @@ class Door:
         except ClientError as error:
             if client is not None:
                 client.close()
-            is_away = client is not None and not (isinstance(error, ApiError) and error.status < 500)
-            return to_form("away" if is_away else "refused", target)
+            if isinstance(error, ApiError) and error.status == 401:
+                self.failures.note(address)
+            return to_form("refused" if client is None else word_of(error), target)
         if identity.role not in PEOPLE:
             client.close()
             return to_form("machine", target)
+        former = self.session_of(request)
+        if former is not None:
+            self.sessions.end(former)
         cookie = self.sessions.begin(
             self._settings.control_url,
             api_key,
@@ -92,20 +100,30 @@ class Door:
         """Ends the session of a request, with the key that a sign-in made for it, and returns the way to the form."""
         session = self.session_of(request)
         if session is not None:
-            if session.person is not None:
-                # Where the API is away the key ends by itself, some hours later.
-                with suppress(ClientError):
-                    session.client.sessions.end()
+            # Here and now, not when there is time: somebody who has signed out may rely on it.
+            session.give_back_key()
             self.sessions.end(session)
         answer = RedirectResponse("/sign-in?said=out", 303)
         answer.delete_cookie(self._cookie, path="/", httponly=True, samesite="lax", secure=self._settings.dashboard_secure_cookie)
         return answer
 
 
-def to_sign_in(request: Request) -> RedirectResponse:
-    """Returns the way to the form for somebody who is not signed in, and from there to the page they wanted."""
+def address_of(request: Request) -> str:
+    """Returns the address that somebody comes from; behind a proxy, what a trusted one says."""
+    return "" if request.client is None else request.client.host
+
+
+def word_of(error: ClientError) -> str:
+    """Returns the word for why the API took no key: it refused it, it has been asked too much, or it is away."""
+    if not isinstance(error, ApiError) or error.status >= 500:
+        return "away"
+    return "too-many" if error.status == 429 else "refused"
+
+
+def to_sign_in(request: Request, said: str | None = None) -> RedirectResponse:
+    """Returns the way to the form for somebody who is not signed in, and from there to what they wanted. ``said``: a word of SENTENCES."""
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(form_address(None, target), 303)
+    return RedirectResponse(form_address(said, target), 303)
 
 
 def local_target(target: str) -> str:
@@ -119,8 +137,8 @@ def routes(door: Door) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.post("/sign-in")
-    async def enter(api_key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = HOME) -> Response:
-        return await door.enter(api_key.strip(), local_target(next))
+    async def enter(request: Request, api_key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = HOME) -> Response:
+        return await door.enter(request, api_key.strip(), local_target(next))
 
     @router.post("/sign-out")
     def leave(request: Request) -> Response:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -41,6 +42,8 @@ def routes(door: sign_in.Door) -> APIRouter:
             return _said(str(error), 422)
         except ClientDisconnect:
             return _said("The upload broke off.", 400)
+        except HTTPException as error:
+            return _said(error.detail, error.status_code)
         return JSONResponse({"address": dataset_address(dataset.id)}, 201)
 
     return router

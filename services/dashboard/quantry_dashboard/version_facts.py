@@ -159,11 +159,6 @@ def file_address(version_id: str, path: str) -> str:
     return f"/versions/{quote(version_id, safe='')}/files/{quote(path)}"
 
 
-def labels_text(tags: Mapping[str, str]) -> str:
-    """Returns labels as they are written: ``golden stage=test``."""
-    return " ".join(f"{key}={value}" if value else key for key, value in sorted(tags.items()))
-
-
 def labels_of(text: str) -> dict[str, str]:
     """Returns labels from how they are written, parted by white space or commas."""
     pairs = [part.partition("=") for part in text.replace(",", " ").split()]

@@ -88,6 +88,11 @@ def short_id(some_id: str) -> str:
     return f"{prefix}_…{digits[-8:]}" if len(digits) > 8 else some_id
 
 
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Returns labels as they are written: ``golden stage=test``."""
+    return " ".join(f"{key}={value}" if value else key for key, value in sorted(labels.items()))
+
+
 def about(job: Job, names: Mapping[str, str] = _NO_NAMES) -> str:
     """Returns which model or deployment a job is about, and how. ``names``: ``name@number`` of versions by how the spec refers to them."""
 

@@ -13,6 +13,7 @@ from quantry_core.workers import Device, Worker
 from quantry_dashboard import words
 from quantry_dashboard.administration import State, ahead_text
 
+PATH = "/workers"
 KEY_FILE = "/etc/quantry/worker-key"
 """Where the command that is shown puts a host's key."""
 

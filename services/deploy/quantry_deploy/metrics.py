@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from quantry_core.rollouts import ReplicaState, RolloutState
+from quantry_core.rollouts import ReplicaState, RolloutReason, RolloutState
 from quantry_core.verdicts import Judgement
 from quantry_deploy.actions import EndRollout, PromoteRollout, RolloutMove, UndoPromotion
 from quantry_store.transactions.rollouts import DeploymentRecord
@@ -27,6 +27,8 @@ MAX_DEPLOYMENTS = 200
 OTHER = "other"
 
 REPLICA = "replica"
+UNDONE = "undone"
+"""State of a rollout that was promoted and taken back in its watch."""
 
 
 class DeployMetrics:
@@ -39,6 +41,11 @@ class DeployMetrics:
         self._ended = Counter(
             "quantry_rollouts_ended", "Rollouts that the controller ended, or took back.", ["state", "reason"], registry=self.registry
         )
+        # From zero on, or the first rollout that ends so would be no increase to an alert.
+        self._ended.labels(RolloutState.PROMOTED, "")
+        for state in (RolloutState.ROLLED_BACK, RolloutState.ABORTED, UNDONE):
+            for reason in RolloutReason:
+                self._ended.labels(state, reason)
         self._judgements = Counter(
             "quantry_rollout_judgements", "Judgements that were written down, by their verdict.", ["verdict"], registry=self.registry
         )
@@ -59,7 +66,7 @@ class DeployMetrics:
             case EndRollout():
                 self._ended.labels(move.state, move.reason).inc()
             case UndoPromotion():
-                self._ended.labels("undone", move.reason).inc()
+                self._ended.labels(UNDONE, move.reason).inc()
             case _:
                 return
 

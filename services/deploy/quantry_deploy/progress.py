@@ -67,4 +67,13 @@ def _words(rollout: Rollout, stage: Stage, judgement: Judgement | None) -> str:
         words += f", paused: {rollout.message or rollout.reason or 'by request'}"
     if stage.is_exposed and judgement is not None:
         words += f", analysis {judgement.verdict}: {judgement.reason()}"
-    return words if len(words) <= MAX_DETAIL_CHARS else words[: MAX_DETAIL_CHARS - 3] + "..."
+    return _shortened(words)
+
+
+def _shortened(words: str) -> str:
+    """Returns what fits: as many whole findings as there is room for, and whole words of the first where not even that fits."""
+    if len(words) <= MAX_DETAIL_CHARS:
+        return words
+    room = words[: MAX_DETAIL_CHARS - 1]
+    whole, end, _ = room.rpartition(";")
+    return f"{whole}{end} …"[:MAX_DETAIL_CHARS] if end else f"{room.rpartition(' ')[0]} …"

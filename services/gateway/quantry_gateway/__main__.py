@@ -13,16 +13,21 @@ from quantry_core.secret_files import take_secret_files
 from quantry_gateway.app import build_app
 from quantry_gateway.metrics import GatewayMetrics
 from quantry_gateway.settings import GatewaySettings
+from quantry_telemetry.connections import ConnectionSettings, protocol_within
 from quantry_telemetry.logs import configure_logging
 from quantry_telemetry.metrics_port import serving_metrics
 from quantry_telemetry.settings import TelemetrySettings
 from quantry_telemetry.traces import configure_tracing, end_tracing_with_process
 
 
-def server_config(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> uvicorn.Config:
-    """Returns how uvicorn serves the gateway, which counts into ``metrics``."""
+def server_config(
+    settings: GatewaySettings, metrics: GatewayMetrics | None = None, connections: ConnectionSettings | None = None
+) -> uvicorn.Config:
+    """Returns how uvicorn serves the gateway, which counts into ``metrics``. ``connections``: those of the environment where not given."""
+    bounds = ConnectionSettings() if connections is None else connections
     return uvicorn.Config(
-        build_app(settings, metrics),
+        build_app(settings, metrics, bounds),
+        http=protocol_within(bounds),
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
@@ -49,7 +54,7 @@ def main() -> int:
     take_secret_files("quantry-gateway")
     configure_logging("gateway")
     try:
-        settings, telemetry = GatewaySettings(), TelemetrySettings()
+        settings, telemetry, connections = GatewaySettings(), TelemetrySettings(), ConnectionSettings()
     except ValidationError as error:
         problems = "; ".join(f"QUANTRY_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         sys.stderr.write(f"quantry-gateway: the settings are not valid: {problems}\n")
@@ -59,7 +64,7 @@ def main() -> int:
     configure_tracing("gateway", telemetry, believes_parents=False)
     end_tracing_with_process()
     metrics = GatewayMetrics(with_gen_ai=telemetry.gen_ai_metrics)
-    server = uvicorn.Server(server_config(settings, metrics))
+    server = uvicorn.Server(server_config(settings, metrics, connections))
     with ExitStack() as stack:
         try:
             stack.enter_context(serving_metrics(metrics.registry, telemetry))

@@ -12,14 +12,14 @@ import structlog
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quantry_core.errors import NotFound, QuantryError, Unavailable
+from quantry_core.errors import BodyStalled, NotFound, QuantryError, Unavailable
 from quantry_gateway.balancer import Balancer
 from quantry_gateway.control_plane import ControlPlane
 from quantry_gateway.data_plane import DataPlane
 from quantry_gateway.demands import WaitingRoom
 from quantry_gateway.dispatch import Dispatcher, Patience
 from quantry_gateway.ejection import Ejection
-from quantry_gateway.exchange import Answer, ClientGone, Request
+from quantry_gateway.exchange import Answer, BodyWait, ClientGone, Request
 from quantry_gateway.hooks import Surroundings
 from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.listeners import build_hooks
@@ -34,6 +34,7 @@ from quantry_gateway.routes import RouteWatcher
 from quantry_gateway.settings import GatewaySettings
 from quantry_gateway.spans import serving
 from quantry_gateway.table import CompiledRoutes, RouteTable
+from quantry_telemetry.connections import ConnectionSettings
 
 _KEPT_CONNECTION_S = 3.0
 """Shorter than the 5 s after which uvicorn, in front of every engine and every service, closes an idle connection."""
@@ -41,12 +42,14 @@ _KEPT_CONNECTION_S = 3.0
 _log = structlog.get_logger(__name__)
 
 
-def build_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> ASGIApp:
+def build_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None, connections: ConnectionSettings | None = None) -> ASGIApp:
     """Returns the gateway. It loads kept routes and begins to poll for fresh ones when its lifespan starts.
 
-    What it counts goes to ``metrics``, which whoever made them serves.
+    What it counts goes to ``metrics``, which whoever made them serves. ``connections`` say how long bodies may take; those of the
+    environment do where none are given.
     """
-    gateway = Gateway(settings, GatewayMetrics() if metrics is None else metrics)
+    bounds = ConnectionSettings() if connections is None else connections
+    gateway = Gateway(settings, GatewayMetrics() if metrics is None else metrics, bounds)
     router = Router(lifespan=gateway.lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,9 +62,10 @@ def build_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None) 
 class Gateway:
     """Dispatches requests to the data plane, the control plane, or its own few answers."""
 
-    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics, connections: ConnectionSettings) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._body_wait = BodyWait(connections.http_body_timeout_s, connections.http_body_stall_s)
         self._table = RouteTable()
         self._planes: Mapping[Plane, DataPlane | ControlPlane] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -145,7 +149,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. An unexpected failure is logged and answered in the shape of its plane."""
-        request = Request.of(scope, receive)
+        request = Request.of(scope, receive, self._body_wait)
         answer = Answer(send, request.id)
         structlog.contextvars.bind_contextvars(request_id=request.id.decode("latin-1"))
         try:
@@ -167,6 +171,10 @@ class Gateway:
                 await self._answer(plane, request, answer)
         except ClientGone:
             return
+        except BodyStalled as error:
+            if not answer.started:
+                answer.closes = True
+                await self._refuse(request, answer, error)
         except asyncio.CancelledError:
             # The server stops, and its patience with this request has ended. A stream of events ends with one that says so.
             # Not raised again: the request's task ends here, and uvicorn would log the cancellation as a failure.

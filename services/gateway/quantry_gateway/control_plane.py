@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from quantry_core.errors import Unavailable
+from quantry_core.errors import BodyStalled, Unavailable
 from quantry_core.traces import carried_traceparent
 from quantry_gateway.exchange import Answer, ClientGone, Request
 from quantry_gateway.headers import RawHeaders, forwarded_request_headers, forwarded_response_headers, header_value
@@ -52,6 +52,8 @@ class ControlPlane:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error.__cause__, ClientGone):
                 return
+            if isinstance(error.__cause__, BodyStalled):
+                raise error.__cause__ from None
             _log.warning("service.away", upstream=self._service, error=str(error), request_id=request.id.decode())
             problem = Unavailable(f"The {self._service} service does not answer; try again in {self._retry_after_s} seconds.")
             await refuse(request, answer, problem, retry_after_s=self._retry_after_s)

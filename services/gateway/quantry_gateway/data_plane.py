@@ -151,6 +151,9 @@ def _errand(path: str, key: RoutedKey, request: Request, body: bytes) -> Errand:
         fields = Fields(body)
         model = fields.get("model")
     except (ValueError, RecursionError) as error:
+        coding = header_value(request.headers, b"content-encoding")
+        if coding is not None:
+            raise errors.compressed(coding.decode("latin-1")) from None
         raise errors.not_json(str(error)[:200]) from None
     if not isinstance(model, str) or not model:
         raise errors.missing_model()

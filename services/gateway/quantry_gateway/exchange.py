@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from starlette.types import Receive, Scope, Send
 
 from quantry_core.errors import PROBLEM_CONTENT_TYPE, QuantryError
 from quantry_gateway.headers import RawHeaders, request_id
+from quantry_telemetry.slow_bodies import BodyPace
 
 RELEASE_FIELD = b"x-quantry-release"
 """Of an answer: the number of the release that gave it."""
@@ -28,6 +29,18 @@ class BodyTooLarge(Exception):
     """The body has more bytes than are allowed."""
 
 
+class BodyWait(NamedTuple):
+    """How long a client may keep the gateway waiting for its body, in seconds."""
+
+    whole_s: float = 60.0
+    """Of a body that is read whole."""
+    stall_s: float = 60.0
+    """For a few bytes of one that is passed on as it comes."""
+
+
+_USUAL_WAIT = BodyWait()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request's head, and its body as it arrives."""
@@ -41,10 +54,11 @@ class Request:
     client: str
     id: bytes
     receive: Receive
+    body_wait: BodyWait
     _body_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def of(cls, scope: Scope, receive: Receive) -> Request:
+    def of(cls, scope: Scope, receive: Receive, body_wait: BodyWait = _USUAL_WAIT) -> Request:
         """Returns the request of an ASGI scope."""
         client = scope.get("client")
         return cls(
@@ -57,13 +71,18 @@ class Request:
             client=str(client[0]) if client else "unknown",
             id=request_id(scope["headers"]),
             receive=receive,
+            body_wait=body_wait,
         )
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yields the body. Raises ClientGone if it breaks off, so that half a body is never passed on as a whole one."""
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yields the body. Raises ClientGone if it breaks off, so that half a body is never passed on as a whole one, and BodyStalled
+        if it stops coming."""
+        return self._chunks(BodyPace(wait_s=self.body_wait.stall_s, is_streamed=True))
+
+    async def _chunks(self, pace: BodyPace) -> AsyncIterator[bytes]:
         more = True
         while more:
-            message = await self.receive()
+            message = await pace.next(self.receive)
             if message["type"] == "http.disconnect":
                 raise ClientGone
             more = message.get("more_body", False)
@@ -72,12 +91,12 @@ class Request:
         self._body_ended.set()
 
     async def body(self, *, declared_bytes: int | None, max_bytes: int) -> bytes:
-        """Returns the whole body; raises BodyTooLarge as soon as that is known, ClientGone if it breaks off."""
+        """Returns the whole body; raises BodyTooLarge as soon as that is known, ClientGone if it breaks off, BodyStalled if it is slow."""
         if declared_bytes is not None and declared_bytes > max_bytes:
             raise BodyTooLarge
         pieces: list[bytes] = []
         size_bytes = 0
-        async for piece in self.chunks():
+        async for piece in self._chunks(BodyPace(wait_s=self.body_wait.whole_s, is_streamed=False)):
             size_bytes += len(piece)
             if size_bytes > max_bytes:
                 raise BodyTooLarge
@@ -153,6 +172,8 @@ class Answer:
         """Of the release that answers, once that is known; then the head carries it too."""
         self.limit_fields: RawHeaders = []
         """What the key has left, where it has limits: the head carries them."""
+        self.closes = False
+        """The connection is of no use after it: its request never came to an end."""
 
     async def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Sends status and fields; the body follows by ``piece`` and ``end``."""
@@ -161,6 +182,8 @@ class Answer:
         fields = [*headers, *self.limit_fields, (b"x-request-id", self._request_id)]
         if self.release_number is not None:
             fields.append((RELEASE_FIELD, b"%d" % self.release_number))
+        if self.closes:
+            fields.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def stream(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

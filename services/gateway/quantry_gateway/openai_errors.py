@@ -77,6 +77,11 @@ def not_json(why: str) -> OpenAIError:
     return OpenAIError(400, "invalid_json", f"The body must be a JSON object: {why}.")
 
 
+def compressed(coding: str) -> OpenAIError:
+    """The body is compressed, so that nothing of it can be read."""
+    return OpenAIError(415, "unsupported_encoding", f"The body must be sent as it is, without Content-Encoding: {coding[:40]}.")
+
+
 def missing_model() -> OpenAIError:
     """The body names no model."""
     return OpenAIError(400, "missing_model", "The body must name a deployment or an adapter as the string 'model'.", param="model")

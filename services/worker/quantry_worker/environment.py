@@ -15,7 +15,7 @@ from quantry_core.workers import Device
 TOKEN_VARIABLE = "HF_TOKEN"
 """Where huggingface_hub looks for a token."""
 
-PASSED_THROUGH = (
+WAY_TO_HUB = (
     "HF_ENDPOINT",
     "HTTPS_PROXY",
     "HTTP_PROXY",
@@ -26,13 +26,12 @@ PASSED_THROUGH = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "QUANTRY_OUTBOUND_PRIVATE",
-    "QUANTRY_STATE_DIR",
-    "KERNELS_CACHE",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
 )
-"""Taken from the worker's own environment where they are set: the way to the model hub, the stack the process belongs to, where compiled
-kernels lie that a child, which is offline, cannot fetch, and how threads wait for each other where many processes share the cores."""
+"""Taken from the worker's own environment, where they are set, for an import from the hub alone: a proxy's address may hold a password."""
+
+PASSED_THROUGH = ("QUANTRY_STATE_DIR", "KERNELS_CACHE", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""Taken for every child: the stack the process belongs to, where compiled kernels lie that a child, which is offline, cannot fetch, and
+how threads wait for each other where many processes share the cores."""
 
 HUGGINGFACE_FOLDER = "huggingface"
 """Of an attempt: the HF_HOME of its child."""
@@ -77,6 +76,7 @@ def child_environment(
     if not is_hub_import(spec):
         environment["HF_HUB_OFFLINE"] = "1"
         return environment
+    environment.update({name: parent[name] for name in WAY_TO_HUB if name in parent})
     # Its own way to the hub's storage, past the client that is guarded.
     environment["HF_HUB_DISABLE_XET"] = "1"
     if hub_token is not None:

@@ -187,6 +187,25 @@ DIFFERENCES: dict[str, Values] = {
     },
     "no workers here": {"workers": {"cpu": {"enabled": False}}},
     "another user": {"podSecurity": {"userId": 20000}},
+    "people of a provider": {
+        "oidc": {
+            "issuer": "https://id.example.org/realms/ml",
+            "clientId": "quantry",
+            "existingSecret": "oidc",
+            "grants": [{"value": 'ml & "admins" <all>', "project": "default", "role": "admin"}],
+            "redirectUrl": "https://models.example.com/sign-in/provider/callback",
+        }
+    },
+    "backups in a claim": {"backup": {"enabled": True, "claim": {"size": "2Ti", "storageClass": "slow"}, "verifySchedule": ""}},
+    "backups in a bucket": {
+        "backup": {
+            "enabled": True,
+            "keep": 0,
+            "bucket": {"name": "backups", "endpoint": "s3.elsewhere.example.com", "existingSecret": "s3-backups"},
+            "settings": {"QUANTRY_BACKUP_PARALLEL": 4},
+            "nodeSelector": {"pool": "light"},
+        }
+    },
     "more objects": {
         "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-mine"}, "data": {"a": "b"}}]
     },

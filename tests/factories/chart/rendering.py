@@ -19,7 +19,7 @@ FULLNAME = "prod-quantry"
 Document = dict[str, Any]
 Values = Mapping[str, Any]
 
-POD_OWNERS = {"Deployment", "StatefulSet", "Job", "ScaledJob", "Pod"}
+POD_OWNERS = {"Deployment", "StatefulSet", "Job", "CronJob", "ScaledJob", "Pod"}
 
 
 class UniqueKeys(yaml.CSafeLoader):
@@ -114,6 +114,8 @@ def _pod(owner: Document) -> Pod:
             return Pod(owner, owner["metadata"], owner["spec"])
         case "ScaledJob":
             template = owner["spec"]["jobTargetRef"]["template"]
+        case "CronJob":
+            template = owner["spec"]["jobTemplate"]["spec"]["template"]
         case _:
             template = owner["spec"]["template"]
     return Pod(owner, template["metadata"], template["spec"])

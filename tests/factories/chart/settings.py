@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 
 from factories.chart.rendering import Pod
 from quantry_api.retention.settings import RetentionSettings
+from quantry_api.sessions.settings import OidcSettings
 from quantry_api.settings import ApiSettings
 from quantry_blobs.outbound_settings import OutboundSettings
 from quantry_blobs.settings import BlobSettings
@@ -17,21 +18,30 @@ from quantry_deploy.drivers.kubernetes.settings import KubernetesSettings
 from quantry_deploy.settings import DeploySettings
 from quantry_gateway.settings import GatewaySettings
 from quantry_http.settings import HttpSettings
+from quantry_registry.backup.settings import BackupSettings, BackupStoreSettings
 from quantry_registry.settings import RegistrySettings
 from quantry_store.settings import StoreSettings
+from quantry_telemetry.connections import ConnectionSettings
 from quantry_telemetry.settings import TelemetrySettings
 from quantry_worker.buckets import ImportStoreSettings
 from quantry_worker.settings import WorkerSettings
 
+SERVED: tuple[type[BaseSettings], ...] = (HttpSettings, ConnectionSettings, TelemetrySettings)
+"""What a service of the control plane reads beside its own."""
+
 READS: dict[str, tuple[type[BaseSettings], ...]] = {
-    "api": (ApiSettings, RetentionSettings, StoreSettings, BlobSettings, HttpSettings, OutboundSettings, TelemetrySettings),
-    "registry": (RegistrySettings, StoreSettings, BlobSettings, HttpSettings, TelemetrySettings),
-    "deploy": (DeploySettings, KubernetesSettings, StoreSettings, BlobSettings, HttpSettings, TelemetrySettings),
-    "gateway": (GatewaySettings, TelemetrySettings),
-    "dashboard": (DashboardSettings, TelemetrySettings),
+    "api": (ApiSettings, RetentionSettings, OidcSettings, StoreSettings, BlobSettings, OutboundSettings, *SERVED),
+    "registry": (RegistrySettings, StoreSettings, BlobSettings, *SERVED),
+    "deploy": (DeploySettings, KubernetesSettings, StoreSettings, BlobSettings, *SERVED),
+    "gateway": (GatewaySettings, ConnectionSettings, TelemetrySettings),
+    "dashboard": (DashboardSettings, ConnectionSettings, TelemetrySettings),
     "worker": (WorkerSettings, BlobSettings, ImportStoreSettings, OutboundSettings, TelemetrySettings),
     "migrate": (StoreSettings,),
     "bootstrap": (StoreSettings,),
+    "create": (StoreSettings, BlobSettings, BackupSettings, BackupStoreSettings),
+    "prune": (BackupSettings, BackupStoreSettings),
+    "verify": (BackupSettings, BackupStoreSettings),
+    "restore": (StoreSettings, BlobSettings, BackupSettings, BackupStoreSettings),
 }
 """By container. A worker's image says where its environments are."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,10 @@ async def test_an_end_that_was_noted_elsewhere_is_held_against_the_log(world: Wo
     assert [one["is_whole"] for one in found] == [True, False, False]
     assert [one["broken_at"]["seq"] for one in found[1:]] == [wrong["seq"], ahead["seq"]]
     assert "written anew" in found[1]["broken_at"]["why"]
+    async with world.database.begin() as uow:
+        assert await uow.audit.cut(world.owner.project_id, datetime.now(UTC) + timedelta(days=1), limit=3) == 3
+    async with world.client("admin", verify) as client:
+        cut, there = [(await client.get(verify, params={"seq": seq, "hash": "f" * 64})).json() for seq in (2, 3)]
+        assert (await client.get(verify, params=good)).json()["is_whole"], "it is still there"
+        assert (await client.get(verify, params={"seq": 2})).status_code == 422
+    assert ("retention has removed it" in cut["broken_at"]["why"], "written anew" in there["broken_at"]["why"]) == (True, True)

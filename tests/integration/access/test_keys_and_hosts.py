@@ -60,6 +60,23 @@ async def test_a_key_holds_until_it_expires(world: World) -> None:
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "expires_at")
 
 
+async def test_a_project_keeps_an_admin_and_nobody_is_given_a_machines_secret(world: World) -> None:
+    made = (await world.ask("platform", "POST", "/api/v1/projects", {}, json={"name": "alone"})).json()["admin_key"]
+    world.secrets["alone"] = made["secret"]
+    path, own = "/api/v1/keys/{key_id}", {"key_id": made["key"]["id"]}
+    refused = await world.ask("alone", "DELETE", path, own)
+    assert (refused.status_code, "last admin's key" in refused.json()["detail"]) == (409, True)
+    second = (await world.ask("alone", "POST", "/api/v1/keys", {}, json={"name": "second", "role": "admin"})).json()
+    world.secrets["second"] = second["secret"]
+    both = [("alone", second["key"]["id"]), ("second", own["key_id"])]
+    answers = await asyncio.gather(*(world.ask(who, "DELETE", path, {"key_id": key_id}) for who, key_id in both))
+    assert sorted(answer.status_code for answer in answers) in ([204, 401], [204, 409])
+    keys = (await world.ask("platform", "GET", "/api/v1/keys", {}, params={"limit": 100})).json()["data"]
+    for role in ("worker", "gateway"):
+        machine = next(key["id"] for key in keys if key["role"] == role and key["revoked_at"] is None)
+        assert (await world.ask("platform", "POST", "/api/v1/keys/{key_id}/rotate", {"key_id": machine})).status_code == 409
+
+
 async def test_a_use_is_noted_once_in_some_minutes(world: World) -> None:
     made = (await world.ask("admin", "POST", "/api/v1/keys", {}, json={"name": "used", "role": "viewer"})).json()
     key_id = made["key"]["id"]

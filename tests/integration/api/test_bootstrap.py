@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 
-from quantry_api.bootstrap import bootstrap
+import pytest
+
+from quantry_api.bootstrap import another_admin, bootstrap
+from quantry_core.errors import UnknownProject
 from quantry_core.keys import hash_key
 from quantry_store.database import Database
 
@@ -47,7 +50,13 @@ async def test_the_command_makes_each_key_once(database_url: str) -> None:
     database = Database(database_url)
     assert await bootstrap(database) == {"project_id": first["project_id"]}
     rotated = await bootstrap(database, frozenset({"worker", "admin"}))
+    async with database.begin() as uow:
+        search_id = await uow.projects.get_or_create("search")
+    lost = await another_admin(database, "search")
+    with pytest.raises(UnknownProject):
+        await another_admin(database, "nowhere")
     await database.close()
+    assert (lost["project_id"], await roles_of(database_url, lost)) == (search_id, {"admin_key": "admin"})
     assert set(rotated) == {"project_id", "worker_token", "admin_key"}
     assert rotated["project_id"] == first["project_id"]
     assert await roles_of(database_url, rotated) == {"admin_key": "admin", "worker_token": "worker"}

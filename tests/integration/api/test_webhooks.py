@@ -231,7 +231,9 @@ async def test_only_what_was_asked_for_is_told(api: Api, receiver: Listener) -> 
     await create(api, receiver, name="labelled", labels="team=search")
     await create(api, receiver, name="paused", is_active=False)
     slack, _ = await create(api, receiver, name="chat", format="slack", events=["job.cancelled"])
-    assert (await api[Role.VIEWER].get(f"{PATH}/{slack}")).json()["url"] == f"http://127.0.0.1:{receiver.port}/..."
+    for format in ("json", "json", "slack"):
+        changed = await api[Role.OPERATOR].patch(f"{PATH}/{slack}", json={"format": format})
+        assert (changed.json()["format"], changed.json()["url"]) == (format, f"http://127.0.0.1:{receiver.port}/..."), "it stays a secret"
     job = await api.submit_import()
     await api[Role.OPERATOR].post(f"/api/v1/jobs/{job['id']}/cancel")
     assert await send(api) == 1

@@ -65,14 +65,16 @@ def test_a_pipeline_is_cancelled_and_retried_after_a_question(visit: Visit, api:
     assert f"POST /api/v1/pipelines/{pipeline.id}/cancel" in api.requests
 
 
-def test_a_wide_pipeline_scrolls_by_itself_on_a_phone(visit: Visit, api: JobApi) -> None:
+def test_a_pipeline_is_a_list_of_its_steps_on_a_phone(visit: Visit, api: JobApi) -> None:
     pipeline = api.work.add_pipeline("nightly", two_steps())
     visit.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     page = visit.sign_in(OPERATOR_KEY, f"/pipelines/{pipeline.id}")
     expect(page.get_by_role("table", name="Steps")).to_be_visible()
     assert visit.overflow_px() == 0
-    wide = page.get_by_role("group", name="Steps and what they need")
-    assert wide.evaluate("group => group.scrollWidth > group.clientWidth")
+    steps = page.get_by_role("group", name="Steps and what they need")
+    assert steps.evaluate("group => group.scrollWidth <= group.clientWidth")
+    tops = steps.get_by_role("link").evaluate_all("boxes => boxes.map((box) => box.getBoundingClientRect().top)")
+    assert tops == sorted(set(tops))
 
 
 def test_a_pipeline_that_is_not_there_is_said_to_be_so(visit: Visit) -> None:

@@ -16,6 +16,8 @@ from quantry_core.audit import AuditFilter
 from quantry_core.keys import Role
 
 NONCE = "n" * 32
+ADA = "<img src=x onerror=document.title='owned'><b>ada</b>@example.org"
+"""What a provider says is anybody's to choose there."""
 
 
 def sign_in(person: Visit, path: str = "/workers") -> Page:
@@ -28,17 +30,19 @@ def sign_in(person: Visit, path: str = "/workers") -> Page:
 def test_somebody_with_a_group_comes_in_and_their_key_ends_with_the_session(
     world: OperationsWorld, provider: LocalProvider, visit: Callable[..., Visit]
 ) -> None:
-    provider.claims = {"sub": "u-1", "email": "ada@example.org", "email_verified": True, "groups": ["staff", "ml-admins"]}
+    provider.claims = {"sub": "u-1", "email": ADA, "email_verified": True, "groups": ["staff", "ml-admins"]}
     person = visit()
     page = sign_in(person, "/admin/keys")
     # To where they wanted to go, with the role that their group has here.
     page.wait_for_url("**/admin/keys")
-    expect(page.get_by_text("ada@example.org (admin)")).to_be_visible()
-    key = next(key for key in world.admin.keys.list().data if key.name == "ada@example.org")
+    expect(page.get_by_text(f"{ADA} (admin)")).to_be_visible()
+    expect(page.get_by_role("table", name="Keys")).to_contain_text(ADA)
+    assert page.locator("img, #content b").count() == 0
+    key = next(key for key in world.admin.keys.list().data if key.name == ADA)
     assert key.role is Role.ADMIN and key.expires_at is not None
     assert round((key.expires_at - key.created_at).total_seconds() / 3600) == 12
     told = world.admin.audit.list(AuditFilter(action="session.create", noun_id=key.id)).data[0]
-    assert told.data | {"claim": "groups", "value": "ml-admins", "subject": "u-1", "person": "ada@example.org"} == told.data
+    assert told.data | {"claim": "groups", "value": "ml-admins", "subject": "u-1", "person": ADA} == told.data
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in**")
     assert world.admin.keys.get(key.id).revoked_at is not None

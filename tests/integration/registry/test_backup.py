@@ -237,6 +237,18 @@ async def test_what_the_vault_lacks_is_named_and_what_was_collected_is_not_misse
         back_up(registry, tools, place)
     assert list(manifests(place)) == []
 
+    module = sys.modules["quantry_registry.backup.create"]
+
+    def sealed_anew(_url: str, _digests: object) -> set[str]:
+        registry.parts.store.put_stream(registry.parts.vault.bucket, blob_key(readme.sha256), io.BytesIO(b"0123456789"))
+        return set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "gone_since", sealed_anew)
+        assert readme.sha256 in {blob.sha256 for blob in read_blob_list(place, back_up(registry, tools, place))}
+    registry.parts.store.delete(registry.parts.vault.bucket, blob_key(readme.sha256))
+    place = FolderPlace(tmp_path / "more backups")
+
     moments: list[datetime] = []
 
     def snapshot_then_collected(url: str, *arguments: object) -> object:
@@ -247,7 +259,7 @@ async def test_what_the_vault_lacks_is_named_and_what_was_collected_is_not_misse
         moments.append(taken.taken_at)
         return taken
 
-    monkeypatch.setattr(sys.modules["quantry_registry.backup.create"], "take_snapshot", snapshot_then_collected)
+    monkeypatch.setattr(module, "take_snapshot", snapshot_then_collected)
     manifest = back_up(registry, tools, place)
     assert len(moments) == 2
     assert manifest.taken_at == moments[1].astimezone(UTC), "the backup is of a moment after the collection"

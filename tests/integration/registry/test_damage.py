@@ -188,6 +188,13 @@ async def test_the_same_damage_is_told_once_and_where_the_object_lies(registry: 
     assert await told_of(registry, master) == ("ready", [*told, ("pass", None), ("fail", "missing")])
 
 
+async def last_found(registry: Registry) -> int | None:
+    """Returns how many damaged blobs metrics and doctor are told of."""
+    async with registry.database.begin() as uow:
+        found = await uow.counts.last_verification()
+    return None if found is None else found.num_damaged
+
+
 async def test_a_version_is_ready_again_when_every_file_of_it_is_whole(registry: Registry, tmp_path: Path) -> None:
     await registry.import_master(tmp_path, CONTENTS)
     quantized = await quantize(registry, tmp_path)
@@ -195,6 +202,7 @@ async def test_a_version_is_ready_again_when_every_file_of_it_is_whole(registry:
     put(registry, WRONG)
     lose(registry, config_sha256)
     assert (await verify(registry))["report"]["num_damaged"] == 2
+    assert await last_found(registry) == 2
     assert (await told_of(registry, quantized))[0] == "quarantined"
     put(registry, README)
     done = await verify(registry)
@@ -203,6 +211,9 @@ async def test_a_version_is_ready_again_when_every_file_of_it_is_whole(registry:
     put(registry, b"{}", config_sha256)
     done = await verify(registry, version=quantized.ref)
     assert (done["status"], done["report"]["ready_again"]) == ("succeeded", [quantized.ref])
+    assert await last_found(registry) == 1, "that one version is right says nothing of the vault"
+    await verify(registry)
+    assert await last_found(registry) == 0
     state, told = await told_of(registry, quantized)
     assert (state, sorted(verdict for verdict, _ in told)) == ("ready", ["fail", "fail", "pass", "pass"])
     assert sql(registry, "select count(*) from audit_log where action = 'version.whole' and noun_id = %s", quantized.id) == [(2,)]

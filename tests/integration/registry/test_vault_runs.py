@@ -25,6 +25,7 @@ from quantry_core.versions import blob_key, manifest_digest, staging_key
 from quantry_registry.settings import RegistrySettings
 from quantry_registry.vault.service import ask_collect, ask_when_due, play_next
 from quantry_store.repositories.blobs import Blob
+from quantry_store.repositories.vault_runs import MAX_OPEN_RUNS
 from quantry_store.transactions.artifacts import record_artifacts
 
 CONTENTS = master_contents() | {"README.md": b"0123456789"}
@@ -235,6 +236,14 @@ async def test_what_may_be_in_use_is_not_asked_for(registry: Registry) -> None:
         await ask_collect(registry.database, usual, registry.identities[Role.ADMIN], CollectRequest(dry_run=False, age_s=60))
     async with registry.client(Role.OPERATOR) as client:
         assert (await client.post("/api/v1/vault/collect", json={})).status_code == 403
+
+
+async def test_nobody_fills_the_line_that_everybody_waits_in(registry: Registry) -> None:
+    async with registry.client(Role.ADMIN) as client:
+        asked = [await client.post("/api/v1/vault/verify", json={}) for _ in range(MAX_OPEN_RUNS + 1)]
+    assert [answer.status_code for answer in asked] == [202] * MAX_OPEN_RUNS + [409]
+    async with registry.database.begin() as uow:
+        await uow.vault_runs.add(registry.identities[Role.ADMIN].project_id, VaultRunKind.VERIFY, {}, who=None)
 
 
 async def test_a_collection_comes_by_the_clock_where_it_is_set(registry: Registry) -> None:

@@ -49,9 +49,11 @@ async def told(platform: Platform) -> list[tuple[str, str]]:
     return [(event, subject) for event, subject in rows]
 
 
-async def claim(platform: Platform, *, lease_s: float = 60, limit: int = 10, each: int = 10) -> list[ClaimedDelivery]:
+async def claim(
+    platform: Platform, *, lease_s: float = 60, limit: int = 10, each: int = 10, project: int = 10, busy: tuple[str, ...] = ()
+) -> list[ClaimedDelivery]:
     async with platform.database.begin() as uow:
-        return await claim_deliveries(uow, lease_s=lease_s, limit=limit, limit_each=each, busy=[])
+        return await claim_deliveries(uow, lease_s=lease_s, limit=limit, limit_each=each, limit_project=project, busy=list(busy))
 
 
 def attempt(claimed: ClaimedDelivery, status: int = 204) -> WebhookAttempt:
@@ -152,8 +154,7 @@ async def test_a_message_is_held_by_one_attempt_until_its_lease_is_over(platform
     # Some of each: a slow receiver is not to hold up the other.
     mine = await claim(platform, each=2)
     assert sorted(one.row.webhook_id for one in mine) == sorted([first, first, second, second])
-    async with platform.database.begin() as uow:
-        rest = await claim_deliveries(uow, lease_s=-1.0, limit=10, limit_each=10, busy=[first])
+    rest = await claim(platform, lease_s=-1.0, busy=(first,))
     assert [one.row.webhook_id for one in rest] == [second]
     # Its sender was killed: the lease is over at once, and another attempt takes it.
     zombie = rest[0]
@@ -169,6 +170,21 @@ async def test_a_message_is_held_by_one_attempt_until_its_lease_is_over(platform
     await platform.sql("update webhook_deliveries set next_attempt_at = now() where state = 'pending'")
     assert await claim(platform) == []
     assert await platform.sql("select distinct next_attempt_at from webhook_deliveries where state = 'pending'") == [(None,)]
+
+
+async def test_a_project_leaves_room_for_the_others(platform: Platform, stranger: Platform) -> None:
+    for owner, num_jobs in ((platform, 2), (stranger, 1)):
+        for name in ("slow", "slower"):
+            await hook(owner, name)
+        for _ in range(num_jobs):
+            job = await owner.submit(import_spec())
+            async with owner.database.begin() as uow:
+                await cancel_job(uow, owner.admin, job.id)
+    # Those of the first are older, and would take all the room.
+    mixed = await claim(platform, limit=4, project=3)
+    assert [sum(one.row.project_id == owner.project_id for one in mixed) for owner in (platform, stranger)] == [3, 1]
+    rest = await claim(platform, busy=(platform.project_id,))
+    assert [one.row.project_id for one in rest] == [stranger.project_id]
 
 
 async def states(platform: Platform, claimed: ClaimedDelivery) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -11,15 +12,19 @@ from typing import Any
 
 import httpx
 import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
 from factories.oidc_provider import CLIENT_ID, ISSUER, LocalProvider, a_key
-from quantry_api.sessions.id_tokens import KEYS_ASKED_EVERY_S, KEYS_KEPT_S, IdTokens
+from quantry_api.sessions import id_tokens
+from quantry_api.sessions.id_tokens import KEYS_ASKED_EVERY_S, KEYS_KEPT_S, IdTokens, signed_digest
 from quantry_api.sessions.settings import OidcSettings
 from quantry_core.errors import QuantryError, Unauthorized, Unavailable
 from quantry_core.oidc import MAX_DOCUMENT_BYTES, Grant, ProviderRefused
 
 NONCE = "n" * 32
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 NOW = int(time.time())
 GRANTS = [Grant.model_validate({"value": "ml", "project": "default", "role": "operator"})]
 _KEY = a_key("first")
@@ -116,7 +121,8 @@ async def test_a_claim_that_is_another_refuses_the_token(world: World, changed: 
 async def test_a_forged_token_is_refused(world: World) -> None:
     good = world.provider.token()
     head, body, signature = good.split(".")
-    other, unsigned, shared = (_encoded(json.dumps(one).encode()) for one in ({"sub": "root"}, {"alg": "none"}, {"alg": "HS256"}))
+    heads = ({"alg": "none"}, {"alg": "HS256"}, {"alg": "RS256", "crit": 1}, {"alg": "RS256", "crit": [1]})
+    other, unsigned, shared, odd, odder = (_encoded(json.dumps(one).encode()) for one in ({"sub": "root"}, *heads))
     forged = a_key("first")
     # The public key, which anybody has, as if it were a secret that both sides have.
     mac = hmac.digest(world.provider.key.as_pem(private=False), f"{shared}.{body}".encode(), "sha256")
@@ -126,11 +132,26 @@ async def test_a_forged_token_is_refused(world: World) -> None:
         f"{unsigned}.{body}.",
         f"{head}.{body}.",
         f"{shared}.{body}.{_encoded(mac)}",
+        f"{odd}.{body}.{signature}",
+        f"{odder}.{body}.{signature}",
         "not a token",
         "a.b.c",
         "",
     ):
         assert "signature" in await refused(world, token)
+
+
+def test_a_token_with_a_second_good_signature_is_the_same_token() -> None:
+    key = ECKey.generate_key("P-256")
+    token = jwt.encode({"alg": "ES256"}, {"sub": "u-1"}, key)
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    # Of every signature (r, s) there is another, (r, n - s).
+    twin = f"{signed}.{_encoded(raw[:32] + (P256_ORDER - int.from_bytes(raw[32:])).to_bytes(32))}"
+    assert jwt.decode(twin, key).claims == {"sub": "u-1"}
+    assert twin != token
+    assert signed_digest(twin) == signed_digest(token)
+    assert signed_digest(jwt.encode({"alg": "ES256"}, {"sub": "u-2"}, key)) != signed_digest(token)
 
 
 async def test_keys_are_asked_for_again_when_the_provider_signs_with_another(world: World) -> None:
@@ -169,6 +190,24 @@ async def test_a_provider_that_is_away_or_not_itself_lets_nobody_in(world: World
     world.too_long = True
     with pytest.raises(ProviderRefused, match="larger"):
         await world.tokens.verify(world.provider.token(), NONCE)
+
+
+class Dripping(httpx.AsyncByteStream):
+    """An answer whose next piece always comes in time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0)
+
+
+async def test_a_provider_that_never_ends_its_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_tokens, "DOCUMENT_TIMEOUT_S", 0.01)
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, stream=Dripping()))
+    tokens = IdTokens(OidcSettings(issuer=ISSUER, client_id=CLIENT_ID, grants=GRANTS), transport=transport)
+    with pytest.raises(Unavailable, match="does not answer"):
+        await tokens.verify("a.b.c", NONCE)
+    await tokens.close()
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ BROKEN = WHOLE.model_copy(update={"is_whole": False, "broken_at": AuditBreak(seq
     [
         ("GET", "/api/v1/keys/key_1", KEY, "keys show key_1", ["ci", "qtr_abcd", "old secret works until", "holds until"]),
         ("POST", "/api/v1/keys/key_1/rotate", MADE, "keys rotate key_1 --overlap 1h", ["qtr_abcd-once"]),
+        ("POST", "/api/v1/keys/key_1/rotate", MADE, "keys rotate key_1", ["qtr_abcd-once"]),
         ("POST", "/api/v1/keys", MADE, "keys create --name ci --expires 2030-01-01T00:00Z", ["qtr_abcd-once"]),
         ("GET", "/api/v1/projects", None, "projects list", ["search", "archived", "prj_2"]),
         ("GET", "/api/v1/projects/search", PROJECT, "projects show search", ["search", "3 of at most 8", "archived"]),
@@ -86,6 +87,13 @@ BROKEN = WHOLE.model_copy(update={"is_whole": False, "broken_at": AuditBreak(seq
             "/api/v1/worker-enrolments",
             NewEnrolment(enrolment=ENROLMENT, token="qte_once"),
             "workers hosts invite gpu-1 --good-for 2h",
+            ["qte_once"],
+        ),
+        (
+            "POST",
+            "/api/v1/worker-enrolments",
+            NewEnrolment(enrolment=ENROLMENT, token="qte_once"),
+            "workers hosts invite gpu-1",
             ["qte_once"],
         ),
         ("DELETE", "/api/v1/worker-enrolments/enr_1", None, "workers hosts withdraw enr_1", ["enr_1"]),

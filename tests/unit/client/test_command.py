@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from pathlib import Path
 
 import httpx
@@ -42,6 +43,8 @@ from quantry.cli import plugins
         "keys create --name a/b",
         "models show ..",
         "--url nonsense models list",
+        "config set-profile a --url http://x --key-file /no/such/file",
+        f"config set-profile a --url http://x --key-file {sys.executable}",
     ],
 )
 def test_what_is_not_right_is_a_usage_error_and_reaches_no_server(

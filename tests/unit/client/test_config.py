@@ -71,7 +71,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
         resolve_connection(None, None, {"QUANTRY_STATE_DIR": str(tmp_path)})
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://[::1", "http://x:port", "http://x?y=1"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://x", "http://", "http://[::1", "http://x:port", "http://x?y=1", "http://x/\x1b[2J", "http://me:word@x"]
+)
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"http://127\.0\.0\.1:8000"):
         resolve_connection(url, "qtr_k", {})

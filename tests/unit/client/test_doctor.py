@@ -306,6 +306,8 @@ def test_for_people_what_to_do_stands_below(well: FakeServer, capsys: pytest.Cap
     assert "-> start one: jobs stay queued until then" in out
     assert "gateway" not in out
     assert "1 failed, 0 to look at" in out
+    assert run("doctor", "--problems", "--json") == 1
+    assert [one["level"] for one in json.loads(capsys.readouterr().out)["checks"]] == ["fail"]
 
 
 def test_without_a_server_the_machine_is_looked_at_all_the_same(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,6 +164,7 @@ LEFT_OUT = {
     "/api/v1/registry/openapi.json": "the same",
     "/v1/": "OpenAI's APIs: their own client is the way in; jobs and datasets are the same things here",
     "/api/v1/execution/": "what workers do",
+    "/api/v1/rollouts/{rollout_id}/traffic/spans": "for charts: client.rollouts.spans(); 'rollouts show' has the sums",
     "/api/v1/seals": "what workers do",
     "/api/v1/enrol": "python -m quantry_worker.enrol does it, on a machine that has no key yet",
     "/api/v1/sessions": "how the dashboard signs people in",
@@ -215,12 +217,12 @@ def test_a_list_fits_the_terminal_and_no_id_is_broken(
     server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal has 80 columns, whatever COLUMNS says
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     server.on("GET", "/api/v1/jobs", page(job(), job(id="job_" + "9" * 32)))
     assert run("jobs", "list") == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(cell_len(line.rstrip()) for line in lines) <= columns
     assert any("job_" + "9" * 32 in line for line in lines)
     assert sum("bard <- /models/bard" in line for line in lines) == 2
@@ -250,7 +252,7 @@ def test_what_to_do_about_a_refusal(server: FakeServer, capsys: pytest.CaptureFi
 NOTES = {"model_id": "mod_1", "tags": {"stage": "test", "golden": ""}, "notes": "for the search team", "updated_at": None}
 MORE = [
     ("GET", "/api/v1/models/bard/notes", "models note bard", NOTES, "search team"),
-    ("PATCH", "/api/v1/models/bard/notes", "models tag bard stage=test", NOTES, "golden,stage=test"),
+    ("PATCH", "/api/v1/models/bard/notes", "models tag bard stage=test", NOTES, "golden\nstage: test"),
     ("GET", "/api/v1/queues", "queues list", {"data": []}, "no queues"),
     ("GET", "/api/v1/uploads", "uploads list", {"data": []}, "no uploads"),
     ("GET", "/api/v1/models/bard/figures", "models figures bard", {"model_name": "bard", "data": [], "has_more": True}, "no versions"),

@@ -87,6 +87,17 @@ def test_waiting_for_a_job_that_succeeds(server: FakeServer, capsys: pytest.Capt
     assert out.splitlines()[-1] == f"{JOB_ID} succeeded in 1.2 s: {MASTER_ID}"
 
 
+def test_ctrl_c_says_that_the_job_goes_on_where_only_json_is_printed(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_request: httpx.Request) -> httpx.Response:
+        raise KeyboardInterrupt
+
+    server.on("POST", "/api/v1/jobs", answer(job(), 201))
+    server.on("GET", f"{JOB}/events", interrupt)
+    server.on("GET", JOB, interrupt)
+    assert run("jobs", "submit", "import", "--model", "bard", "--source", "/m", "--wait", "--json") == 130
+    assert capsys.readouterr() == ("", f"{JOB_ID} goes on. To stop it: quantry jobs cancel {JOB_ID}\n")
+
+
 def test_watching_a_job_that_fails(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("GET", f"{JOB}/events", event_stream(event(1, EventKind.STATE, status="failed", reason="gate_failed", message="bad")))
     server.on("GET", JOB, answer(job(JobStatus.FAILED, reason=JobReason.GATE_FAILED, message="perplexity rose by 9%")))

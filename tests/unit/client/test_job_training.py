@@ -57,6 +57,14 @@ def test_a_curve_is_drawn(trained: FakeServer, capsys: pytest.CaptureFixture[str
     assert trained.requests[-1].url.params["max_points"] == "7"
 
 
+def test_a_curve_fits_the_terminal(trained: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run("jobs", "curve", JOB_ID) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+
+
 def test_a_metric_that_was_not_measured_is_refused_by_name(trained: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("jobs", "curve", JOB_ID, "--metric", "kl") == 2
     assert "loss, learning_rate, eval_loss" in " ".join(capsys.readouterr().err.replace("│", " ").split())

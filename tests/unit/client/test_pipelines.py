@@ -106,6 +106,10 @@ def test_submitting_for_programs(server: FakeServer, capsys: pytest.CaptureFixtu
     assert server.requests[0].headers["idempotency-key"] == "monday"
     assert run("pipelines", "submit", str(EXAMPLE), "--json", "--watch") == 0
     assert json.loads(capsys.readouterr().out) == over().model_dump(mode="json")
+    server.on("GET", ONE, answer(half_done()), answer(half_done()), answer(over()))
+    assert run("pipelines", "watch", PIPELINE_ID, "--json") == 0
+    changes = [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()]
+    assert changes == [half_done().status, over().status]
 
 
 def test_watching_in_lines(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

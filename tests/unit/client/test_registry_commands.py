@@ -27,6 +27,7 @@ from quantry.cli import lineage as lineage_command
 from quantry_core.aliases import Alias, AliasChange
 from quantry_core.cards import CARD_MARK
 from quantry_core.comparisons import Relation, compare
+from quantry_core.model_notes import ModelNotes
 from quantry_core.vault import CollectReport, VaultRun, VaultRunKind, VaultRunStatus, VaultStore, VerifyReport
 from quantry_core.vault_usage import ModelUsage, VaultUsage
 from quantry_core.version_notes import ListedVersion, VersionNotes
@@ -36,7 +37,8 @@ MODEL = Model(id="mod_1", project_id="prj_1", name="bard", created_at=NOW, num_v
 
 VERSION = version({"config.json": b"{}"})
 
-NOTES = VersionNotes(version_id=MASTER_ID, tags={"stage": "test", "golden": ""}, notes="to be shown", updated_at=NOW)
+TEXTS = {"about": "Reads verse."}
+NOTES = VersionNotes(version_id=MASTER_ID, tags={"stage": "test", "golden": ""}, texts=TEXTS, notes="to be shown", updated_at=NOW)
 
 USAGE = VaultUsage(
     num_versions=2,
@@ -83,9 +85,13 @@ def test_an_alias_is_moved_to_the_version_that_a_ref_names(server: FakeServer) -
     assert [json.loads(request.content) for request in server.requests if request.method == "PUT"] == [{"version_id": MASTER_ID}] * 2
 
 
+MODEL_NOTES = ModelNotes(model_id="mod_1", tags={"about": "Reads \x1b[2Jverse."}, notes="for the search team", updated_at=NOW)
+
+
 def prepare(server: FakeServer) -> None:
     server.on("GET", "/api/v1/models", page(MODEL))
     server.on("GET", "/api/v1/models/bard", answer(MODEL))
+    server.on("GET", "/api/v1/models/bard/notes", answer(MODEL_NOTES))
     server.on("GET", "/api/v1/versions", page(VERSION))
     server.on("GET", "/api/v1/versions/bard@1", answer(VERSION))
     server.on("GET", f"/api/v1/versions/{MASTER_ID}", answer(VERSION))
@@ -123,7 +129,7 @@ def prepare(server: FakeServer) -> None:
     ("line", "words"),
     [
         ("models list", ["bard", "2", QUANTIZED_ID]),
-        ("models show bard", ["bard", MASTER_ID, "1.5 kB; 500 B saved"]),
+        ("models show bard", ["bard", MASTER_ID, "1.5 kB; 500 B saved", "about: Reads [2Jverse.", "for the search team"]),
         ("models alias bard live --at 2026-11-22T12:00Z", [MASTER_ID]),
         ("models set-alias bard live bard@1", [f"bard@live: {MASTER_ID}"]),
         ("models aliases bard", ["live", MASTER_ID]),

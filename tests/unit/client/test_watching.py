@@ -220,6 +220,20 @@ def test_a_log_without_a_line(server: FakeServer, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == ""
 
 
+def test_a_log_has_a_terminal_do_nothing(server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "\x1b]0;another title\x07 50%\r100% \x9b2Jäö\tdone\n"
+    server.on("GET", f"{JOB}/log", lambda _request: httpx.Response(200, text=line))
+    assert run("jobs", "logs", JOB_ID) == 0
+    assert capsys.readouterr().out == line, "a file gets all of it"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run("jobs", "logs", JOB_ID) == 0
+    assert capsys.readouterr().out == "]0;another title 50%100% 2Jäö\tdone\n"
+    assert run("jobs", "logs", JOB_ID, "--json") == 0
+    document = capsys.readouterr().out
+    assert json.loads(document)["log"] == line
+    assert not {"\x1b", "\x07", "\x9b"} & set(document)
+
+
 def test_following_a_log(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.on("GET", f"{JOB}/events", event_stream(*LOG))
     assert run("jobs", "logs", JOB_ID, "-f") == 0

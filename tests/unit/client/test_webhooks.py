@@ -103,6 +103,11 @@ class TestReceivers:
             quantry.webhooks.verify(BODY, self.fields(), self.SECRET, now_s=SENT_AT_S + 299, seen=seen)
         quantry.webhooks.verify(BODY, self.fields("dlv_2"), self.SECRET, now_s=SENT_AT_S, seen=seen)
 
+    def test_know_a_message_for_as_long_as_its_last_sending_is_good(self) -> None:
+        seen = SeenMessages(keep_s=600)
+        assert [seen.is_new("dlv_1", now_s) for now_s in (0, 500, 1000)] == [True, False, False]
+        assert seen.is_new("dlv_1", 1601)
+
     def test_that_are_chat_servers_are_told_so(self) -> None:
         body = b'{"text":"hello"}'
         with pytest.raises(BadSignature, match="no message of format json"):

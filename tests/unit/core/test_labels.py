@@ -71,6 +71,14 @@ def test_a_selector_is_read_or_refused(text: str) -> None:
     assert all(check_labels({requirement.key: requirement.value}) for requirement in requirements)
 
 
+def test_metadata_holds_no_nul() -> None:
+    spelled = {"a": ["\\u0000", "\\\\u0000"]}
+    assert check_metadata(spelled) == spelled
+    for metadata in ({"a": ["b\0"]}, {"a": {"\0": 1}}, {"a": "\\\0"}):
+        with pytest.raises(ValueError, match="NUL"):
+            check_metadata(metadata)
+
+
 def test_metadata_may_not_be_nested_without_end() -> None:
     def nested(depth: int) -> dict[str, Any]:
         value: Any = 1

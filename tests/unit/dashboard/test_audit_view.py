@@ -47,7 +47,7 @@ def an_entry(**changes: Any) -> AuditEntry:
     return AuditEntry.model_validate(fields | changes)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", " =", " "])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", " =", " ", "\u00a0="])
 def test_no_cell_begins_as_a_formula_does(start: str) -> None:
     hostile = f'{start}cmd|"/C calc"!A0'
     assert safe_cell(hostile).startswith("'")
@@ -59,8 +59,21 @@ def test_no_cell_begins_as_a_formula_does(start: str) -> None:
     assert json.loads(row["data"]) == {hostile: hostile}
 
 
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x00", "\x1b", "\u2028", "\U000e0041", "\x7f"])
+def test_what_cannot_be_seen_is_spelled_out_and_hides_no_formula(hidden: str) -> None:
+    name = f"{hidden}=1+1,fdp.{hidden}exe"
+    assert hidden not in safe_cell(name)
+    assert safe_cell(name).startswith("\\u")
+    entry = an_entry(noun_id=name, data={name: name})
+    (row,) = csv.DictReader(io.StringIO(csv_head().removeprefix("\ufeff") + "".join(csv_rows([entry])), newline=""))
+    assert json.loads(row["data"]) == {name: name}
+    (line,) = json_lines([entry], is_first=True)
+    assert hidden not in line
+    assert AuditEntry.model_validate(json.loads(line)) == entry
+
+
 def test_a_harmless_cell_is_as_it_is() -> None:
-    for text in ("", "job.submit", "2026-11-23T12:00:00+00:00", '{"a": -1}', 'a,b\n"c"'):
+    for text in ("", "job.submit", "2026-11-23T12:00:00+00:00", '{"a": -1}', 'a,b\n"c"', "Zoë, 東京 🙂"):
         assert safe_cell(text) == text
 
 

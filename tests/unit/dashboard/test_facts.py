@@ -69,7 +69,7 @@ def test_nothing_is_said_of_what_is_not() -> None:
     assert names == {"created", "queue", "priority"}
     assert facts.result_facts(a_job(), []) == []
     assert facts.comparisons(a_job()) == []
-    assert facts.input_facts(a_job()) == []
+    assert facts.input_facts(a_job(), {}) == []
 
 
 def test_a_worker_is_named_while_it_runs_the_job() -> None:
@@ -90,9 +90,19 @@ def test_inputs_show_what_they_became() -> None:
         JobInput(role=InputRole.BASE, ref="output:job_1", job_id="job_1"),
         JobInput(role=InputRole.CALIBRATION, ref="kjv", dataset_id="dat_1"),
     ]
-    assert facts.input_facts(a_job(inputs=inputs)) == [
+    assert facts.input_facts(a_job(inputs=inputs), {}) == [
         Fact("base", "output:job_1 → not made yet", "/jobs/job_1"),
         Fact("calibration", "kjv → dat_1", "/datasets/dat_1"),
+    ]
+
+
+def test_a_version_that_is_given_by_its_id_is_named() -> None:
+    inputs = [JobInput(role=InputRole.BASE, ref=ref, version_id="ver_1") for ref in ("ver_1", "bard@production", "bard@3")]
+    names = dict.fromkeys(("ver_1", "bard@production", "bard@3"), "bard@3")
+    assert [fact.text for fact in facts.input_facts(a_job(inputs=inputs), names)] == [
+        "ver_1 (bard@3)",
+        "bard@production → ver_1 (bard@3)",
+        "bard@3 → ver_1",
     ]
 
 

@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from factories.oidc_provider import CLIENT_ID, CLIENT_SECRET, ISSUER, LocalProvider, a_key
-from quantry_dashboard.provider import MAX_PENDING, PENDING_S, Provider, SignInRefused
+from quantry_dashboard.pending_sign_ins import MAX_COOKIE_CHARS, PENDING_S
+from quantry_dashboard.provider import AWAY_S, Provider, SignInRefused
 from quantry_dashboard.settings import DashboardSettings
 
 BACK = "https://dash.example.org/sign-in/provider/callback"
@@ -62,7 +63,8 @@ async def test_somebody_goes_there_and_comes_back_with_a_token() -> None:
     assert asked["code_challenge_method"] == ["S256"]
     assert len({asked[name][0] for name in ("state", "nonce", "code_challenge")}) == 3
     assert CLIENT_SECRET not in begun.address
-    finished = await world.door.finish(world.come_back(begun.address), begun.browser)
+    assert asked["nonce"][0] not in begun.cookie
+    finished = await world.door.finish(world.come_back(begun.address), begun.cookie)
     assert finished == (world.provider.tokens[0], asked["nonce"][0], "/jobs?status=failed")
 
 
@@ -70,8 +72,8 @@ async def test_an_answer_opens_nothing_a_second_time() -> None:
     world = World()
     begun = await world.door.begin("/", None)
     query = world.come_back(begun.address)
-    await world.door.finish(query, begun.browser)
-    assert await world.refused(query, begun.browser) == "stale"
+    await world.door.finish(query, begun.cookie)
+    assert await world.refused(query, begun.cookie) == "stale"
 
 
 async def test_an_answer_opens_nothing_in_another_browser() -> None:
@@ -86,29 +88,42 @@ async def test_an_answer_opens_nothing_in_another_browser() -> None:
 async def test_tabs_of_one_browser_sign_in_at_once() -> None:
     world = World()
     first = await world.door.begin("/one", None)
-    second = await world.door.begin("/two", first.browser)
-    assert first.browser == second.browser
+    second = await world.door.begin("/two", first.cookie)
     for begun, target in ((first, "/one"), (second, "/two")):
-        assert (await world.door.finish(world.come_back(begun.address), begun.browser)).target == target
+        assert (await world.door.finish(world.come_back(begun.address), second.cookie)).target == target
 
 
 async def test_a_state_that_is_forged_missing_or_old_is_stale() -> None:
     world = World()
     begun = await world.door.begin("/", None)
     query = world.come_back(begun.address)
-    assert await world.refused({**query, "state": "s" * 43}, begun.browser) == "stale"
-    assert await world.refused({"code": query["code"]}, begun.browser) == "stale"
+    assert await world.refused({**query, "state": "s" * 43}, begun.cookie) == "stale"
+    assert await world.refused({"code": query["code"]}, begun.cookie) == "stale"
     world.now_s = PENDING_S + 1
-    assert await world.refused(query, begun.browser) == "stale"
+    assert await world.refused(query, begun.cookie) == "stale"
 
 
-async def test_sign_ins_that_nobody_ends_are_forgotten() -> None:
+async def test_who_begins_many_sign_ins_forgets_their_own_alone() -> None:
     world = World()
-    first = await world.door.begin("/", None)
-    for _ in range(MAX_PENDING):
-        last = await world.door.begin("/", first.browser)
-    assert await world.refused(world.come_back(first.address), first.browser) == "stale"
-    await world.door.finish(world.come_back(last.address), first.browser)
+    mine = await world.door.begin("/mine", None)
+    cookie, begun = None, []
+    for number in range(40):
+        begun.append(await world.door.begin(f"/jobs?labels={'x' * 200}{number}", cookie))
+        cookie = begun[-1].cookie
+        assert len(cookie) <= MAX_COOKIE_CHARS
+    assert await world.refused(world.come_back(begun[0].address), cookie) == "stale"
+    await world.door.finish(world.come_back(begun[-1].address), cookie)
+    assert (await world.door.finish(world.come_back(mine.address), mine.cookie)).target == "/mine"
+
+
+async def test_a_cookie_that_was_written_elsewhere_holds_nothing() -> None:
+    world, other = World(), World()
+    begun = await other.door.begin("/", None)
+    assert await world.refused(world.come_back(begun.address), begun.cookie) == "stale"
+    own = await world.door.begin("/", None)
+    text, _, signature = own.cookie.rpartition(".")
+    for forged in (f"{text}x.{signature}", f".{signature}", text, f"{text}.é"):
+        assert await world.refused(world.come_back(own.address), forged) == "stale"
 
 
 async def test_what_the_provider_refuses_is_said_so() -> None:
@@ -117,15 +132,15 @@ async def test_what_the_provider_refuses_is_said_so() -> None:
     begun = await world.door.begin("/jobs", None)
     query = world.come_back(begun.address)
     assert query["error"] == "access_denied"
-    assert await world.refused(query, begun.browser) == "provider"
+    assert await world.refused(query, begun.cookie) == "provider"
     world.provider.denies = False
     # Another provider's answer, mixed in; a code that is none; a secret that is not the client's.
     for changed in ({"iss": "https://evil.example.org"}, {"code": "wrong"}, {"code": ""}):
         begun = await world.door.begin("/", None)
-        assert await world.refused({**world.come_back(begun.address), **changed}, begun.browser) == "provider"
+        assert await world.refused({**world.come_back(begun.address), **changed}, begun.cookie) == "provider"
     world.provider.secret = "another"
     begun = await world.door.begin("/", None)
-    assert await world.refused(world.come_back(begun.address), begun.browser) == "provider"
+    assert await world.refused(world.come_back(begun.address), begun.cookie) == "provider"
 
 
 async def test_a_provider_that_is_away_or_another_is_said_so() -> None:
@@ -133,12 +148,18 @@ async def test_a_provider_that_is_away_or_another_is_said_so() -> None:
     begun = await world.door.begin("/jobs", None)
     query = world.come_back(begun.address)
     world.is_away = True
-    assert await world.refused(query, begun.browser) == "provider-away"
+    assert await world.refused(query, begun.cookie) == "provider-away"
     away = World()
     away.is_away = True
     with pytest.raises(SignInRefused) as error:
         await away.door.begin("/jobs", None)
     assert (error.value.word, error.value.target) == ("provider-away", "/jobs")
+    # It is asked again only after a while.
+    away.is_away = False
+    with pytest.raises(SignInRefused):
+        await away.door.begin("/jobs", None)
+    away.now_s = AWAY_S
+    await away.door.begin("/jobs", None)
     other = World()
     other.provider.metadata = {"issuer": "https://evil.example.org"}
     with pytest.raises(SignInRefused, match="provider-away"):
@@ -151,7 +172,7 @@ async def test_the_client_proves_itself_as_the_provider_takes_it(methods: list[s
     world.provider.secret = None
     world.provider.metadata = {} if methods is None else {"token_endpoint_auth_methods_supported": methods}
     begun = await world.door.begin("/", None)
-    assert (await world.door.finish(world.come_back(begun.address), begun.browser)).id_token == world.provider.tokens[0]
+    assert (await world.door.finish(world.come_back(begun.address), begun.cookie)).id_token == world.provider.tokens[0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from factories.registry_api import CORPUS, a_version, evidence_of, with_quality
 from quantry_core.aliases import AliasChange
 from quantry_core.versions import EvidenceKind, Verdict, VersionKind, VersionState
+from quantry_dashboard import words
 from quantry_dashboard.pages.version_actions import may_be_done
 from quantry_dashboard.version_facts import (
     actions_of,
@@ -19,7 +20,6 @@ from quantry_dashboard.version_facts import (
     facts_of,
     history_texts,
     labels_of,
-    labels_text,
     quality_rows,
     why_held_back,
 )
@@ -81,7 +81,7 @@ def test_only_what_makes_sense_is_offered() -> None:
 
 def test_labels_are_read_as_they_are_written() -> None:
     labels = {"stage": "test", "golden": "", "owner": "a=b"}
-    assert labels_of(labels_text(labels)) == labels
+    assert labels_of(words.labels_text(labels)) == labels
     assert labels_of("golden, stage=test") == {"golden": "", "stage": "test"}
     assert labels_of("  ") == {}
 

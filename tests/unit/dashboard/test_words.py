@@ -88,6 +88,14 @@ def test_each_type_says_what_it_is_about() -> None:
     ]
 
 
+def test_a_version_that_is_given_by_its_id_is_named_where_that_is_known_and_short_elsewhere() -> None:
+    version_id = "ver_01a2021d96ac7b1dbfad22248f9dc8ce"
+    job = a_job(spec=DeploySpec(deployment="chat", version=version_id))
+    assert words.about(job) == "chat ← ver_…8f9dc8ce"
+    assert words.about(job, {version_id: "bard@2"}) == "chat ← bard@2"
+    assert words.about(job, {version_id: ""}) == "chat ← ver_…8f9dc8ce"
+
+
 @pytest.mark.parametrize(
     ("status", "changes", "text"),
     [

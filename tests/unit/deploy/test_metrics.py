@@ -75,6 +75,8 @@ def test_deployments_beyond_a_bound_share_one_label() -> None:
 
 def test_moves_and_verdicts_are_counted() -> None:
     told, one = metrics(), rollout()
+    fresh = generate_latest(told.registry).decode()
+    assert 'quantry_rollouts_ended_total{reason="crash_loop",state="rolled_back"} 0.0' in fresh, "else an alert would not see the first one"
     told.moved(BeginRollout(one))
     told.moved(PromoteRollout(one))
     told.moved(EndRollout(one, RolloutState.ROLLED_BACK, RolloutReason.VERDICT_FAILED, JobReason.INTERNAL, "worse"))

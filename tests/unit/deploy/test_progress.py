@@ -84,7 +84,9 @@ def test_a_strategy_with_stages_is_half_way_when_its_replicas_are_ready() -> Non
     assert told == Progress(phase="ready", fraction=0.5, detail="2 of 2 replicas ready")
 
 
-def test_a_long_reason_is_cut_off() -> None:
-    told = staged(CanaryStrategy(), judged(Verdict.INCONCLUSIVE, "many words " * 50), percent=10)
-    assert len(told.detail) == 200
-    assert told.detail.endswith("...")
+def test_a_long_reason_ends_with_a_whole_finding_or_a_whole_word() -> None:
+    told = staged(CanaryStrategy(), judged(Verdict.INCONCLUSIVE, "many words " * 50), percent=10).detail
+    assert told.endswith("many words …") or told.endswith("many …")
+    assert 190 < len(told) <= 200
+    told = staged(CanaryStrategy(), judged(Verdict.INCONCLUSIVE, "a " * 60 + "end; second: " + "word " * 40), percent=10).detail
+    assert told.endswith("a end; …")

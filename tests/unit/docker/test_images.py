@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from factories.chart.cases import EXTERNAL
+from factories.chart.rendering import merged, render
 from factories.compose import compose
 from factories.dockerfiles import DOCKERFILES, ROOT, stages_of
 
@@ -52,9 +54,15 @@ def test_compose_builds_the_same_images() -> None:
 
 def test_the_chart_asks_for_images_that_are_built() -> None:
     values = (ROOT / "helm" / "quantry" / "values.yaml").read_text()
-    asked = set(re.findall(r"repository: quantry/(\S+)", values)) | set(re.findall(r"ghcr\.io/quantry/([a-z-]+):", values))
+    asked = set(re.findall(r"repository: quantry/(\S+)", values))
     assert asked
     assert asked <= set(build_images.IMAGES)
+    for device in ("cpu", "cuda"):
+        # Engines have the image of their device, of the registry and tag that all others have.
+        mirrored = merged(EXTERNAL, {"deploy": {"engineDevice": device}, "image": {"registry": "mirror.example.com", "tag": "9"}})
+        image = render(mirrored).pod("deploy").environment("deploy")["QUANTRY_KUBE_IMAGE_VLLM"]
+        assert image == build_images.reference(f"engine-{device}", "mirror.example.com", "9")
+        assert f"engine-{device}" in build_images.IMAGES
 
 
 def test_a_command_line_names_file_tag_stage_and_arguments() -> None:

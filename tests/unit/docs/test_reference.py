@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import reference_commands
 import reference_settings
 
 from quantry_gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,13 @@ def test_every_setting_of_a_service_is_told_with_its_default() -> None:
         assert f"| `QUANTRY_{name.upper()}` |" in section
     assert "| `QUANTRY_GATEWAY_TOKEN` | **required** |" in section
     assert "| `QUANTRY_GATEWAY_EXIT_GRACE_S` | `2` |" in section
+
+
+def test_no_class_of_settings_is_left_out() -> None:
+    sources = [path.read_text(encoding="utf-8") for folder in ("libs", "services") for path in (ROOT / folder).rglob("*.py")]
+    classes = {name for source in sources for name in re.findall(r"^class (\w+)\(BaseSettings\)", source, re.MULTILINE)}
+    # The worker's health check reads one of the worker's own.
+    assert {settings.__name__ for settings, _ in reference_settings.SECTIONS.values()} == classes - {"HealthSettings"}
 
 
 def test_every_group_of_commands_has_a_page() -> None:

@@ -114,7 +114,7 @@ def test_every_monitor_finds_a_port(rendered: Rendered) -> None:
 @in_every_case
 def test_every_service_is_probed(rendered: Rendered) -> None:
     for pod in rendered.pods():
-        if pod.owner["kind"] in {"Job", "Pod"}:
+        if pod.owner["kind"] in {"Job", "CronJob", "Pod"}:
             continue
         for container in pod.spec["containers"]:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), pod.name

@@ -44,7 +44,7 @@ def table(rendered: Rendered, engines_in: str = NAMESPACE) -> set[tuple[str, str
     }
 
 
-OURS = ("api", "registry", "gateway", "dashboard", "deploy", "worker", "migrate", "bootstrap", "test", "engine", *SERVERS)
+OURS = ("api", "registry", "gateway", "dashboard", "deploy", "worker", "migrate", "bootstrap", "test", "engine", "backup", *SERVERS)
 
 API, REGISTRY, DEPLOY, GATEWAY, DASHBOARD, METRICS = 8001, 8002, 8003, 8000, 8080, 9090
 
@@ -171,3 +171,16 @@ def test_masters_of_the_cloud_and_private_networks_are_no_internet() -> None:
     ]
     (peer,) = rule["to"]
     assert set(peer["ipBlock"]["except"]) >= {"169.254.0.0/16", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
+
+
+def test_people_of_a_provider_are_sent_back_to_the_dashboard() -> None:
+    oidc = {"issuer": "https://id.b", "clientId": "q", "grants": [{"value": "a", "project": "default", "role": "admin"}]}
+    expose = {"mode": "ingress", "gateway": {"host": "a.b"}, "dashboard": {"host": "d.b"}}
+    rendered = render(merged(EXTERNAL, {"oidc": oidc, "expose": expose, "networkPolicy": {"oidc": {"ports": [8443]}}}))
+    dashboard = rendered.pod("dashboard")
+    environment = dashboard.environment("dashboard")
+    assert environment["QUANTRY_OIDC_REDIRECT_URL"] == "https://d.b/sign-in/provider/callback"
+    assert environment["QUANTRY_PUBLIC_URL"] == "https://a.b", "commands that pages show name what people reach"
+    for component in ("api", "dashboard"):
+        pod = rendered.pod(component)
+        assert may_reach_outside(rendered, Place.of(pod.namespace, pod.labels), 8443), component

@@ -218,6 +218,8 @@ def test_servers_that_are_there_already_are_used_in_a_trial_too() -> None:
         (merged(EXTERNAL, {"networkPolicy": {"enabled": False}}), "! networkPolicy.enabled is false"),
         (merged(GPUS, {"expose": {"tls": {"enabled": False}}}), "! expose.tls.enabled is false"),
         (merged(EXTERNAL, {"dashboard": {"replicas": 2}}), "must keep a browser on its pod"),
+        (EXTERNAL, "! backup.enabled is false"),
+        (merged(EXTERNAL, {"backup": {"enabled": True}}), "create job --from=cronjob/prod-quantry-backup backup-now"),
     ],
 )
 def test_the_notes_say_what_to_do_next(values: Values, words: str) -> None:

@@ -170,6 +170,18 @@ CANNOT_BE: list[tuple[str, Values, str]] = [
     ("no time to end", merged(DEV, {"gateway": {"preStopSeconds": 58}}), "at least 3 seconds longer than gateway.preStopSeconds (58)"),
     ("more at least than at most", merged(DEV, {"gateway": {"hpa": {"minReplicas": 20}}}), "is more than gateway.hpa.maxReplicas (10)"),
     ("a claim of another namespace", merged(DEV, {"pools": {"namespace": "pools"}}), "Set pools.cacheClaim to a claim in pools"),
+    ("a provider that knows nobody", merged(DEV, {"oidc": {"issuer": "https://id.b", "clientId": "q"}}), "set oidc.grants"),
+    (
+        "a provider that sends people nowhere",
+        merged(DEV, {"oidc": {"issuer": "https://id.b", "clientId": "q", "grants": [{"value": "a", "project": "b", "role": "admin"}]}}),
+        "set oidc.redirectUrl to its address with /sign-in/provider/callback",
+    ),
+    ("a bucket without a key", merged(DEV, {"backup": {"enabled": True, "bucket": {"name": "b-b"}}}), "set backup.bucket.existingSecret"),
+    (
+        "backups among what they are of",
+        merged(DEV, {"backup": {"enabled": True, "bucket": {"name": "quantry-vault", "existingSecret": "b"}}}),
+        "backups need another bucket",
+    ),
     ("keda without Prometheus", merged(DEV, {"pools": {"scaler": "keda"}}), "set pools.prometheusUrl"),
 ]
 

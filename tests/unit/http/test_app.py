@@ -392,7 +392,7 @@ async def test_an_unknown_job_type_names_the_known_ones(client: httpx.AsyncClien
 
 
 async def test_an_unknown_job_type_that_is_no_text_is_still_a_problem(client: httpx.AsyncClient) -> None:
-    for content in (rb'{"spec": {"type": "\ud800"}}', b'{"spec": {"type": 7}}', b'{"spec": {"type": ["import"]}}', b'{"spec": {}}'):
+    for content in (b'{"spec": {"type": 7}}', b'{"spec": {"type": ["import"]}}', b'{"spec": {}}'):
         response = await client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
         assert response.status_code == 422
         assert slug(response) in {"unknown-job-type", "invalid-input"}

@@ -74,9 +74,12 @@ def test_words_are_handed_on_and_the_status_back(
     assert "Restored" not in capsys.readouterr().out
     with pytest.raises(typer.Exit):
         verify("s3://bucket/prefix", backup=None)
+    with pytest.raises(typer.Exit):
+        create("backups", as_json=True)
     assert asked == [
         ["restore", str(tmp_path / "backups"), "--backup", "20260101T000000Z-00000001", "--replace"],
         ["verify", "s3://bucket/prefix"],
+        ["create", str(tmp_path / "backups"), "--json"],
     ]
 
 

@@ -66,20 +66,20 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path, stopped: list[Path]) -> 
 
 def test_only_the_folders_it_made_are_removed(tmp_path: Path, stopped: list[Path]) -> None:
     (tmp_path / "mine").mkdir()
-    assert run_demo(console(), tmp_path / "mine" / "new" / "state") == 0
+    assert run_demo(console(), tmp_path / "mine" / "new" / "state").exit_code == 0
     assert stopped == [tmp_path / "mine" / "new" / "state"]
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_an_empty_folder_may_be_used_and_is_empty_again(tmp_path: Path, stopped: list[Path]) -> None:
-    assert run_demo(console(), tmp_path) == 0
+    assert run_demo(console(), tmp_path).exit_code == 0
     assert stopped == [tmp_path]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_demo_keeps_what_it_wrote(tmp_path: Path, stopped: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     steps_are(monkeypatch, StepFailed("oops"))
-    assert run_demo(console(), tmp_path / "state") == 1
+    assert run_demo(console(), tmp_path / "state").exit_code == 1
     assert stopped == [tmp_path / "state"]
     assert (tmp_path / "state" / "ports.json").exists()
 

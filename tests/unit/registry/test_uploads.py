@@ -9,8 +9,8 @@ from threading import Event
 
 import pytest
 
-from quantry_core.errors import Unavailable
-from quantry_registry.uploads.bodies import BodyReader, BodyStalled
+from quantry_core.errors import BodyStalled, Unavailable
+from quantry_registry.uploads.bodies import BodyReader
 from quantry_registry.uploads.slots import UploadSlots
 
 

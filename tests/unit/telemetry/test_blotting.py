@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from quantry_telemetry.blotting import BLOT, Blotter, secrets_of
@@ -11,6 +13,9 @@ from quantry_telemetry.blotting import BLOT, Blotter, secrets_of
     ("text", "left"),
     [
         ("key qtr_abcDEF123-_456789 was refused", f"key qtr_{BLOT} was refused"),
+        ("enrol with qte_abcDEF123-_456789", f"enrol with qte_{BLOT}"),
+        ("its secret whsec_YWJj+/ZGVmZ2hp== is", f"its secret whsec_{BLOT} is"),
+        ('{"id_token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln"}', f'{{"id_token": "{BLOT}"}}'),
         ("Authorization: Bearer eyJhbGciOi.J9.x-y_z", f"Authorization: Bearer {BLOT}"),
         ("authorization: basic dXNlcjpwYXNzd29yZA==", f"authorization: basic {BLOT}"),
         ("postgresql+psycopg://quantry:pa55/word@db:5432/q", "postgresql+psycopg://quantry:pa55/word@db:5432/q"),
@@ -30,6 +35,11 @@ def test_known_values_are_blotted_out_wherever_they_stand() -> None:
     said = blotter.blot("'correct horse battery' 'correct horse' a+b(c short")
     # The longer one first, or its end would be left; one of less than eight characters would blot out words.
     assert said == f"'{BLOT}' '{BLOT}' a+b(c short"
+
+
+def test_a_known_value_is_found_as_json_writes_it() -> None:
+    secret = 'pass"word\\of-\u00fc'
+    assert Blotter(frozenset({secret})).blot(json.dumps({"event": secret})) == f'{{"event": "{BLOT}"}}'
 
 
 def test_the_environments_secrets_are_found_by_their_names_and_in_addresses() -> None:

@@ -43,7 +43,15 @@ def set_profile(
     name: NewNameArgument,
     url: Annotated[str, typer.Option(metavar="URL", help="The server, such as https://quantry.example.com.")],
     key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file that holds the key; - is standard input. Asked for where none is given.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file that holds the key; - is standard input. Asked for where none is given.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            allow_dash=True,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -127,4 +135,5 @@ def _key(key_file: Path | None) -> str:
         raise ConfigurationError("there is no terminal to ask for the key on; give --key-file FILE, or --key-file - for standard input")
     if key_file is None:
         return str(typer.prompt("API key", hide_input=True))
-    return (sys.stdin.read() if key_file == _STDIN else key_file.read_text(encoding="utf-8")).strip()
+    content = sys.stdin.buffer.read() if key_file == _STDIN else key_file.read_bytes()
+    return content.decode(errors="replace").strip()  # what is no text is no key either, which is said in those words

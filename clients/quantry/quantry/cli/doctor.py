@@ -34,10 +34,11 @@ def doctor(
 ) -> None:
     """Look at this machine and at the server, and say what is wrong and what to do. Exits with 1 where something fails."""
     report = _look(context, only_machine=only_machine)
+    shown = report.model_copy(update={"checks": [one for one in report.checks if one.level is not Level.OK or not problems]})
     if as_json:
-        emit_json(report)
+        emit_json(shown)
     else:
-        _show([one for one in report.checks if one.level is not Level.OK or not problems])
+        _show(shown.checks)
     if report.level is Level.FAIL:
         raise typer.Exit(EXIT_FAILED)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
@@ -39,16 +40,34 @@ def follow_all(client: Client, job_ids: Sequence[str]) -> list[Job]:
     """Shows the events of several jobs until all have ended and returns the jobs. Ctrl-C says that they go on, and is raised."""
     console = stdout()
     going = dict.fromkeys(job_ids)
-    try:
+    with telling_what_goes_on(going, "jobs cancel"):
         if console.is_terminal:
             _follow_live(client, console, going)
         else:
             _show_all(client, _Lines(going), going)
-    except KeyboardInterrupt:
-        for job_id in going:
-            stderr().print(f"{job_id} goes on. To stop it: quantry jobs cancel {job_id}")
-        raise
     return [client.jobs.get(job_id) for job_id in job_ids]
+
+
+def follow_submitted(client: Client, job_id: str, *, as_json: bool) -> None:
+    """Follows a job to its end and prints how that was; with JSON nothing before it. Exits with 1 unless it succeeded."""
+    if as_json:
+        with telling_what_goes_on([job_id], "jobs cancel"):
+            job = client.jobs.wait(job_id)
+    else:
+        say(job_id)
+        job = follow(client, job_id)
+    end_with(job, as_json=as_json)
+
+
+@contextmanager
+def telling_what_goes_on(going: Iterable[str], stop: str) -> Iterator[None]:
+    """Says at Ctrl-C that the server goes on with what is not over, and which command stops it: ``jobs cancel``."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for one in going:
+            stderr().print(f"{one} goes on. To stop it: quantry {stop} {one}")
+        raise
 
 
 def end_with(*jobs: Job, as_json: bool) -> None:

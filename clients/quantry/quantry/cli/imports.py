@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from quantry.cli.context import JsonOption, connect
-from quantry.cli.following import end_with, follow
+from quantry.cli.following import follow_submitted
 from quantry.cli.output import bytes_text, emit_json, say, stderr
 from quantry.cli.specs import build
 from quantry.cli.transfers import transfer_bar
@@ -70,11 +70,8 @@ def upload_directory(client: Client, directory: Path) -> Upload:
 
 def _submit(client: Client, name: str, source: str, *, wait: bool, as_json: bool) -> None:
     job = client.jobs.submit(build(ImportSpec, model=name, source=source))
-    if wait and as_json:
-        end_with(client.jobs.wait(job.id), as_json=True)
-    elif wait:
-        say(job.id)
-        end_with(follow(client, job.id), as_json=False)
+    if wait:
+        follow_submitted(client, job.id, as_json=as_json)
     elif as_json:
         emit_json(job)
     else:

@@ -9,13 +9,15 @@ import typer
 
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.job_artifacts import JobArgument
-from quantry.cli.output import Column, bytes_text, emit_json, print_table, say, time_text
+from quantry.cli.output import Column, bytes_text, emit_json, print_table, say, stdout, time_text
 from quantry.cli.plots import Dot, number_text, plot
 from quantry.cli.transfers import transfer_bar
 from quantry_core.jobs import EVAL_LOSS, LEARNING_RATE, LOSS, MAX_CURVE_POINTS, TOKENS_PER_S, CurvePoint, JobCheckpoint
 
 DEFAULT_METRICS = (LOSS, EVAL_LOSS, LEARNING_RATE, TOKENS_PER_S)
 _WIDTH, _HEIGHT, _SMALL_HEIGHT = 72, 10, 4
+_LABEL_WIDTH = 11
+"""Characters that the longest number beside a drawing takes, with the space after it."""
 _MAX_POINTS = 1000
 
 _COLUMNS: tuple[Column[JobCheckpoint], ...] = (
@@ -62,7 +64,9 @@ def show_curve(
 def curve_lines(points: list[CurvePoint], name: str) -> list[str]:
     """Returns one metric as a heading and a drawing."""
     dots = [Dot(point.step, point.values[name]) for point in points if name in point.values]
-    drawing = plot(dots, width=_WIDTH, height=_HEIGHT if name in {LOSS, EVAL_LOSS} else _SMALL_HEIGHT)
+    drawing = plot(
+        dots, width=max(1, min(_WIDTH, stdout().width - _LABEL_WIDTH)), height=_HEIGHT if name in {LOSS, EVAL_LOSS} else _SMALL_HEIGHT
+    )
     return [f"{name}: {number_text(dots[-1].y)} at step {dots[-1].x:.0f}", *drawing]
 
 

@@ -12,11 +12,11 @@ import typer
 from quantry.cli import submit
 from quantry.cli.completion import job_ids, pipeline_ids
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, SelectorOption, connect
-from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events
+from quantry.cli.following import MAX_FOLLOWED, end_with, follow_all, merged_events, telling_what_goes_on
 from quantry.cli.job_artifacts import JobArgument, download_artifacts, list_artifacts
 from quantry.cli.job_training import list_checkpoints, show_curve
 from quantry.cli.job_view import about, place, print_job
-from quantry.cli.output import Column, emit_json, print_page, say, status_text, time_text
+from quantry.cli.output import Column, emit_json, emit_json_line, emit_text, print_page, say, status_text, time_text
 from quantry.cli.references import ScheduleOption
 from quantry.client import Client
 from quantry.errors import ClientError
@@ -92,8 +92,9 @@ def watch_jobs(context: typer.Context, job_ids: JobArguments, as_json: JsonOptio
         raise typer.BadParameter(f"at most {MAX_FOLLOWED} jobs can be watched at once, not {len(unique)}")
     with connect(context) as client:
         if as_json:
-            for event in merged_events([client.jobs.events(job_id) for job_id in unique]):
-                typer.echo(event.model_dump_json())
+            with telling_what_goes_on(unique, "jobs cancel"):
+                for event in merged_events([client.jobs.events(job_id) for job_id in unique]):
+                    emit_json_line(event)
             if any(client.jobs.get(job_id).status is not JobStatus.SUCCEEDED for job_id in unique):
                 raise typer.Exit(1)
         else:
@@ -139,13 +140,13 @@ def show_logs(
     with connect(context) as client:
         if follow:
             for line in _followed_lines(client, job_id, attempt, tail, as_json=as_json):
-                typer.echo(line)
+                emit_text(line)
             return
         text = client.jobs.log(job_id, attempt, tail=tail)
     if as_json:
         emit_json({"job_id": job_id, "log": text})
     elif text:
-        typer.echo(text, nl=not text.endswith("\n"))
+        emit_text(text)
 
 
 app.command("artifacts")(list_artifacts)

@@ -113,13 +113,14 @@ def rotate_key(
     *,
     key_id: KeyArgument,
     overlap: Annotated[
-        int, typer.Option(parser=duration_or_none_s, metavar="DURATION", help="How long the old secret still works, at most 7d: 10m, 1h.")
-    ] = 0,
+        int | None,
+        typer.Option(parser=duration_or_none_s, metavar="DURATION", help="How long the old secret still works, at most 7d: 10m, 1h."),
+    ] = None,
     expires: ExpiresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a key a new secret and print it, once. The old one works no longer, unless --overlap says so."""
-    rotation = build(KeyRotation, overlap_s=overlap, expires_at=expires)
+    rotation = build(KeyRotation, overlap_s=overlap or 0, expires_at=expires)
     with connect(context) as client:
         made = client.keys.rotate(key_id, overlap_s=rotation.overlap_s, expires_at=rotation.expires_at)
     if as_json:

@@ -130,10 +130,17 @@ def _explain(error: ClientError | OSError) -> int:
         case _:
             code, hints = EXIT_REFUSED, []
     console = stderr()
-    console.print(f"quantry: {error}")
+    console.print(f"quantry: {_words(error)}")
     for hint in hints:
         console.print(hint)
     return code
+
+
+def _words(error: ClientError | OSError) -> str:
+    """Returns what went wrong; of files which one, instead of the number that the operating system has for it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _advice(error: ApiError) -> list[str]:

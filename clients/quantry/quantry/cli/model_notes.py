@@ -9,8 +9,8 @@ import typer
 from quantry.cli.completion import model_names
 from quantry.cli.context import JsonOption, connect
 from quantry.cli.output import emit_json, say
-from quantry.cli.references import tags_text
-from quantry.cli.values import labels
+from quantry.cli.references import text_lines
+from quantry.cli.values import tags as parsed_tags
 from quantry_core.model_notes import ModelNotesChange
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=model_names)]
@@ -26,13 +26,13 @@ def tag_model(
     """Set tags of a model, or take some away; without either, show them."""
     with connect(context) as client:
         if tags or remove:
-            written = client.models.annotate(name, ModelNotesChange(set_tags=labels(tags or []), remove_tags=remove or []))
+            written = client.models.annotate(name, ModelNotesChange(set_tags=parsed_tags(tags or []), remove_tags=remove or []))
         else:
             written = client.models.notes(name)
     if as_json:
         emit_json(written)
     else:
-        say(tags_text(written.tags) or "It has no tags.")
+        say("\n".join(text_lines(written.tags)) or "It has no tags.")
 
 
 def note_model(

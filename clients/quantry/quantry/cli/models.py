@@ -12,6 +12,7 @@ from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
 from quantry.cli.imports import upload_model
 from quantry.cli.model_notes import note_model, tag_model
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, time_text
+from quantry.cli.references import text_lines
 from quantry.cli.version_modules import show_figures, show_usage
 from quantry.cli.versions import VERSION_COLUMNS
 from quantry_core.pages import DEFAULT_LIMIT
@@ -49,11 +50,21 @@ def show_model(
             emit_json(model)
             return
         versions = client.versions.list(name)
+        written = client.models.notes(name)
         usage = next((one for one in client.models.usage().models if one.model_name == name), None)
     stored = None
     if usage is not None:
         stored = f"{bytes_text(usage.stored_bytes)}; {bytes_text(usage.saved_bytes)} saved: equal files are stored once"
-    print_fields([("model", model.name), ("id", model.id), ("stored", stored), ("created", time_text(model.created_at))])
+    print_fields(
+        [
+            ("model", model.name),
+            ("id", model.id),
+            ("tags", "\n".join(text_lines(written.tags)) or None),
+            ("notes", written.notes or None),
+            ("stored", stored),
+            ("created", time_text(model.created_at)),
+        ]
+    )
     print_table(versions.data, VERSION_COLUMNS, empty="It has no versions.")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
@@ -11,7 +12,8 @@ from typing import TypeVar
 import typer
 from pydantic import BaseModel
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +29,9 @@ _GAP = 2
 _SENTENCE_WIDTH = 20
 """Where there is little room, a cell of several words is broken into lines of so many columns."""
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What makes a terminal do something else than show text; tab and newline are none of it."""
+
 STATUS_STYLES = {
     JobStatus.WAITING: "dim",
     JobStatus.QUEUED: "yellow",
@@ -37,31 +42,64 @@ STATUS_STYLES = {
 }
 
 
+class PlainConsole(Console):
+    """Shows what it is given as text: no markup, and nothing that a name, a note or a log could have a terminal do."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, width=width, markup=False, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yields the pieces of something, of text only what can be seen."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(shown(segment.text), segment.style)
+
+
+def shown(text: str) -> str:
+    """Returns what can be seen of a text: without the characters that a terminal takes for commands."""
+    return _CONTROLS.sub("", text)
+
+
 def stdout() -> Console:
-    """Returns a console on standard output. What it is given is text, never markup."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=_PIPE_WIDTH)
+    """Returns a console on standard output."""
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=_PIPE_WIDTH)
 
 
 def stderr() -> Console:
     """Returns a console on standard error."""
-    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return PlainConsole(stderr=True, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Prints one line as it is."""
+    """Prints one line without breaking it."""
     stdout().print(text, soft_wrap=True)
 
 
 def emit_json(value: BaseModel | Sequence[BaseModel] | dict[str, object]) -> None:
-    """Prints a value as indented JSON."""
+    """Prints a value as indented JSON; several of them as lists are answered, below ``data``."""
     if isinstance(value, BaseModel):
         document: object = value.model_dump(mode="json")
     elif isinstance(value, dict):
         document = value
     else:
-        document = [item.model_dump(mode="json") for item in value]
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        document = {"data": [item.model_dump(mode="json") for item in value]}
+    typer.echo(_escaped(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def emit_json_line(value: BaseModel) -> None:
+    """Prints a value as JSON on one line: one of many that come as things happen."""
+    typer.echo(_escaped(value.model_dump_json()))
+
+
+def emit_text(text: str) -> None:
+    """Prints a text of several lines: all of it into a file or a pipe, what can be seen of it on a terminal."""
+    whole = shown(text) if stdout().is_terminal else text
+    typer.echo(whole, nl=not whole.endswith("\n"))
+
+
+def _escaped(document: str) -> str:
+    """Returns JSON with those control characters escaped too that JSON would let stand."""
+    return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match.group()):04x}", document)
 
 
 Column = tuple[str, Callable[[T], str | Text]]

@@ -11,7 +11,8 @@ from rich.live import Live
 
 from quantry.cli.completion import pipeline_ids
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, SelectorOption, connect
-from quantry.cli.output import Column, emit_json, print_page, say, status_text, stderr, stdout, time_text
+from quantry.cli.following import telling_what_goes_on
+from quantry.cli.output import Column, emit_json, emit_json_line, print_page, say, status_text, stderr, stdout, time_text
 from quantry.cli.pipeline_view import StepLines, counts_text, pipeline_end_text, step_name, step_tree
 from quantry.cli.references import ScheduleOption
 from quantry.client import Client
@@ -116,16 +117,11 @@ def _print_change(pipeline: PipelineDetail, *, as_json: bool) -> None:
 
 
 def _watch(client: Client, pipeline_id: str, *, as_json: bool) -> None:
-    """Follows a pipeline and prints its end; exits with 1 unless it succeeded. JSON is the pipeline as it ended."""
-    try:
+    """Follows a pipeline and prints its end; exits with 1 unless it succeeded. JSON is the pipeline at each change, one for each line."""
+    with telling_what_goes_on([pipeline_id], "pipelines cancel"):
         looks = client.pipelines.watch(pipeline_id)
-        pipeline = _last(looks) if as_json else _follow_live(looks) if stdout().is_terminal else _follow_lines(looks)
-    except KeyboardInterrupt:
-        stderr().print(f"{pipeline_id} goes on. To stop it: quantry pipelines cancel {pipeline_id}")
-        raise
-    if as_json:
-        emit_json(pipeline)
-    else:
+        pipeline = _follow_documents(looks) if as_json else _follow_live(looks) if stdout().is_terminal else _follow_lines(looks)
+    if not as_json:
         say(pipeline_end_text(pipeline))
         for job in pipeline.jobs:
             if job.status is JobStatus.FAILED:
@@ -151,6 +147,10 @@ def _follow_lines(looks: Iterable[PipelineDetail]) -> PipelineDetail:
     return last
 
 
-def _last(looks: Iterable[PipelineDetail]) -> PipelineDetail:
-    *_, last = looks
+def _follow_documents(looks: Iterable[PipelineDetail]) -> PipelineDetail:
+    said = None
+    for pipeline in looks:
+        if pipeline != said:
+            emit_json_line(pipeline)
+        said = last = pipeline
     return last

@@ -13,7 +13,8 @@ from rich.live import Live
 from quantry.cli import rollout_view
 from quantry.cli.completion import deployment_names
 from quantry.cli.context import AfterOption, JsonOption, LimitOption, connect
-from quantry.cli.output import Column, emit_json, print_fields, print_page, print_table, say, stderr, stdout, time_text
+from quantry.cli.following import telling_what_goes_on
+from quantry.cli.output import Column, emit_json, emit_json_line, print_fields, print_page, print_table, say, stderr, stdout, time_text
 from quantry.client import Client
 from quantry.errors import ApiError, ServerUnreachable
 from quantry_core.ids import is_any_id
@@ -125,17 +126,14 @@ def follow_rollout(context: typer.Context, ref: RolloutArgument, as_json: JsonOp
 
 def follow(client: Client, rollout_id: str, *, as_json: bool) -> Rollout:
     """Shows a rollout until it has ended, and returns it: redrawn on a terminal, a line per change elsewhere."""
-    try:
+    with telling_what_goes_on([rollout_id], "rollouts abort"):
         if as_json:
-            return _each(client, rollout_id, lambda rollout: typer.echo(rollout.model_dump_json()))
+            return _each(client, rollout_id, emit_json_line)
         console = stdout()
         if not console.is_terminal:
             return _each(client, rollout_id, _Lines().show)
         with Live(console=console, auto_refresh=False, transient=True) as live:
             return _each(client, rollout_id, _Picture(client, live).show)
-    except KeyboardInterrupt:
-        stderr().print(f"{rollout_id} goes on. To stop it: quantry rollouts abort {rollout_id}")
-        raise
 
 
 def _each(client: Client, rollout_id: str, show: Callable[[Rollout], object]) -> Rollout:

@@ -6,7 +6,7 @@ import typer
 
 from quantry.cli.context import connect
 from quantry.cli.estimates import print_estimate
-from quantry.cli.following import end_with, follow
+from quantry.cli.following import follow_submitted
 from quantry.cli.job_documents import submit_json
 from quantry.cli.job_options import JobOptions, SubmitOptions, command_of
 from quantry.cli.job_specs import SPEC_OPTIONS
@@ -31,11 +31,8 @@ def _submit(context: typer.Context, spec: JobSpec, options: SubmitOptions) -> No
     keywords = options.keywords(spec)
     with connect(context) as client:
         job = client.jobs.submit(spec, idempotency_key=options.idempotency_key, **keywords)
-        if options.wait and options.as_json:
-            end_with(client.jobs.wait(job.id), as_json=True)
-        elif options.wait:
-            say(job.id)
-            end_with(follow(client, job.id), as_json=False)
+        if options.wait:
+            follow_submitted(client, job.id, as_json=options.as_json)
         elif options.as_json:
             emit_json(job)
         elif job.status is JobStatus.SUCCEEDED and job.result is not None and job.result.reused:

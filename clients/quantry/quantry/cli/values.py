@@ -12,6 +12,7 @@ import typer
 
 from quantry_core.errors import InvalidInput
 from quantry_core.jobs import check_labels, parse_bytes, parse_selector
+from quantry_core.tags import check_tags
 
 T = TypeVar("T")
 
@@ -58,9 +59,14 @@ def selector(text: str) -> str:
     return text
 
 
-def labels(items: Iterable[str]) -> dict[str, str]:
+def labels(items: Iterable[str], option: str = "--label") -> dict[str, str]:
     """Returns labels from ``key=value`` words; a usage error for what cannot be one and for a key that stands twice."""
-    return _checked(check_labels, pairs(items, "--label", "key=value, as in team=search"))
+    return _checked(check_labels, pairs(items, option, "key=value, as in team=search"))
+
+
+def tags(items: Iterable[str]) -> dict[str, str]:
+    """Returns tags of a model from ``key=value`` words: texts of any kind. A usage error for what cannot be one."""
+    return _checked(check_tags, pairs(items, "KEY=VALUE", "key=value, as in stage=test or about='Reads verse.'"))
 
 
 def metadata(items: Iterable[str]) -> dict[str, Any]:

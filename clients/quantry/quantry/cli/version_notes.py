@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from quantry.cli.context import JsonOption, connect
-from quantry.cli.output import emit_json, say
-from quantry.cli.references import RefArgument, tags_text
+from quantry.cli.output import emit_json, emit_text, say
+from quantry.cli.references import RefArgument, tags_of_version
 from quantry.cli.values import labels
 from quantry_core.version_notes import VersionNotesChange
 
@@ -23,13 +23,13 @@ def tag_version(
     """Set tags of a version, or take some away; without either, show them."""
     with connect(context) as client:
         if tags or remove:
-            written = client.versions.annotate(ref, VersionNotesChange(set_tags=labels(tags or []), remove_tags=remove or []))
+            written = client.versions.annotate(ref, VersionNotesChange(set_tags=labels(tags or [], "KEY=VALUE"), remove_tags=remove or []))
         else:
             written = client.versions.notes(ref)
     if as_json:
         emit_json(written)
     else:
-        say(tags_text(written.tags) or "It has no tags.")
+        say(tags_of_version(written) or "It has no tags.")
 
 
 def note_version(
@@ -54,4 +54,4 @@ def show_card(context: typer.Context, ref: RefArgument, as_json: JsonOption = Fa
     if as_json:
         emit_json({"version": ref, "card": text})
     else:
-        typer.echo(text, nl=False)
+        emit_text(text)

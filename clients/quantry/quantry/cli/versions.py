@@ -15,7 +15,7 @@ from quantry.cli.evidence import print_evidence
 from quantry.cli.lineage import show_lineage
 from quantry.cli.output import Column, bytes_text, emit_json, print_fields, print_page, print_table, say, time_text
 from quantry.cli.push import push
-from quantry.cli.references import RefArgument, tags_text
+from quantry.cli.references import RefArgument, tags_text, text_lines
 from quantry.cli.transfers import transfer_bar
 from quantry.cli.values import moment, selector, size_bytes
 from quantry.cli.version_modules import show_modules
@@ -125,6 +125,7 @@ def show_version(context: typer.Context, ref: RefArgument, as_json: JsonOption =
             ("license", version.card.license),
             ("base models", ", ".join(version.card.base_model) or None),
             ("tags", tags_text(written.tags) or None),
+            ("texts", "\n".join(text_lines(written.texts)) or None),
             ("notes", written.notes or None),
             ("manifest", version.manifest_digest),
             ("job", f"{version.job_id} (attempt {version.attempt})"),

@@ -60,12 +60,13 @@ def invite_host(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the machine will be called.")],
     lifetime: Annotated[
-        int, typer.Option("--good-for", parser=duration_s, metavar="DURATION", help="How long the token may be used: 1h, at most 7d.")
-    ] = DEFAULT_ENROLMENT_S,
+        int | None,
+        typer.Option("--good-for", parser=duration_s, metavar="DURATION", help="How long the token may be used; 1h, at most 7d."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a one-time token for a machine and print it, once."""
-    request = build(EnrolmentRequest, name=name, lifetime_s=lifetime)
+    request = build(EnrolmentRequest, name=name, lifetime_s=lifetime or DEFAULT_ENROLMENT_S)
     with connect(context) as client:
         made = client.worker_hosts.invite(request.name, lifetime_s=request.lifetime_s)
         url = client.url

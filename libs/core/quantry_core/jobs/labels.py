@@ -37,10 +37,14 @@ def check_labels(labels: dict[str, str]) -> dict[str, str]:
 
 def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Returns ``metadata`` unchanged; raises ValueError if it is larger than MAX_METADATA_BYTES as JSON, or deeper than
-    MAX_METADATA_DEPTH."""
+    MAX_METADATA_DEPTH, or holds a NUL character: the database would keep something else."""
     if _is_deeper(metadata, MAX_METADATA_DEPTH):
         raise ValueError(f"the metadata has objects or lists more than {MAX_METADATA_DEPTH} deep inside each other")
-    size_bytes = len(json.dumps(metadata).encode())
+    text = json.dumps(metadata)
+    # A backslash of its own is written as two.
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ValueError("the metadata holds a NUL character")
+    size_bytes = len(text.encode())
     if size_bytes > MAX_METADATA_BYTES:
         raise ValueError(f"the metadata has {size_bytes} bytes as JSON, at most {MAX_METADATA_BYTES} are kept")
     return metadata

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from quantry_core.audit import (
     GENESIS_HASH,
@@ -30,6 +33,9 @@ from quantry_store.tables.base import storable_json, storable_text, stored_size
 
 CUT_ACTION = "audit.cut"
 """What retention writes when it removes a prefix: an anchor that no such entry tells of is a forged one."""
+RUN_ACTION = "retention.run"
+_OF_RETENTION = (CUT_ACTION, RUN_ACTION)
+"""What retention writes of itself. For these alone nothing is cut: each cut writes one more, and a log at rest would never be still."""
 VERIFY_BATCH_ENTRIES = 1000
 ANY_ACT = AuditFilter()
 
@@ -122,7 +128,8 @@ class AuditRepository:
             entries = await self._following(project_id, seq)
             if not entries:
                 break
-            broken_at = find_break(entries, after_seq=seq, after_hash=before)
+            # In a thread: hashing a thousand entries takes a tenth of a second, in which nobody else would be answered.
+            broken_at = await asyncio.to_thread(find_break, entries, after_seq=seq, after_hash=before)
             first_seq = first_seq or entries[0].seq
             num_entries += len(entries)
             seq, before = entries[-1].seq, entries[-1].hash
@@ -152,18 +159,17 @@ class AuditRepository:
     async def cut(self, project_id: str, before: datetime, *, limit: int) -> int:
         """Returns how many of a project's entries it removed: its oldest, all older than ``before``, at most ``limit``.
 
-        The hash of the last one stays as the anchor of the rest, and an entry tells of it. The newest entry always stays.
+        The hash of the last one stays as the anchor of the rest, and an entry tells of it. The newest entry always stays, and so does a
+        beginning that only tells of retention.
         """
-        oldest = select(AuditRow.seq, AuditRow.hash, AuditRow.created_at).where(AuditRow.project_id == project_id)
+        oldest = select(AuditRow.seq, AuditRow.hash, AuditRow.created_at, AuditRow.action).where(AuditRow.project_id == project_id)
         rows = (await self._session.execute(oldest.order_by(AuditRow.seq).limit(limit + 1))).all()
-        last = None
         # Commits come in another order than beginnings: the first one that is young enough ends the prefix.
-        for row in rows[:limit] if len(rows) > limit else rows[:-1]:
-            if row.created_at >= before:
-                break
-            last = row
-        if last is None:
+        prefix = list(takewhile(lambda row: row.created_at < before, rows[:limit] if len(rows) > limit else rows[:-1]))
+        is_full = len(prefix) == limit
+        if not is_full and all(row.action in _OF_RETENTION for row in prefix):
             return 0
+        last = prefix[-1]
         self._session.add(AuditAnchorRow(project_id=project_id, seq=last.seq, hash=last.hash))
         await self._session.flush()
         gone = await self._session.scalars(
@@ -185,7 +191,9 @@ class AuditRepository:
         ).cte("ends")
         counted = select(func.count(), func.coalesce(func.sum(stored_size(AuditRow)), 0)).select_from(AuditRow)
         joined = counted.join(ends, (ends.c.project_id == AuditRow.project_id) & (AuditRow.seq < ends.c.seq))
-        num, size_bytes = (await self._session.execute(joined)).one()
+        act = aliased(AuditRow)
+        acts = exists().where(act.project_id == ends.c.project_id, act.seq < ends.c.seq, act.action.not_in(_OF_RETENTION))
+        num, size_bytes = (await self._session.execute(joined.where(acts))).one()
         return num, int(size_bytes)
 
     async def oldest_at(self) -> datetime | None:

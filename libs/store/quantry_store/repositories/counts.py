@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import func, literal, select, text, union_all
+from sqlalchemy import BigInteger, and_, cast, func, literal, or_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from quantry_core.jobs import JobStatus, Queue
@@ -78,9 +78,14 @@ class CountRepository:
         return int(num_blobs), int(num_bytes)
 
     async def last_verification(self) -> Verification | None:
-        """Returns what the newest finished verification of the vault found; None where there was none yet."""
+        """Returns what the newest verification of the vault found that came to its end, or found damage; None where there was none yet.
+
+        One that found damage has failed. That of a single version says nothing of the vault, unless it found damage.
+        """
+        is_all_right = and_(VaultRunRow.status == VaultRunStatus.SUCCEEDED, VaultRunRow.request["version"].astext.is_(None))
+        found_damage = cast(VaultRunRow.report["num_damaged"].astext, BigInteger) > 0
         statement = select(VaultRunRow.finished_at, VaultRunRow.report).where(
-            VaultRunRow.kind == VaultRunKind.VERIFY, VaultRunRow.status == VaultRunStatus.SUCCEEDED
+            VaultRunRow.kind == VaultRunKind.VERIFY, VaultRunRow.finished_at.is_not(None), or_(is_all_right, found_damage)
         )
         row = (await self._session.execute(statement.order_by(VaultRunRow.finished_at.desc()).limit(1))).one_or_none()
         return None if row is None else Verification(row.finished_at, int(row.report.get("num_damaged", 0)))

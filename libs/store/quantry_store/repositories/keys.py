@@ -152,6 +152,15 @@ class KeyRepository:
             return _api_key(row)
         return await self.get(project_id, key_id)
 
+    async def keep_an_admin(self, project_id: str, key_id: str) -> None:
+        """Raises Conflict where a key is the only one of an admin that its project has left: without it nobody could make another."""
+        holds = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > func.now())
+        admins = select(KeyRow.id).where(KeyRow.project_id == project_id, KeyRow.role == Role.ADMIN, KeyRow.revoked_at.is_(None), holds)
+        # Locked: of two admins who revoke each other's keys at once the second is refused.
+        left = await self._session.scalars(admins.order_by(KeyRow.id).with_for_update(key_share=True))
+        if list(left) == [key_id]:
+            raise Conflict(f"key {key_id} is the last admin's key of its project: make another first, or give this one a new secret")
+
     async def snapshot(self) -> builtins.list[RoutedKey]:
         """Returns every secret of every project that works now or did until it expired, as gateways need them: they refuse what has
         expired by their own clocks. A key that was rotated with an overlap has two."""

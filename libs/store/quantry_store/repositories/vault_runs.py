@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from quantry_core.errors import NotFound
+from quantry_core.errors import Conflict, NotFound
 from quantry_core.ids import IdPrefix, new_id
 from quantry_core.keys import Identity
 from quantry_core.pages import DEFAULT_LIMIT, Page
 from quantry_core.vault import VaultRun, VaultRunKind, VaultRunStatus
 from quantry_store.repositories.paging import load_page
 from quantry_store.tables import ProjectRow, VaultRunRow
+
+MAX_OPEN_RUNS = 20
+"""Of a project."""
 
 
 class VaultRunClaim(NamedTuple):
@@ -29,7 +32,14 @@ class VaultRunRepository:
         self._session = session
 
     async def add(self, project_id: str, kind: VaultRunKind, request: dict[str, Any], *, who: Identity | None) -> VaultRun:
-        """Returns a new run that waits to be claimed; ``who`` is None where the clock asked."""
+        """Returns a new run that waits to be claimed; ``who`` is None where the clock asked.
+
+        Raises Conflict where the project has MAX_OPEN_RUNS that wait or go on: each reads the whole vault, and everybody's wait in line.
+        """
+        is_open = (VaultRunRow.project_id == project_id, VaultRunRow.finished_at.is_(None))
+        num_open = (await self._session.execute(select(func.count()).select_from(VaultRunRow).where(*is_open))).scalar_one()
+        if who is not None and num_open >= MAX_OPEN_RUNS:
+            raise Conflict(f"{num_open} runs over the vault that this project asked for are not over: wait for one of them")
         row = VaultRunRow(
             id=new_id(IdPrefix.VAULT_RUN),
             project_id=project_id,

@@ -34,23 +34,29 @@ class DeliveryRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def claim(self, *, lease_s: float, limit: int, limit_each: int, busy: Collection[str] = ()) -> builtins.list[WebhookDeliveryRow]:
+    async def claim(
+        self, *, lease_s: float, limit: int, limit_each: int, limit_project: int, busy: Collection[str] = ()
+    ) -> builtins.list[WebhookDeliveryRow]:
         """Returns messages that are due, each with one attempt more and nobody else's for ``lease_s`` seconds; for this package only.
 
-        At most ``limit_each`` of one webhook, and none of the webhooks in ``busy``: one that is slow holds up no other. An
-        attempt that never ends, for its sender was killed, is followed by the next once its lease is over.
+        At most ``limit_each`` of one webhook and ``limit_project`` of one project, and none of the webhooks and projects in ``busy``:
+        one that is slow holds up no other. An attempt that never ends, for its sender was killed, is followed by the next once its
+        lease is over.
         """
         due = _is_due()
+        row, not_now = WebhookDeliveryRow, list(busy)
         oldest = (
-            select(WebhookDeliveryRow.id, WebhookDeliveryRow.webhook_id, WebhookDeliveryRow.next_attempt_at)
-            .where(due, WebhookDeliveryRow.webhook_id.not_in(list(busy)))
-            .order_by(WebhookDeliveryRow.next_attempt_at)
+            select(row.id, row.webhook_id, row.project_id, row.next_attempt_at)
+            .where(due, row.webhook_id.not_in(not_now), row.project_id.not_in(not_now))
+            .order_by(row.next_attempt_at)
             .limit(MAX_LOOKED_AT)
             .subquery()
         )
         place = func.row_number().over(partition_by=oldest.c.webhook_id, order_by=oldest.c.next_attempt_at)
-        placed = select(oldest.c.id, oldest.c.next_attempt_at, place.label("place")).subquery()
-        fair = select(placed.c.id).where(placed.c.place <= limit_each).order_by(placed.c.next_attempt_at).limit(limit)
+        placed = select(oldest.c.id, oldest.c.project_id, oldest.c.next_attempt_at, place.label("place")).subquery()
+        place_in_project = func.row_number().over(partition_by=placed.c.project_id, order_by=placed.c.next_attempt_at).label("place")
+        shared = select(placed.c.id, placed.c.next_attempt_at, place_in_project).where(placed.c.place <= limit_each).subquery()
+        fair = select(shared.c.id).where(shared.c.place <= limit_project).order_by(shared.c.next_attempt_at).limit(limit)
         # Looked at again under the lock: another sender may have claimed it since.
         locked = select(WebhookDeliveryRow.id).where(WebhookDeliveryRow.id.in_(fair), due).with_for_update(skip_locked=True)
         claimed = await self._session.scalars(

@@ -10,6 +10,7 @@ from typing import Final
 
 from quantry_core.keys import Identity
 from quantry_core.retention import Over, Removed, RetentionKind, RetentionRun
+from quantry_store.repositories.audit import RUN_ACTION
 from quantry_store.repositories.quarantined import Released
 from quantry_store.repositories.retained_rows import RETAINED_ROWS, RetainedRows
 from quantry_store.repositories.retention_runs import RetentionClaim
@@ -82,7 +83,7 @@ async def end_retention(uow: UnitOfWork, claim: RetentionClaim) -> RetentionRun 
     if run is not None and run.num_removed and not run.dry_run:
         told = {count.kind.value: count.num_removed for count in run.counts if count.num_removed}
         facts = {"removed": told, "size_bytes": run.size_bytes}
-        await uow.audit.record(None, "retention.run", "retention_run", run.id, facts, project_id=claim.project_id)
+        await uow.audit.record(None, RUN_ACTION, "retention_run", run.id, facts, project_id=claim.project_id)
     return run
 
 

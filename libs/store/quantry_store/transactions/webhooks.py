@@ -20,6 +20,7 @@ from quantry_core.webhooks import (
     WebhookDelivery,
     WebhookDeliveryDetail,
     WebhookEvent,
+    WebhookFormat,
     WebhookRequest,
     shown_url,
 )
@@ -78,7 +79,8 @@ async def change_webhook(uow: UnitOfWork, identity: Identity, webhook_id: str, c
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None or name == "labels"}
     facts = change.model_dump(mode="json", exclude_unset=True, exclude={"url"})
     format = values.get("format", row.format)
-    if "url" in values or "format" in values:
+    # An address that was a secret as a whole stays one until it is given again: going back to json must not show its path.
+    if "url" in values or (format is WebhookFormat.SLACK and row.format is not format):
         url = values.get("url") or cipher.decrypt(row.id, row.url)
         if url is None:
             raise Conflict("the webhook's address cannot be decrypted any more; give it again")
@@ -138,9 +140,11 @@ async def redeliver_webhook(uow: UnitOfWork, identity: Identity, webhook_id: str
     return delivery
 
 
-async def claim_deliveries(uow: UnitOfWork, *, lease_s: float, limit: int, limit_each: int, busy: list[str]) -> list[ClaimedDelivery]:
+async def claim_deliveries(
+    uow: UnitOfWork, *, lease_s: float, limit: int, limit_each: int, limit_project: int, busy: list[str]
+) -> list[ClaimedDelivery]:
     """Returns messages to send now, each held by one attempt; those of webhooks that are not active any more are held back."""
-    rows = await uow.deliveries.claim(lease_s=lease_s, limit=limit, limit_each=limit_each, busy=busy)
+    rows = await uow.deliveries.claim(lease_s=lease_s, limit=limit, limit_each=limit_each, limit_project=limit_project, busy=busy)
     webhooks = await uow.webhooks.rows(sorted({row.webhook_id for row in rows}))
     claimed = []
     for row in rows:

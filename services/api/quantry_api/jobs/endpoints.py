@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
+from quantry_api.at_once import AtOnce
 from quantry_api.idempotency import RequestKey
 from quantry_api.jobs import service
 from quantry_api.jobs.stream import JobEvents
@@ -153,7 +154,19 @@ async def _start_of_stream(
     return seq
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=problem_responses(404))
+async def _an_open_stream(caller: Caller, request: Request) -> AsyncIterator[None]:
+    """Counts a stream for as long as it is open; raises TooManyRequests where the key has too many, or all together."""
+    streams: AtOnce = request.app.state.event_streams
+    with streams.one_of(caller.key_id):
+        yield
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses=problem_responses(404),
+    dependencies=[Depends(_an_open_stream)],
+)
 async def watch_job(
     job: VisibleJob,
     db: Db,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
+from quantry_api.at_once import AtOnce
 from quantry_core.errors import Unauthorized, Unavailable
 from quantry_core.jobs import FINAL_STATUSES, EventKind, JobEvent
 from quantry_store.database import Database
@@ -17,7 +18,16 @@ AWAY_INTERVAL_S = 2.0
 RECHECK_KEY_S = 5.0
 MAX_EVENTS_PER_READ = 500
 
+MAX_STREAMS_OF_KEY = 100
+MAX_STREAMS = 1000
+"""Open at once, of one key and of this process: each asks the database several times a second."""
+
 _log = structlog.get_logger(__name__)
+
+
+def new_streams() -> AtOnce:
+    """Returns what counts the open event streams of one process."""
+    return AtOnce(what="event streams", limit_each=MAX_STREAMS_OF_KEY, limit_all=MAX_STREAMS)
 
 
 class JobEvents:

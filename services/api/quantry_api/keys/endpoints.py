@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from quantry_core.errors import InvalidInput, NotFound
+from quantry_core.errors import Conflict, InvalidInput, NotFound
 from quantry_core.ids import IdPrefix, is_id
 from quantry_core.keys import ApiKey, Identity, KeyRequest, KeyRotation, NewKey, Role
 from quantry_core.pages import Page
@@ -69,12 +69,19 @@ async def rotate_key(key_id: KeyId, caller: Caller, db: Db, rotation: KeyRotatio
     """Gives a key a new secret and shows it this once. The old one works as long as ``overlap_s`` says, by default not at all."""
     chosen = rotation or KeyRotation()
     async with db.begin() as uow:
+        role = (await uow.keys.get(caller.project_id, key_id)).role
+        if role in PLATFORM_ROLES:
+            raise Conflict(f"a {role}'s key gets no new secret here: it would show {PLATFORM_ROLES[role]} of every project")
         key, secret = await uow.keys.rotate(caller.project_id, key_id, overlap_s=chosen.overlap_s, expires_at=chosen.expires_at, who=caller)
     return NewKey(key=key, secret=secret)
 
 
-@router.delete("/keys/{key_id}", status_code=204, responses=problem_responses(404))
+@router.delete("/keys/{key_id}", status_code=204, responses=problem_responses(404, 409))
 async def revoke_key(key_id: KeyId, caller: Caller, db: Db) -> None:
-    """Revokes a key: the control plane refuses it from now on, gateways once they have the next routes, within a second."""
+    """Revokes a key: the control plane refuses it from now on, gateways once they have the next routes, within a second.
+
+    The last admin's key of a project is not revoked: nobody could make another.
+    """
     async with db.begin() as uow:
+        await uow.keys.keep_an_admin(caller.project_id, key_id)
         await uow.keys.revoke(caller.project_id, key_id, who=caller)

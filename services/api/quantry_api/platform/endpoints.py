@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from quantry_core.platform_state import PlatformState
 from quantry_http.auth import Caller, Db
-from quantry_store.migrate import newest_revision
+from quantry_store.revisions import newest_revision
 
 router = APIRouter(prefix="/api/v1/platform", tags=["project"])
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from quantry_api.sessions.id_tokens import IdTokens
+from quantry_api.sessions.id_tokens import IdTokens, signed_digest
 from quantry_api.sessions.settings import OidcSettings
 from quantry_core.audit import AuditFilter
 from quantry_core.errors import Conflict, Forbidden, NotFound, Unauthorized, UnknownProject
@@ -72,8 +71,8 @@ async def _made(uow: UnitOfWork, id_token: str, grant: Grant, lifetime_s: int, f
         project = await uow.projects.find(grant.project)
     except UnknownProject as error:
         raise Forbidden(f"the mapping gives {person} a role in project {grant.project!r}, and there is no such project") from error
-    digest = hashlib.sha256(id_token.encode()).hexdigest()
     # Under the token's own digest: whoever comes by a token that was used finds that it opens nothing.
+    digest = signed_digest(id_token)
     if await uow.idempotency.claim(project.id, f"id-token {digest}", digest) is not None:
         raise Unauthorized("this ID token was used before: begin the sign-in again")
     expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_s)

@@ -6,6 +6,7 @@ OpenID Connect Core 1.0, section 3.1.3.7, is the list of what is looked at.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,10 +23,14 @@ from quantry_core.errors import Unauthorized, Unavailable
 from quantry_core.oidc import ALGORITHMS, MAX_DOCUMENT_BYTES, ProviderMetadata, ProviderRefused, check_metadata, discovery_address
 
 TIMEOUT_S = 5.0
+DOCUMENT_TIMEOUT_S = 10.0
 KEYS_KEPT_S = 3600.0
 """How long a provider's keys are used before they are asked for again."""
 KEYS_ASKED_EVERY_S = 10.0
 """A token may name a key that is not known: then the keys are asked for again, but no more often."""
+
+_NO_TOKEN = (JoseError, ValueError, TypeError)
+"""What is raised for something that is no good token. TypeError: joserfc does not look at what a header's ``crit`` is made of."""
 
 _log = structlog.get_logger(__name__)
 
@@ -94,14 +99,14 @@ class IdTokens:
         began_s = self._clock_s()
         try:
             return self._decoded(id_token, await self._known_keys())
-        except (JoseError, ValueError):
+        except _NO_TOKEN:
             # The provider may have begun to sign with another key.
             newer = await self._newer_keys(began_s)
         if newer is None:
             raise Unauthorized("this ID token is not taken: its signature is not the provider's")
         try:
             return self._decoded(id_token, newer)
-        except (JoseError, ValueError):
+        except _NO_TOKEN:
             raise Unauthorized("this ID token is not taken: its signature is not the provider's") from None
 
     @staticmethod
@@ -139,7 +144,8 @@ class IdTokens:
 
     async def _get(self, address: str) -> bytes:
         try:
-            async with self._client.stream("GET", address) as answer:
+            # The whole of it: httpx counts the time between two pieces alone, and everybody's sign-in waits for this one.
+            async with asyncio.timeout(DOCUMENT_TIMEOUT_S), self._client.stream("GET", address) as answer:
                 if answer.status_code != httpx.codes.OK:
                     raise Unavailable(f"the provider answers {answer.status_code} for {address}")
                 content = b""
@@ -148,12 +154,20 @@ class IdTokens:
                     if len(content) > MAX_DOCUMENT_BYTES:
                         raise ProviderRefused(f"what the provider says at {address} is larger than {MAX_DOCUMENT_BYTES} bytes")
                 return content
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise Unavailable(f"the sign-in provider does not answer at {address}") from error
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
+
+
+def signed_digest(id_token: str) -> str:
+    """Returns the SHA-256 in hex of what was signed of a token, its header and its claims: what a used token is known by.
+
+    The signature is left out: of ECDSA's anybody can make a second one that is as good, and the token would be another.
+    """
+    return hashlib.sha256(id_token.rpartition(".")[0].encode()).hexdigest()
 
 
 def _words(error: JoseError) -> str:

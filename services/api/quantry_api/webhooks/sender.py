@@ -34,6 +34,8 @@ MAX_ROWS_PER_CLEAN_UP = 1000
 MAX_CLEAN_UP_BATCHES = 100
 LEASE_SLACK_S = 15.0
 """Of a lease, beside twice the time that a receiver has: for the database."""
+RESERVE_PART = 4
+"""One in so many of the messages under way is never of the project that has all the others."""
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +81,7 @@ class WebhookSender:
         self._on_attempt = on_attempt
         self._draw = draw
         self._clock_s = clock_s
-        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._under_way: dict[asyncio.Task[None], ClaimedDelivery] = {}
         self._clean_up_at_s = 0.0
 
     async def run(self) -> None:
@@ -105,18 +107,34 @@ class WebhookSender:
 
     async def look(self) -> int:
         """Returns how many messages it began to send: as many as are due and there is room for."""
-        room = self._settings.concurrency - len(self._under_way)
+        settings = self._settings
+        room = settings.concurrency - len(self._under_way)
         if room <= 0:
             return 0
-        busy = [one for one, num in Counter(self._under_way.values()).items() if num >= self._settings.limit_each]
-        lease_s = 2 * self._settings.timeout_s + LEASE_SLACK_S
+        # What no project may take alone: one whose receivers are all slow would else hold up everybody's messages.
+        reserve = settings.concurrency // RESERVE_PART
+        lease_s = 2 * settings.timeout_s + LEASE_SLACK_S
         async with self._database.begin() as uow:
-            claimed = await claim_deliveries(uow, lease_s=lease_s, limit=room, limit_each=self._settings.limit_each, busy=busy)
+            claimed = await claim_deliveries(
+                uow,
+                lease_s=lease_s,
+                limit=room,
+                limit_each=settings.limit_each,
+                limit_project=max(1, room - reserve),
+                busy=self._busy(settings.concurrency - reserve),
+            )
         for one in claimed:
             task = asyncio.create_task(self._deliver(one), name=f"webhook {one.row.id}")
-            self._under_way[task] = one.row.webhook_id
+            self._under_way[task] = one
             task.add_done_callback(self._under_way.pop)
         return len(claimed)
+
+    def _busy(self, limit_project: int) -> list[str]:
+        """Returns the webhooks and the projects that have as much under way as they may."""
+        rows = [one.row for one in self._under_way.values()]
+        webhooks, projects = Counter(row.webhook_id for row in rows), Counter(row.project_id for row in rows)
+        busy = [one for one, num in webhooks.items() if num >= self._settings.limit_each]
+        return busy + [one for one, num in projects.items() if num >= limit_project]
 
     async def finish(self) -> None:
         """Waits for all that is under way."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
 from quantry_core.audit import AuditEntry
 from quantry_dashboard import words
 from quantry_dashboard.administration import AUDIT, admins_only
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.audit_view import (
     EXPORT,
     MAX_EXPORTED,
@@ -23,7 +23,8 @@ from quantry_dashboard.audit_view import (
 )
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.admin_parts import add_admin_head, plain_button, refuse
+from quantry_dashboard.pages.admin_parts import add_admin_head, refuse
+from quantry_dashboard.pages.confirmed import plain_button
 from quantry_dashboard.pages.filtering import filters
 from quantry_dashboard.pages.listing import Listing, cell
 from quantry_dashboard.pages.parts import copyable, empty_state, trouble
@@ -99,12 +100,7 @@ class AuditPage:
             fields.add_text("until", "Before, UTC", given.get("until"), kind="datetime-local")
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.audit.list(self._view.which, after=self._view.after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.audit.list(self._view.which, after=self._view.after, limit=ROWS)))
 
     async def _do_verify(self) -> None:
         async def verify() -> None:
@@ -143,8 +139,8 @@ class _Row:
                 Node("span", text, classes="mono", title=entry.noun_id) if address is None else link(
                     text, address, classes="mono", title=entry.noun_id
                 )
-            with cell("Details", classes="about"):
-                Node("span", said, classes="cut", title=said)
+            with cell("Details", classes="about"), Node("details", classes="unfolds"):
+                Node("summary", said, classes="cut")
 
     def show(self, entry: AuditEntry, now: datetime) -> None:
         """Shows how long ago it was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
@@ -20,11 +20,11 @@ from quantry_dashboard.administration import (
     used_text,
     whole_number,
 )
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.admin_parts import add_admin_head, plain_button, refuse
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.admin_parts import add_admin_head, refuse
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog, Shown
 from quantry_dashboard.pages.listing import Listing, address_of, cell
 from quantry_dashboard.pages.parts import copyable, empty_state
@@ -74,12 +74,7 @@ class KeysPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.keys.list(after=self._after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.keys.list(after=self._after, limit=ROWS)))
 
     def _ask_create(self) -> None:
         fields = (
@@ -106,14 +101,15 @@ class KeysPage:
         expires_at = moment(answers.text("expires"), "Expires")
         name, role = answers.text("name"), Role(answers.text("role"))
         made = await ask(self._session, lambda client: client.keys.create(name, role, limits, expires_at))
-        await self._refresh()
+        await self._frame.look(self._refresh)
         return _secret_of(made, "The new key")
 
     def ask_rotate(self, key: ApiKey) -> None:
         """Asks whether a key is to get a new secret."""
         question = Question(
             f"Rotate key {key.name}?",
-            "It gets a new secret, and keeps its name, role and history. The old one is refused at once, unless you let it overlap.",
+            "It gets a new secret, and keeps its name, role and history. The old one is refused at once, unless you let it overlap."
+            + (" You are signed in with this very key: here you stay so." if key.id == self._session.identity.key_id else ""),
             confirm="Rotate it",
         )
         fields = (
@@ -125,7 +121,10 @@ class KeysPage:
             overlap_s = entered_duration_s(answers.text("overlap"), "The overlap")
             expires_at = moment(answers.text("expires"), "New expiry")
             made = await ask(self._session, lambda client: client.keys.rotate(key.id, overlap_s=overlap_s, expires_at=expires_at))
-            await self._refresh()
+            if key.id == self._session.identity.key_id:
+                # The new secret must be seen, and this page asks with the old one, which may be refused from now on.
+                self._session.change_key(made.secret)
+            await self._frame.look(self._refresh)
             return _secret_of(made, "The new secret")
 
         self._dialog.ask(question, rotate, fields)
@@ -143,7 +142,7 @@ class KeysPage:
 
         async def revoke(_answers: Answers) -> None:
             await ask(self._session, lambda client: client.keys.revoke(key.id))
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         self._dialog.ask(question, revoke)
 

@@ -20,10 +20,3 @@ def add_admin_head(session: Session, title: str, address: str) -> Node:
 def refuse(sentence: str) -> None:
     """Adds what stands in place of a page for whoever may not look."""
     empty_state("This page is not for your key", sentence)
-
-
-def plain_button(text: str, classes: str = "", *, label: str | None = None, hindrance: str | None = None) -> Node:
-    """Returns a button; one that may not be used stays reachable, and says why."""
-    return Node(
-        "button", text, classes=classes, type="button", aria_label=label, aria_disabled="true" if hindrance else None, title=hindrance
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from fastapi import Request
@@ -18,12 +18,12 @@ from quantry_dashboard.administration import (
     project_state,
     whole_number,
 )
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.admin_keys import ONCE
-from quantry_dashboard.pages.admin_parts import add_admin_head, plain_button, refuse
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.admin_parts import add_admin_head, refuse
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog, Shown
 from quantry_dashboard.pages.listing import Listing, address_of, cell
 from quantry_dashboard.pages.parts import empty_state
@@ -72,12 +72,7 @@ class ProjectsPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.projects.list(after=self._after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.projects.list(after=self._after, limit=ROWS)))
 
     def _ask_create(self) -> None:
         question = Question(
@@ -89,7 +84,7 @@ class ProjectsPage:
         name = answers.text("name")
         limits = ProjectLimits(**_limits_of(answers))
         made = await ask(self._session, lambda client: client.projects.create(name, limits))
-        await self._refresh()
+        await self._frame.look(self._refresh)
         return Shown(f"Project {made.project.name} is made", ONCE, {"Key of its first admin": made.admin_key.secret})
 
     def ask_limits(self, project: Project) -> None:
@@ -98,7 +93,7 @@ class ProjectsPage:
         async def change(answers: Answers) -> None:
             limits = _limits_of(answers)
             await ask(self._session, lambda client: client.projects.change(project.id, **limits))
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         question = Question(
             f"Limits of {project.name}", "They hold for what is submitted and claimed from now on.", confirm="Set them", keep="Cancel"
@@ -111,7 +106,7 @@ class ProjectsPage:
 
         async def change(_answers: Answers) -> None:
             await ask(self._session, lambda client: client.projects.change(project.id, is_archived=to_archive))
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         question = (
             Question(

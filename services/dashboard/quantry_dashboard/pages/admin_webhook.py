@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from fastapi import Request
 from nicegui import ui
 
 from quantry import Client
+from quantry_core.pages import Page
 from quantry_core.webhooks import DEFAULT_OVERLAP_S, DeliveryState, Webhook, WebhookDelivery, WebhookDeliveryDetail
 from quantry_dashboard import facts, words
 from quantry_dashboard.administration import WEBHOOKS, entered_duration_s
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.admin_parts import plain_button, refuse
 from quantry_dashboard.pages.admin_webhooks import SECRET_ONCE
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.delivery_details import DeliveryDetails
 from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog, Shown
 from quantry_dashboard.pages.filtering import filters
 from quantry_dashboard.pages.listing import Listing, address_of, cell
-from quantry_dashboard.pages.parts import add_crumbs, empty_state
+from quantry_dashboard.pages.parts import add_crumbs, empty_state, trouble
 from quantry_dashboard.pages.rollout_panels import FactList
 from quantry_dashboard.sessions import Session
+from quantry_dashboard.version_filters import choice_of
 from quantry_dashboard.webhook_facts import (
     DELIVERY_CLASSES,
     outcome_text,
@@ -34,40 +38,52 @@ from quantry_dashboard.webhook_facts import (
     webhook_state,
 )
 
-REFRESH_S = 3.0
+REFRESH_S, SENDING_S = 3.0, 0.5
+"""While the first attempt of a message is due, it is looked for more often."""
 ROWS = 25
 COLUMNS = ("Message", "Event", "About", "State", "Attempts", "Outcome", "Made", "")
 
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of the webhook that the address names."""
-    state = request.query_params.get("state", "").strip()
-    chosen = DeliveryState(state) if state in set(DeliveryState) else None
-    WebhookPage(session, request.path_params["webhook_id"], chosen, request.query_params.get("after", "").strip() or None).build()
+    given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    problems: list[str] = []
+    state = choice_of(DeliveryState, "state", given, problems)
+    WebhookPage(session, request.path_params["webhook_id"], _View(state, given.get("after"), given.get("message")), problems).build()
+
+
+class _View(NamedTuple):
+    """What the address says: which messages, and which one is open."""
+
+    state: DeliveryState | None
+    after: str | None
+    message: str | None
 
 
 class WebhookPage:
     """One open page."""
 
-    def __init__(self, session: Session, webhook_id: str, state: DeliveryState | None, after: str | None) -> None:
+    def __init__(self, session: Session, webhook_id: str, view: _View, problems: list[str]) -> None:
         self._session = session
         self._id = webhook_id
-        self._chosen = state
-        self._after = after
+        self._chosen, self._after, self._opened = view
+        self._problems = problems
         self._path = webhook_address(webhook_id)
         self._webhook: Webhook | None = None
         self._hindrance = facts.hindrance(session.identity)
 
     def build(self) -> None:
         """Builds the page; the webhook comes with the first refresh, once the browser is connected."""
-        self._frame = Frame(self._session, title="Webhook", address=self._address(self._after))
+        self._frame = Frame(self._session, title="Webhook", address=self._address())
         with self._frame.content:
             add_crumbs(("Webhooks", WEBHOOKS), here=self._id, is_id=True)
+            for problem in self._problems:
+                trouble(problem)
             self._loading = Node("p", "Loading…", classes="dim", role="status")
             self._dialog = PageDialog(self._frame)
             with Node("div", classes="job", hidden="hidden") as self._all:
                 self._build_head()
-                self._details = DeliveryDetails(self._session, self._frame, self._id)
+                self._details = DeliveryDetails(self._session, self._frame, self._id, self._opened, self._note_opened)
                 with Node("section", aria_label="Messages"):
                     Node("h2", "Messages", classes="section-title")
                     self._build_log()
@@ -96,7 +112,9 @@ class WebhookPage:
 
     def _build_log(self) -> None:
         if self._hindrance is not None:
-            refuse("Only an operator sees the messages: they tell what jobs are called and why they failed.")
+            empty_state(
+                "The messages are not for your key", "Only an operator sees them: they tell what jobs are called and why they failed."
+            )
             return
         narrowed = self._path if self._chosen is not None else None
         with filters("Filter messages", lambda _name, value: address_of(self._path, state=value), narrowed) as fields:
@@ -106,7 +124,7 @@ class WebhookPage:
             COLUMNS,
             key=lambda delivery: delivery.id,
             make_row=lambda delivery: _Row(delivery, self),
-            address=self._address,
+            address=lambda after: address_of(self._path, state=self._chosen, after=after),
             after=self._after,
             empty=lambda: empty_state("Nothing was told yet", "Send a test to see whether the receiver answers."),
             none_such=(lambda: empty_state("No message is like that")) if self._chosen or self._after else None,
@@ -114,21 +132,27 @@ class WebhookPage:
 
     async def _refresh(self) -> None:
         try:
-            webhook = await ask(self._session, lambda client: client.webhooks.get(self._id))
-        except NotDone as trouble:
+            webhook, page = await asyncio.gather(ask(self._session, lambda client: client.webhooks.get(self._id)), self._read_log())
+        except NotDone as error:
             self._loading.show_if(False)
-            if trouble.is_missing:
+            if error.is_missing:
                 self._timer.deactivate()
             raise
         now = datetime.now(UTC)
         self._show(webhook, now)
-        if self._hindrance is None:
-            page = await ask(
-                self._session,
-                lambda client: client.webhooks.deliveries(self._id, state=self._chosen, after=self._after, limit=ROWS),
-            )
+        if page is not None:
             self._listing.show(page, now)
+            # Whoever has just sent something looks at what comes of it.
+            is_sending = any(one.state is DeliveryState.PENDING and one.num_attempts == 0 for one in page.data)
+            self._timer.interval = SENDING_S if is_sending else REFRESH_S
             await self._details.refresh()
+
+    async def _read_log(self) -> Page[WebhookDelivery] | None:
+        if self._hindrance is not None:
+            return None
+        return await ask(
+            self._session, lambda client: client.webhooks.deliveries(self._id, state=self._chosen, after=self._after, limit=ROWS)
+        )
 
     def _show(self, webhook: Webhook, now: datetime) -> None:
         self._webhook = webhook
@@ -153,7 +177,7 @@ class WebhookPage:
         async def test() -> None:
             sent: WebhookDeliveryDetail = await ask(self._session, lambda client: client.webhooks.test(self._id))
             await self._details.open(sent.id)
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         await self._frame.attempt(test)
 
@@ -169,7 +193,7 @@ class WebhookPage:
         async def rotate(answers: Answers) -> Shown:
             overlap_s = entered_duration_s(answers.text("overlap"), "The overlap")
             made = await ask(self._session, lambda client: client.webhooks.rotate_secret(self._id, overlap_s=overlap_s))
-            await self._refresh()
+            await self._frame.look(self._refresh)
             return Shown("The new secret", SECRET_ONCE, {"Secret": made.secret})
 
         self._dialog.ask(question, rotate, (overlap,))
@@ -202,19 +226,24 @@ class WebhookPage:
     def _then(self, change: Callable[[Client], object]) -> Callable[[Answers], Awaitable[None]]:
         async def act(_answers: Answers) -> None:
             await ask(self._session, change)
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         return act
 
     async def _act(self, change: Callable[[Client], object]) -> None:
         async def act() -> None:
             await ask(self._session, change)
-            await self._refresh()
+            await self._frame.look(self._refresh)
 
         await self._frame.attempt(act)
 
-    def _address(self, after: str | None) -> str:
-        return address_of(self._path, state=self._chosen, after=after)
+    def _note_opened(self, delivery_id: str | None) -> None:
+        """Has the address name the message that is open, so that it can be sent to somebody."""
+        self._opened = delivery_id
+        ui.run_javascript(f"history.replaceState(history.state, '', {json.dumps(self._address())})")
+
+    def _address(self) -> str:
+        return address_of(self._path, state=self._chosen, after=self._after, message=self._opened)
 
 
 class _Row:

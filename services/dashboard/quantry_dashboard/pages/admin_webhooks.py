@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
 from quantry_core.webhooks import SUBSCRIBABLE, Webhook, WebhookFormat
 from quantry_dashboard import facts, words
 from quantry_dashboard.administration import WEBHOOKS, used_text
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.admin_parts import add_admin_head, plain_button
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.admin_parts import add_admin_head
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog, Shown
 from quantry_dashboard.pages.listing import Listing, address_of, cell
 from quantry_dashboard.pages.parts import empty_state
@@ -62,12 +62,7 @@ class WebhooksPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.webhooks.list(after=self._after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.webhooks.list(after=self._after, limit=ROWS)))
 
     def _ask_create(self) -> None:
         fields = (
@@ -91,7 +86,7 @@ class WebhooksPage:
         name, url, labels = answers.text("name"), answers.text("url"), answers.text("labels") or None
         events, types, format = answers.chosen("events"), answers.chosen("types"), answers.text("format")
         made = await ask(self._session, lambda client: client.webhooks.create(name, url, events, labels=labels, types=types, format=format))
-        await self._refresh()
+        await self._frame.look(self._refresh)
         return Shown(f"Webhook {made.webhook.name} is made", SECRET_ONCE, {"Secret": made.secret})
 
 

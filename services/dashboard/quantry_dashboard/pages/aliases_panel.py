@@ -12,8 +12,8 @@ from quantry_dashboard import facts
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
-from quantry_dashboard.pages.entered import Entry, EntryDialog
+from quantry_dashboard.pages.confirmed import Question, plain_button
+from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table, open_table
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.version_facts import HISTORY_HEADINGS, alias_text, history_texts
@@ -39,13 +39,8 @@ class AliasesPanel:
             with Node("div", classes="heading"):
                 Node("h2", "Aliases")
                 with Node("div", classes="actions"):
-                    button = action_button("Set an alias", "", self._hindrance)
-                    button.show_if(True)
-            if self._hindrance is None:
-                question = Question("Set an alias", EXPLANATION, confirm="Set it", keep="Cancel")
-                self._dialog = EntryDialog(
-                    button, question, [Entry("Alias", hint="production, candidate, …"), Entry("Version", hint="its number")], self._set
-                )
+                    plain_button("Set an alias", hindrance=self._hindrance).on("click", self._ask_set)
+            self._dialog = PageDialog(frame)
             self._root = Node("div")
 
     def show(self, aliases: Sequence[Alias], changes: Sequence[AliasChange], numbers: Mapping[str, int], now: datetime) -> None:
@@ -77,49 +72,46 @@ class AliasesPanel:
                 link(alias.version_id if number is None else f"{self._model}@{number}", version_address(alias.version_id))
             Node("td", alias_text(alias, now))
             with Node("td", classes="row-actions"):
-                move = action_button("Move", "", self._hindrance)
-                delete = action_button("Delete", "danger", self._hindrance)
-                for button, word in ((move, "Move"), (delete, "Delete")):
-                    button.show_if(True)
-                    button.attribute("aria-label", f"{word} alias {alias.alias}")
                 if self._hindrance is None:
-                    self._ask_about(alias, move, delete, "" if number is None else str(number))
+                    move = plain_button("Move", label=f"Move alias {alias.alias}")
+                    move.on("click", partial(self._ask_move, alias, "" if number is None else str(number)))
+                    delete = plain_button("Delete", "danger", label=f"Delete alias {alias.alias}")
+                    delete.on("click", partial(self._ask_delete, alias))
 
-    def _ask_about(self, alias: Alias, move: Node, delete: Node, number: str) -> None:
+    def _ask_set(self) -> None:
+        async def set_it(answers: Answers) -> None:
+            await self._move(answers.text("alias"), answers.text("number"))
+
+        fields = (AskedField("alias", "Alias", hint="production, candidate, …"), AskedField("number", "Version", hint="its number"))
+        self._dialog.ask(Question("Set an alias", EXPLANATION, confirm="Set it", keep="Cancel"), set_it, fields)
+
+    def _ask_move(self, alias: Alias, number: str) -> None:
+        async def move(answers: Answers) -> None:
+            await self._move(alias.alias, answers.text("number"))
+
         question = Question(f"Move alias {alias.alias}?", EXPLANATION, confirm="Move it", keep="Leave it")
-        EntryDialog(move, question, [Entry("To version", number, hint="its number")], partial(self._move, alias.alias))
-        ask_before(
-            delete,
-            Question(
-                f"Delete alias {alias.alias}?",
-                "References to it stop working, and its version is protected by it no more. Where it pointed stays in the history.",
-                confirm="Delete it",
-                is_dangerous=True,
-            ),
-            partial(self._delete, alias.alias),
+        self._dialog.ask(question, move, (AskedField("number", "To version", number, hint="its number"),))
+
+    def _ask_delete(self, alias: Alias) -> None:
+        async def delete(_answers: Answers) -> None:
+            await ask(self._session, lambda client: client.models.delete_alias(self._model, alias.alias))
+            await self._frame.look(self._refresh)
+
+        question = Question(
+            f"Delete alias {alias.alias}?",
+            "References to it stop working, and its version is protected by it no more. Where it pointed stays in the history.",
+            confirm="Delete it",
+            is_dangerous=True,
         )
+        self._dialog.ask(question, delete)
 
-    async def _set(self, values: list[str]) -> None:
-        alias, number = (value.strip() for value in values)
-        await self._move(alias, [number])
-
-    async def _move(self, alias: str, values: list[str]) -> None:
-        number = values[0].strip().removeprefix("@").removeprefix(f"{self._model}@")
+    async def _move(self, alias: str, given: str) -> None:
+        number = given.removeprefix("@").removeprefix(f"{self._model}@")
+        if not alias or not number.isdecimal():
+            raise NotDone("An alias needs a name, and the number of the version that it is to point at.")
 
         def move(client: Client) -> Alias:
             return client.models.move_alias(self._model, alias, client.versions.get(f"{self._model}@{number}").id)
 
-        async def act() -> None:
-            if not alias or not number.isdecimal():
-                raise NotDone("An alias needs a name, and the number of the version that it is to point at.")
-            await ask(self._session, move)
-            await self._refresh()
-
-        await self._frame.attempt(act)
-
-    async def _delete(self, alias: str) -> None:
-        async def act() -> None:
-            await ask(self._session, lambda client: client.models.delete_alias(self._model, alias))
-            await self._refresh()
-
-        await self._frame.attempt(act)
+        await ask(self._session, move)
+        await self._frame.look(self._refresh)

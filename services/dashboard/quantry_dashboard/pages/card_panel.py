@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quantry_dashboard.card_view import Block, Code, Heading, Items, Line, Paragraph, Table, blocks
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.panels import WORDS, label_cells
 
 
 class CardPanel:
@@ -44,18 +45,19 @@ def _add(block: Block) -> None:
         case Code(text=text):
             Node("pre", text, classes="command", tabindex="0")
         case Table(headings=headings, rows=rows):
-            with Node("div", classes="wide", tabindex="0", role="group"), Node("table", classes="plain words"):
+            with Node("div", classes="wide", tabindex="0", role="group"), Node("table", classes=WORDS, role="table"):
                 if any(headings):
-                    with Node("thead"), Node("tr"):
+                    with Node("thead", role="rowgroup"), Node("tr", role="row"):
                         for line in headings:
-                            with Node("th", scope="col"):
+                            with Node("th", scope="col", role="columnheader"):
                                 _add_line(line)
-                with Node("tbody"):
+                with Node("tbody", role="rowgroup") as body:
                     for row in rows:
                         with Node("tr"):
                             for line in row:
                                 with Node("td"):
                                     _add_line(line)
+            label_cells(body, ["".join(span.text for span in line) for line in headings])
 
 
 def _add_line(line: Line) -> None:

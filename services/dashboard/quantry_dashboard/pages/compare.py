@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from fastapi import Request
 from nicegui import ui
 
-from quantry import Client
 from quantry_core.comparisons import Comparison
 from quantry_core.stored_modules import StoredModules
 from quantry_core.versions import VersionDetail
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.comparison_view import (
-    evidence_rows,
+    Measured,
     fact_rows,
     field_rows,
+    measured,
     module_headings,
     module_rows,
     relation_text,
@@ -91,22 +92,23 @@ class ComparePage:
         ui.navigate.to(compare_address(left, right))
 
     async def _read(self) -> None:
-        suggested = await ask(self._session, lambda client: client.versions.list(limit=MAX_SUGGESTED))
-        self._suggestions.clear()
-        with self._suggestions:
-            for version in suggested.data:
-                Node("option", value=version.ref)
         self._all.clear()
         if not (self._left and self._right):
             self._loading.show_if(False)
             self._timer.deactivate()
-            with self._all, empty_state("Choose two versions", "By name and number, by an alias such as bard@production, or by id."):
-                pass
+            with self._all:
+                empty_state("Choose two versions", "By name and number, by an alias such as bard@production, or by id.")
+            await self._suggest()
             return
         try:
             comparison = await ask(self._session, lambda client: client.versions.compare(self._left, self._right))
-            details = await ask(self._session, lambda client: _both(client, comparison))
-            modules = await ask(self._session, lambda client: _modules(client, details))
+            left, right, ours, theirs, _ = await asyncio.gather(
+                self._version(comparison.left.id),
+                self._version(comparison.right.id),
+                self._modules(comparison.left.id),
+                self._modules(comparison.right.id),
+                self._suggest(),
+            )
         except NotDone as error:
             self._loading.show_if(False)
             if error.is_missing:
@@ -114,19 +116,23 @@ class ComparePage:
             raise
         self._loading.show_if(False)
         self._timer.deactivate()
-        for field, side in zip(self._fields, details, strict=True):
+        for field, side in zip(self._fields, (left, right), strict=True):
             field.attribute("value", side.ref)
         with self._all:
-            _add(comparison, details, modules)
+            _add(comparison, (left, right), (ours, theirs))
 
+    async def _version(self, version_id: str) -> VersionDetail:
+        return await ask(self._session, lambda client: client.versions.get(version_id))
 
-def _both(client: Client, comparison: Comparison) -> tuple[VersionDetail, VersionDetail]:
-    return client.versions.get(comparison.left.id), client.versions.get(comparison.right.id)
+    async def _modules(self, version_id: str) -> StoredModules:
+        return await ask(self._session, lambda client: client.versions.modules(version_id))
 
-
-def _modules(client: Client, details: Sequence[VersionDetail]) -> tuple[StoredModules, StoredModules]:
-    left, right = (client.versions.modules(version.id) for version in details)
-    return left, right
+    async def _suggest(self) -> None:
+        suggested = await ask(self._session, lambda client: client.versions.list(limit=MAX_SUGGESTED))
+        self._suggestions.clear()
+        with self._suggestions:
+            for version in suggested.data:
+                Node("option", value=version.ref)
 
 
 def _add(comparison: Comparison, details: tuple[VersionDetail, VersionDetail], modules: tuple[StoredModules, StoredModules]) -> None:
@@ -145,14 +151,35 @@ def _add(comparison: Comparison, details: tuple[VersionDetail, VersionDetail], m
                         link("compare it with the master", compare_address(base_id, version.id))
         _add_rows("What they are", headings, fact_rows(comparison))
     _add_section("Size", (*headings, "difference"), size_rows(comparison), "")
-    verdicts = verdict_rows(comparison)
-    nothing = "Nothing was measured of both on the same text."
-    _add_section("Quality", ("Measured on", "Figure", *headings[1:], "difference"), evidence_rows(comparison), nothing)
-    _add_section("Gate and verdicts", ("Check or corpus", *headings[1:]), verdicts, "Neither was judged.")
+    _add_quality(measured(comparison), headings[1:])
+    _add_section("Gate and verdicts", ("Check or corpus", *headings[1:]), verdict_rows(comparison), "Neither was judged.")
     _add_section("Recipe", headings, field_rows(comparison.recipe), "Both were made by the same recipe.")
-    notes = " ".join(side.note for side in modules if side.note is not None)
+    notes = " ".join(dict.fromkeys(side.note for side in modules if side.note is not None))
     _add_section("Modules", module_headings(comparison), module_rows(*modules), notes or "Every module is stored alike.")
     _add_section("Toolchain", headings, field_rows(comparison.toolchain), "The same libraries made both.")
+
+
+def _add_quality(found: Measured, sides: Sequence[str]) -> None:
+    headings = ("Measured on", "Figure", *sides, "difference")
+    with Node("section", classes="panel", aria_label="Quality"):
+        Node("h2", "Quality")
+        if found.quality:
+            _add_rows("Quality", headings, found.quality)
+        else:
+            Node("p", "Nothing was measured of either.", classes="dim")
+        for sentence in found.unlike:
+            Node("p", sentence, classes="dim note")
+        if found.conditions:
+            _add_folded("What it was measured on", ("Measured on", "Setting", *sides), found.conditions)
+    if found.checks:
+        with Node("section", classes="panel", aria_label="Checks"):
+            _add_folded("Checks", ("Check", "Figure", *sides, "difference"), found.checks)
+
+
+def _add_folded(title: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    with Node("details"):
+        Node("summary", f"{title} ({len(rows)})")
+        _add_rows(title, headings, rows)
 
 
 def _add_section(title: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]], nothing: str) -> None:

@@ -18,17 +18,26 @@ class Question(NamedTuple):
     is_dangerous: bool = False
 
 
+class WithheldButton(Node):
+    """A button that the key of whoever looks may not press: hidden from everybody, whatever the page makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__("button", type="button", hidden="hidden")
+
+    def show_if(self, is_shown: bool) -> None:
+        """Stays hidden."""
+
+
+def plain_button(text: str, classes: str = "", *, label: str | None = None, hindrance: str | None = None) -> Node:
+    """Returns a button; ``label`` is its name where its text says too little, ``hindrance`` why this key may not press it."""
+    return WithheldButton() if hindrance else Node("button", text, classes=classes, type="button", aria_label=label)
+
+
 def action_button(text: str, classes: str, hindrance: str | None) -> Node:
-    """Returns a hidden button; one that may not be used stays reachable, so that everybody learns why."""
-    return Node(
-        "button",
-        text,
-        classes=classes,
-        type="button",
-        hidden="hidden",
-        aria_disabled="true" if hindrance else None,
-        title=hindrance,
-    )
+    """Returns a hidden button, for the page to show when it makes sense."""
+    button = plain_button(text, classes, hindrance=hindrance)
+    button.show_if(False)
+    return button
 
 
 def ask_before(button: Node, question: Question, action: Callable[[], Awaitable[None]]) -> Node:

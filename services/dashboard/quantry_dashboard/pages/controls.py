@@ -8,14 +8,12 @@ from collections.abc import Callable
 from nicegui import events
 
 from quantry_dashboard.drafts import LeafDraft
-from quantry_dashboard.nodes import Node
+from quantry_dashboard.nodes import EMIT_CHECKED, EMIT_VALUE, Node
 from quantry_dashboard.shapes import ABSENT, Choice, Document, Flag, Leaf, Number, Plain, Text
 
 SUGGESTED = "suggested-"
 """Begins the id of a list of suggestions, which ends with what it names."""
 TYPED_EVERY_S = 0.4
-EMIT_VALUE = "(event) => emit(event.target.value)"
-EMIT_CHECKED = "(event) => emit(event.target.checked)"
 MAX_DEFAULT_CHARS = 60
 
 _ids = itertools.count(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -89,12 +90,21 @@ class DatasetPage:
         self._num_refreshes += 1
 
     async def _read_beside(self, body: _Body, dataset: Dataset) -> None:
+        reading = [self._read_versions(body, dataset.id), self._read_jobs(body, dataset.id)]
         if dataset.deleted_at is None:
-            body.show_preview(await ask(self._session, lambda client: client.datasets.preview(dataset.id, limit=PREVIEW_ITEMS)))
-        versions = await ask(self._session, lambda client: client.versions.list(dataset_id=dataset.id, limit=MAX_USES))
+            reading.append(self._read_preview(body, dataset.id))
+        await asyncio.gather(*reading)
+
+    async def _read_versions(self, body: _Body, dataset_id: str) -> None:
+        versions = await ask(self._session, lambda client: client.versions.list(dataset_id=dataset_id, limit=MAX_USES))
         body.show_versions(versions.data, has_more=versions.has_more)
-        jobs = await ask(self._session, lambda client: client.jobs.list(uses=dataset.id, limit=MAX_USES))
+
+    async def _read_jobs(self, body: _Body, dataset_id: str) -> None:
+        jobs = await ask(self._session, lambda client: client.jobs.list(uses=dataset_id, limit=MAX_USES))
         body.jobs.show(jobs.data, has_more=jobs.has_more)
+
+    async def _read_preview(self, body: _Body, dataset_id: str) -> None:
+        body.show_preview(await ask(self._session, lambda client: client.datasets.preview(dataset_id, limit=PREVIEW_ITEMS)))
 
     def _add_actions(self, body: _Body) -> None:
         hindrance = facts.hindrance(self._session.identity)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 from nicegui import ui
 
 from quantry_core.datasets import Dataset, DatasetKind, DatasetOrigin
 from quantry_dashboard import facts
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.dataset_facts import PATH, DatasetView, dataset_address, parse_view, row_texts
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.confirmed import plain_button
 from quantry_dashboard.pages.filtering import filters
 from quantry_dashboard.pages.listing import Listing, cell
 from quantry_dashboard.pages.parts import empty_state, trouble
@@ -48,7 +49,8 @@ class DatasetsPage:
             with Node("div", classes="heading title"):
                 Node("h1", "Datasets")
                 with Node("div", classes="actions"):
-                    _add_upload(facts.hindrance(self._session.identity))
+                    if facts.hindrance(self._session.identity) is None:
+                        _add_upload()
             for problem in self._problems:
                 trouble(problem)
             with filters("Filter datasets", lambda name, value: view.url(**{name: value}), PATH if view.is_narrowed else None) as fields:
@@ -70,12 +72,7 @@ class DatasetsPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, self._view.ask)
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, self._view.ask))
 
 
 class _Row:
@@ -92,12 +89,8 @@ class _Row:
         """Shows nothing new."""
 
 
-def _add_upload(hindrance: str | None) -> None:
-    button = Node(
-        "button", "Upload", classes="primary", type="button", aria_disabled="true" if hindrance else None, title=hindrance or None
-    )
-    if hindrance is not None:
-        return
+def _add_upload() -> None:
+    button = plain_button("Upload", "primary")
     with Node("dialog", aria_label="Upload a dataset", classes="asking") as dialog, Node("form", classes="upload") as form:
         Node("h2", "Upload a dataset")
         Node("p", "Plain text, or JSON Lines with one object in each row. It is checked while it comes in.", classes="dim")

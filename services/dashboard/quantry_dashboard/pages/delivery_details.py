@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from quantry_core.webhooks import DeliveryState, WebhookDeliveryDetail
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
-from quantry_dashboard.pages.admin_parts import plain_button
+from quantry_dashboard.pages.confirmed import plain_button
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
 from quantry_dashboard.pages.parts import copyable
 from quantry_dashboard.sessions import Session
@@ -18,18 +19,24 @@ from quantry_dashboard.webhook_facts import ATTEMPT_HEADINGS, DELIVERY_CLASSES, 
 class DeliveryDetails:
     """A panel that shows the message that was opened, and follows it while it is under way."""
 
-    def __init__(self, session: Session, frame: Frame, webhook_id: str) -> None:
+    def __init__(
+        self, session: Session, frame: Frame, webhook_id: str, opened: str | None, note_opened: Callable[[str | None], None]
+    ) -> None:
+        """``opened``: the message that is open at first; ``note_opened`` is told which one is."""
         self._session = session
         self._frame = frame
         self._webhook_id = webhook_id
-        self._opened: str | None = None
+        self._opened = opened
+        self._note_opened = note_opened
         self._shown: WebhookDeliveryDetail | None = None
         self._root = Node("section", classes="panel", aria_label="Message", hidden="hidden", tabindex="-1")
 
     async def open(self, delivery_id: str) -> None:
-        """Shows a message."""
+        """Shows a message, and goes to it."""
         self._opened = delivery_id
+        self._note_opened(delivery_id)
         await self._frame.attempt(self._read)
+        self._root.client.run_javascript(f"setTimeout(() => getHtmlElement({self._root.id})?.focus(), 20)")
 
     async def refresh(self) -> None:
         """Reads the message that is open again, while something may still become of it."""
@@ -67,3 +74,4 @@ class DeliveryDetails:
     def _close(self) -> None:
         self._opened = self._shown = None
         self._root.show_if(False)
+        self._note_opened(None)

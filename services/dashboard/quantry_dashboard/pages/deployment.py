@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,13 +12,14 @@ from fastapi import Request
 from quantry_core.rollouts import Release, Rollout, ServingPeriod
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
-from quantry_dashboard.deployments import deploy_address, deployment_address, rollout_address
+from quantry_dashboard.deployments import PATH, deploy_address, deployment_address, rollout_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.charts import Chart
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.pages.deployment_panel import DeploymentPanel
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table, open_table
+from quantry_dashboard.pages.parts import add_crumbs
 from quantry_dashboard.rollouts import STATE_CLASSES, strategy_text
 from quantry_dashboard.rollouts import state_text as rollout_state
 from quantry_dashboard.serving import HISTORY_HEADINGS, RELEASE_HEADINGS, history_options, period_texts, release_text, release_texts
@@ -46,11 +48,9 @@ class DeploymentPage:
         """Builds the page; the deployment comes with the first refresh, once the browser is connected."""
         self._frame = Frame(self._session, title=self._name, address=deployment_address(self._name))
         with self._frame.content:
+            add_crumbs(("Deployments", PATH), here=self._name)
             with Node("div", classes="heading title"):
-                with Node("div", classes="crumbs"):
-                    link("Deployments", "/deployments")
-                    Node("span", "/", classes="dim", aria_hidden="true")
-                    Node("h1", self._name)
+                Node("h1", self._name)
                 with Node("div", classes="actions"):
                     if facts.hindrance(self._session.identity) is None:
                         link("Deploy another version", deploy_address(self._name), classes="button primary")
@@ -71,9 +71,11 @@ class DeploymentPage:
                 self._timer.deactivate()
             raise
         now = datetime.now(UTC)
-        await self._panel.read(deployment, now)
-        releases = await ask(self._session, lambda client: client.deployments.releases(self._name, limit=MAX_ROWS))
-        rollouts = await ask(self._session, lambda client: client.deployments.rollouts(self._name, limit=MAX_ROWS))
+        _, releases, rollouts = await asyncio.gather(
+            self._panel.read(deployment, now),
+            ask(self._session, lambda client: client.deployments.releases(self._name, limit=MAX_ROWS)),
+            ask(self._session, lambda client: client.deployments.rollouts(self._name, limit=MAX_ROWS)),
+        )
         self._history.show(self._panel.reader.periods, now)
         self._releases.show(releases.data, None if deployment.current_release is None else deployment.current_release.id)
         self._rollouts.show(rollouts.data)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from fastapi import Request
 
 from quantry_dashboard import facts
 from quantry_dashboard.asking import ask
-from quantry_dashboard.deployments import deploy_address
+from quantry_dashboard.deployments import PATH, deploy_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.deployment_panel import DeploymentPanel
+from quantry_dashboard.pages.listing import address_of
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 
-PATH = "/deployments"
 REFRESH_S = 2.0
 FIRST_DEPLOYMENT = "quantry deploy --deployment bard --version bard-6m@2"
 
@@ -36,8 +36,7 @@ class DeploymentsPage:
 
     def build(self) -> None:
         """Builds the page; its deployments come with the first refresh, once the browser is connected."""
-        address = PATH if self._after is None else _address(self._after)
-        self._frame = Frame(self._session, title="Deployments", address=address)
+        self._frame = Frame(self._session, title="Deployments", address=address_of(PATH, after=self._after))
         with self._frame.content:
             with Node("div", classes="heading title"):
                 Node("h1", "Deployments")
@@ -58,12 +57,14 @@ class DeploymentsPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        page = await ask(self._session, lambda client: client.deployments.list(after=self._after))
-        self._loading.show_if(False)
+        try:
+            page = await ask(self._session, lambda client: client.deployments.list(after=self._after))
+        finally:
+            self._loading.show_if(False)
         self._empty.show_if(not page.data and self._after is None)
         self._older.show_if(page.has_more)
         if page.has_more and page.last_id is not None:
-            self._older.attribute("href", _address(page.last_id))
+            self._older.attribute("href", address_of(PATH, after=page.last_id))
         known = {deployment.id for deployment in page.data}
         for gone in [id_ for id_ in self._panels if id_ not in known]:
             self._panels.pop(gone).root.delete()
@@ -73,8 +74,4 @@ class DeploymentsPage:
                 with self._all:
                     self._panels[deployment.id] = DeploymentPanel(self._session, self._frame, deployment.name, self._refresh)
                 self._panels[deployment.id].root.move(self._all, place)
-            await self._panels[deployment.id].read(deployment, now)
-
-
-def _address(after: str) -> str:
-    return f"{PATH}?after={quote(after, safe='')}"
+        await asyncio.gather(*(self._panels[deployment.id].read(deployment, now) for deployment in page.data))

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 from nicegui import events
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from quantry_dashboard.asking import NotDone
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.confirmed import Question
 from quantry_dashboard.pages.parts import copyable
-
-NO_LONGER = "Close"
 
 
 class FieldKind(StrEnum):
@@ -187,9 +186,13 @@ def validation_text(error: ValidationError) -> str:
     problems = []
     for item in error.errors(include_input=False, include_url=False):
         field = ".".join(str(part) for part in item["loc"]).replace("_", " ")
-        said = item["msg"].removeprefix("Value error, ")
-        problems.append(f"{field}: {said}" if field else said)
+        problems.append(f"{field}: {said_of(item)}" if field else said_of(item))
     return "; ".join(problems)
+
+
+def said_of(problem: ErrorDetails) -> str:
+    """Returns what is wrong with one value."""
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _add_field(field: AskedField) -> list[Node]:

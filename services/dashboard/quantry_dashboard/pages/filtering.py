@@ -7,9 +7,7 @@ from contextlib import contextmanager
 
 from nicegui import events, ui
 
-from quantry_dashboard.nodes import Node, link
-
-EMIT_VALUE = "(event) => emit(event.target.value)"
+from quantry_dashboard.nodes import EMIT_VALUE, Node, link
 
 AddressWith = Callable[[str, str], str]
 """Returns the address of the same view with another value, or none (empty), of one filter, by its name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from fastapi import Request
@@ -48,6 +49,7 @@ class JobPage:
         self._job_id = job_id
         self._feed: EventFeed | None = None
         self._num_refreshes = 0
+        self._names: dict[str, str] = {}
         self._ended: Job | None = None
         """The job as it ended, once all but what it measured is shown."""
         self._is_over = False
@@ -130,14 +132,14 @@ class JobPage:
                 self._timer.deactivate()
             raise
         self._is_over = job.status in FINAL_STATUSES
+        beside = [self._know_names(job)]
         if self._is_over or self._num_refreshes % LOG_EVERY == 0:
-            self._log.show(await ask(self._session, lambda client: client.jobs.log(self._job_id, tail=LOG_LINES)))
+            beside.append(self._show_log())
             if isinstance(job.spec, FinetuneSpec):
-                curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
-                self._curve.show(curve.data)
-                self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
+                beside += [self._show_curve(), self._show_checkpoints()]
         if self._is_over or self._num_refreshes % PIPELINE_EVERY == 0:
-            await self._show_pipeline(job)
+            beside.append(self._show_pipeline(job))
+        await asyncio.gather(*beside)
         self._num_refreshes += 1
         self._loading.show_if(False)
         self._all.show_if(True)
@@ -146,8 +148,28 @@ class JobPage:
         if self._is_over:
             self._ended = job
 
+    async def _show_log(self) -> None:
+        self._log.show(await ask(self._session, lambda client: client.jobs.log(self._job_id, tail=LOG_LINES)))
+
+    async def _show_curve(self) -> None:
+        curve = await ask(self._session, lambda client: client.jobs.curve(self._job_id, max_points=MAX_POINTS))
+        self._curve.show(curve.data)
+
+    async def _show_checkpoints(self) -> None:
+        self._checkpoints.show(await ask(self._session, lambda client: client.jobs.checkpoints(self._job_id)))
+
+    async def _know_names(self, job: Job) -> None:
+        """Asks what the versions are called that the spec refers to by an id or as a job's output; one that cannot be told keeps that."""
+        for given in job.inputs:
+            version_id = given.version_id
+            if version_id is not None and given.ref not in self._names:
+                self._names[given.ref] = ""
+                with suppress(NotDone):
+                    version = await ask(self._session, lambda client, version_id=version_id: client.versions.get(version_id))  # type: ignore[misc]
+                    self._names[given.ref] = version.ref
+
     def _show(self, job: Job, now: datetime) -> None:
-        self._title.say(f"{job.type.capitalize()} {words.about(job)}")
+        self._title.say(f"{job.type.capitalize()} {words.about(job, self._names)}")
         self._status.say(job.status)
         self._status.mark_as(f"status {job.status}")
         self._reason.say(words.reason_text(job))
@@ -160,7 +182,7 @@ class JobPage:
         self._estimate.show(facts.comparisons(job), facts.estimate_notes(job.estimate))
         self._circumstances.show(facts.circumstances(job, now))
         self._spec.show(facts.spec_facts(job))
-        self._inputs.show(facts.input_facts(job))
+        self._inputs.show(facts.input_facts(job, self._names))
 
     async def _show_pipeline(self, job: Job) -> None:
         pipeline_id = job.pipeline_id
@@ -180,12 +202,15 @@ class JobPage:
     async def _show_measured(self, job: Job) -> None:
         """Shows what a job measured, which lies with the registry; raises NotDone where that is away, to be asked again."""
         try:
-            measured = await ask(self._session, lambda client: client.jobs.measured(job))
+            measured, artifacts = await asyncio.gather(
+                ask(self._session, lambda client: client.jobs.measured(job)),
+                ask(self._session, lambda client: client.jobs.artifacts(self._job_id)),
+            )
         except NotDone as trouble:
             self._measured.show_trouble(f"could not be read: {trouble}")
             raise
         self._measured.show(measured)
-        self._artifacts.show(await ask(self._session, lambda client: client.jobs.artifacts(self._job_id)))
+        self._artifacts.show(artifacts)
         self._result.show(facts.result_facts(job, measured))
 
     def _follow(self) -> None:

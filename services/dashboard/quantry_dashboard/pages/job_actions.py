@@ -26,7 +26,7 @@ CANCEL = Question(
 
 
 class JobActions:
-    """Two buttons, a dialog and a link to a form. A button is there only when it makes sense, and says so when the key may not use it."""
+    """Two buttons, a dialog and a link to a form. A button is there only when it makes sense and the key may use it."""
 
     def __init__(self, session: Session, frame: Frame, job_id: str, refresh: Callable[[], Awaitable[None]]) -> None:
         self._session = session

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from fastapi import Request
 
 from quantry_core.jobs import Job, JobStatus, JobType
 from quantry_dashboard import facts
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.filters import JobFilters, parse
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
@@ -70,12 +68,7 @@ class JobListPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, self._wanted.ask)
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        page = await self._listing.read(ask(self._session, self._wanted.ask))
         if self._selection is not None:
             self._selection.show(page.data)
 

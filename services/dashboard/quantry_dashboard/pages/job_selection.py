@@ -12,11 +12,10 @@ from quantry_core.jobs import Job
 from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
-from quantry_dashboard.nodes import Node
+from quantry_dashboard.nodes import EMIT_CHECKED, Node
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.sessions import Session
 
-EMIT_CHECKED = "(event) => emit(event.target.checked)"
 CANCEL = Question(
     "Cancel these jobs?",
     "",

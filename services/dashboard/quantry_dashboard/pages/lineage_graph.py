@@ -1,4 +1,7 @@
-"""The lineage of a version as a picture of links: masters at the top, arrows with roles, every box reachable by keyboard."""
+"""The lineage of a version as a picture of links: masters at the top, arrows with roles. On a phone it is a list.
+
+Every box is a link, reachable by keyboard.
+"""
 
 from __future__ import annotations
 
@@ -57,4 +60,6 @@ def _add_box(box: Box) -> None:
     with link("", box.address, classes=f"lineage-box {state}{current}", aria_label=box.words, aria_current=here, title=box.words) as node:
         Node("span", box.node.label, classes="cut lineage-name")
         Node("span", state_text(box.node), classes="cut dim")
+        if box.origins:
+            Node("span", f"from {box.origins}", classes="lineage-origins dim", aria_hidden="true")
     node.shape(f"left: {box.left:g}px; top: {box.top:g}px; width: {BOX_WIDTH}px; height: {BOX_HEIGHT}px")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from quantry_core.pages import Page
+from quantry_dashboard.asking import NotDone
 from quantry_dashboard.nodes import Node, link
 
 T = TypeVar("T")
@@ -102,6 +103,16 @@ class Listing(Generic[T]):
         self._older.show_if(page.has_more)
         if page.has_more:
             self._older.attribute("href", self._address(page.last_id))
+
+    async def read(self, reading: Awaitable[Page[T]]) -> Page[T]:
+        """Shows a page once it is read, and returns it; raises what the reading raises."""
+        try:
+            page = await reading
+        except NotDone:
+            self.fail()
+            raise
+        self.show(page, datetime.now(UTC))
+        return page
 
     def fail(self) -> None:
         """Takes away that it is loading: nothing came, and a banner says why."""

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from nicegui import events, ui
 
 from quantry_dashboard.log_tail import Found, appended, searched
-from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.nodes import EMIT_VALUE, Node, link
 
 LOG_LINES = 400
-EMIT_VALUE = "(event) => emit(event.target.value)"
 
 
 class LogPanel:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
 from quantry_core.model_views import ListedModel
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.filtering import filters
@@ -60,12 +60,7 @@ class ModelsPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.models.list(text=self._text, after=self._after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.models.list(text=self._text, after=self._after, limit=ROWS)))
 
     def _address(self, after: str | None) -> str:
         return address_of(PATH, text=self._text, after=after)

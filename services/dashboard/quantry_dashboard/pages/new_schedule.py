@@ -9,6 +9,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from fastapi import Request
 from nicegui import events, ui
@@ -18,10 +19,10 @@ from quantry_core.schedules import MissedPolicy, OverlapPolicy, SchedulePreview,
 from quantry_dashboard import facts
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
-from quantry_dashboard.nodes import Node
-from quantry_dashboard.pages.admin_parts import plain_button
-from quantry_dashboard.pages.controls import EMIT_CHECKED, EMIT_VALUE
-from quantry_dashboard.pages.dialogs import trouble_text, validation_text
+from quantry_dashboard.nodes import EMIT_CHECKED, EMIT_VALUE, Node
+from quantry_dashboard.pages.confirmed import plain_button
+from quantry_dashboard.pages.controls import Wrong
+from quantry_dashboard.pages.dialogs import said_of, trouble_text, validation_text
 from quantry_dashboard.pages.listing import address_of
 from quantry_dashboard.pages.parts import Tab, add_crumbs, add_tabs
 from quantry_dashboard.schedule_facts import (
@@ -41,6 +42,8 @@ from quantry_dashboard.sessions import Session
 
 NUM_PREVIEWED = 8
 FILE = "file"
+YAML = "yaml"
+"""The text that says what is submitted, or all of it."""
 
 
 def show(session: Session, request: Request) -> None:
@@ -64,6 +67,7 @@ class NewSchedulePage:
         self._submitted: str | None = None
         self._key = ""
         self._is_submitting = False
+        self._wrongs: dict[str, Wrong] = {}
         self._num_previews = 0
 
     def build(self) -> None:
@@ -116,6 +120,7 @@ class NewSchedulePage:
             field.attribute("^value", self._values[name])
             field.on("change", self._taking(name), js_handler=EMIT_VALUE)
             Node("p", said, classes="help", id=f"{name}-help")
+            self._wrongs[name] = Wrong(field)
 
     def _add_choice(self, name: str, label: str, choices: Sequence[tuple[str, str]]) -> None:
         with Node("div", classes="field"):
@@ -124,19 +129,21 @@ class NewSchedulePage:
                 for value, said in choices:
                     Node("option", said, value=value, selected="selected" if value == self._values[name] else None)
             select.on("change", self._taking(name), js_handler=EMIT_VALUE)
+            self._wrongs[name] = Wrong(select)
 
     def _add_long(self, label: str, value: str, take: Callable[[events.GenericEventArguments], object], *, rows: int) -> None:
         with Node("div", classes="field"):
-            Node("label", label, for_="yaml")
-            area = Node("textarea", value, id="yaml", rows=str(rows), spellcheck="false", classes="yaml")
+            Node("label", label, for_=YAML)
+            area = Node("textarea", value, id=YAML, rows=str(rows), spellcheck="false", classes="yaml")
             area.on("change", take, js_handler=EMIT_VALUE)
-            self._wrong = Node("p", classes="wrong", role="alert", hidden="hidden")
+            self._wrongs[YAML] = Wrong(area)
 
     def _taking(self, name: str) -> Callable[[events.GenericEventArguments], object]:
         async def take(event: events.GenericEventArguments) -> None:
             self._values[name] = str(event.args or "").strip()
+            self._wrongs[name].forget()
             if name in {"cron", "time_zone"}:
-                await self._preview()
+                await self._frame.look(self._preview)
 
         return take
 
@@ -145,16 +152,21 @@ class NewSchedulePage:
 
     def _take_template(self, event: events.GenericEventArguments) -> None:
         self._template = str(event.args or "")
-        self._say_wrong("")
+        self._wrongs[YAML].forget()
 
     async def _take_text(self, event: events.GenericEventArguments) -> None:
         self._text = str(event.args or "")
-        self._say_wrong("")
-        await self._preview()
+        self._wrongs[YAML].forget()
+        await self._frame.look(self._preview)
 
     async def _begin(self) -> None:
-        await self._frame.look(self._fill)
-        await self._preview()
+        async def fill_and_preview() -> None:
+            try:
+                await self._fill()
+            finally:
+                await self._preview()
+
+        await self._frame.look(fill_and_preview)
 
     async def _fill(self) -> None:
         if self._from is None or self._as_file:
@@ -163,7 +175,7 @@ class NewSchedulePage:
         job = await ask(self._session, lambda client: client.jobs.get(job_id))
         self._template = template_of_job(job)
         # A text area takes its text from its content once, and from its value ever after.
-        ui.run_javascript(f"document.getElementById('yaml').value = {json.dumps(self._template)}")
+        ui.run_javascript(f"document.getElementById('{YAML}').value = {json.dumps(self._template)}")
 
     async def _preview(self) -> None:
         self._num_previews += 1
@@ -211,10 +223,9 @@ class NewSchedulePage:
                 self._submitted, self._key = document, str(uuid.uuid4())
             made = await ask(self._session, lambda client: client.schedules.create(submission, idempotency_key=self._key))
         except NotDone as trouble:
-            self._say_wrong(trouble_text(trouble))
-            raise NotDone("Nothing was made: see what is wrong below.") from trouble
+            self._refuse([(problem.field, problem.message) for problem in trouble.problems] or [(YAML, str(trouble))], trouble)
         except ValidationError as error:
-            raise NotDone(f"Nothing was made: {validation_text(error)}") from error
+            self._refuse([(".".join(map(str, one["loc"])), said_of(one)) for one in error.errors(include_url=False)], error)
         ui.navigate.to(schedule_address(made.id))
 
     def _submission(self) -> ScheduleSubmission:
@@ -229,6 +240,13 @@ class NewSchedulePage:
             }
         )
 
-    def _say_wrong(self, sentence: str) -> None:
-        self._wrong.say(sentence)
-        self._wrong.show_if(bool(sentence))
+    def _refuse(self, problems: Sequence[tuple[str, str]], cause: Exception) -> NoReturn:
+        """Shows each problem at the field it is about, what is about none at the text, and goes to the first; raises NotDone."""
+        for wrong in self._wrongs.values():
+            wrong.forget()
+        for field, message in problems:
+            name = field.partition(".")[0]
+            is_own = name in self._wrongs
+            self._wrongs[name if is_own else YAML].say(message if is_own or field in {"", YAML} else f"{field}: {message}")
+        ui.run_javascript("quantryShowWrong()")
+        raise NotDone("Nothing was made: see what is wrong below.") from cause

@@ -87,17 +87,16 @@ class OverviewPage:
     async def _refresh(self) -> None:
         is_slow_turn = self._num_refreshes % SLOW_EVERY == 0
         self._num_refreshes += 1
+        slow = [self._matters.fill(self._read_matters)] if is_slow_turn else []
         asked = [
             self._running.fill(self._read_running),
             self._failed.fill(self._read_failed),
             self._serving.fill(self._read_serving),
             self._capacity.fill(self._read_capacity),
         ]
-        await asyncio.gather(*asked)
-        if is_slow_turn:
-            await self._matters.fill(self._read_matters)
-        else:
-            self._show_matters()
+        await asyncio.gather(*asked, *slow)
+        # Of all that was read: what is wrong with deployments and workers comes with the others.
+        self._show_matters()
 
     async def _read_running(self) -> int:
         page = await ask(self._session, lambda client: client.jobs.list(status=JobStatus.RUNNING, limit=NUM_SHOWN))
@@ -112,9 +111,8 @@ class OverviewPage:
     async def _read_serving(self) -> int:
         page = await ask(self._session, lambda client: client.deployments.list(limit=NUM_SHOWN))
         self._deployments = page.data
-        for deployment in page.data:
-            # What the candidate is called; of one without a rollout nothing is asked.
-            await self._reader(deployment.name).know_releases(deployment, deployment.active_rollout)
+        # What the candidate is called; of one without a rollout nothing is asked.
+        await asyncio.gather(*(self._reader(one.name).know_releases(one, one.active_rollout) for one in page.data))
         self._serving_rows.show(page.data, datetime.now(UTC))
         return len(page.data)
 
@@ -122,15 +120,19 @@ class OverviewPage:
         return self._readers.setdefault(name, ServingReader(self._session, name))
 
     async def _read_capacity(self) -> int:
-        project = await ask(self._session, lambda client: client.project.get())
-        self._workers = (await ask(self._session, lambda client: client.workers.list())).data
+        project, workers = await asyncio.gather(
+            ask(self._session, lambda client: client.project.get()), ask(self._session, lambda client: client.workers.list())
+        )
+        self._workers = workers.data
         self._facts.show(_capacity_facts(project, self._workers))
         return 1
 
     async def _read_matters(self) -> int:
-        self._schedules = (await ask(self._session, lambda client: client.schedules.list(limit=MAX_LIMIT))).data
-        listed = await ask(self._session, lambda client: client.versions.list(state=VersionState.QUARANTINED, limit=NUM_SHOWN))
-        self._quarantined = listed.data
+        schedules, listed = await asyncio.gather(
+            ask(self._session, lambda client: client.schedules.list(limit=MAX_LIMIT)),
+            ask(self._session, lambda client: client.versions.list(state=VersionState.QUARANTINED, limit=NUM_SHOWN)),
+        )
+        self._schedules, self._quarantined = schedules.data, listed.data
         return self._show_matters()
 
     def _show_matters(self) -> int:

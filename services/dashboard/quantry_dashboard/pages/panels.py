@@ -28,13 +28,31 @@ class TableRow(NamedTuple):
 
 @contextmanager
 def open_table(title: str, headings: Sequence[str], classes: str = FIGURES) -> Iterator[None]:
-    """Adds a table whose rows are added within; it scrolls on its own where it is wider than the page. ``title`` is what it is called."""
-    with Node("div", classes="wide", tabindex="0", role="group", aria_label=title), Node("table", classes=classes, aria_label=title):
-        with Node("thead"), Node("tr"):
+    """Adds a table whose rows are added within; it scrolls on its own where it is wider than the page. ``title`` is what it is called.
+
+    On a phone each row becomes a card, whose cells bear the headings of their columns.
+    """
+    with (
+        Node("div", classes="wide", tabindex="0", role="group", aria_label=title),
+        Node("table", classes=classes, role="table", aria_label=title),
+    ):
+        with Node("thead", role="rowgroup"), Node("tr", role="row"):
             for heading in headings:
-                Node("th", heading, scope="col")
-        with Node("tbody"):
+                Node("th", heading, scope="col", role="columnheader")
+        with Node("tbody", role="rowgroup") as body:
             yield
+    label_cells(body, headings)
+
+
+def label_cells(body: Node, headings: Sequence[str]) -> None:
+    """Gives the cells in a table's body their headings, and roles: as a card of a phone a row is no table's row to a browser."""
+    for row in body.default_slot.children:
+        cells = [cell for cell in row.default_slot.children if isinstance(cell, Node)]
+        if isinstance(row, Node):
+            row.attribute("role", "row")
+        for cell, heading in zip(cells, headings, strict=False):
+            cell.attribute("role", "rowheader" if cell.tag == "th" else "cell")
+            cell.attribute("data-label", heading or None)
 
 
 def add_table(title: str, headings: Sequence[str], rows: Iterable[TableRow], classes: str = FIGURES) -> None:
@@ -85,12 +103,8 @@ class EstimatePanel:
         self._root = Node("section", classes="panel", hidden="hidden", aria_label="Estimate")
         with self._root:
             Node("h2", "Estimate")
-            with Node("table", classes="plain"):
-                with Node("thead"), Node("tr"):
-                    for heading in ("", "expected", "happened", "ratio"):
-                        Node("th", heading, scope="col")
-                self._body = Node("tbody")
-            self._notes = Node("p", classes="dim")
+            self._table = Node("div")
+            self._notes = Node("p", classes="dim note")
 
     def show(self, rows: list[Comparison], notes: str) -> None:
         """Shows the figures and a sentence below them."""
@@ -99,13 +113,9 @@ class EstimatePanel:
         self._shown = (rows, notes)
         self._root.show_if(bool(rows))
         self._notes.say(notes)
-        self._body.clear()
-        with self._body:
-            for row in rows:
-                with Node("tr"):
-                    Node("th", row.figure, scope="row")
-                    for text in (row.expected, row.happened, row.ratio):
-                        Node("td", text)
+        self._table.clear()
+        with self._table:
+            add_table("Estimate", ("", "expected", "happened", "ratio"), (TableRow(row[0], row[1:]) for row in rows))
 
 
 class Timeline:

@@ -16,10 +16,10 @@ from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.pages.graph import JobGraph
+from quantry_dashboard.pages.job_cells import JobCells
 from quantry_dashboard.pages.listing import Rows, cell
 from quantry_dashboard.pages.panels import FactPanel
 from quantry_dashboard.pages.parts import add_crumbs
-from quantry_dashboard.pages.progress_bar import ProgressBar
 from quantry_dashboard.sessions import Session
 
 REFRESH_S = 2.0
@@ -166,21 +166,11 @@ class _StepRow:
             cell("Type", job.type)
             with cell("About", classes="about"):
                 Node("span", about, classes="cut", title=about)
-            with cell("Status"):
-                self._status = Node("span", classes="status")
-                self._reason = Node("span", classes="dim reason")
-            with cell("Progress", classes="doing"):
-                self._bar = ProgressBar(f"Progress of {job.step or words.short_id(job.id)}")
-                self._phase = Node("span", classes="dim phase")
+            self._cells = JobCells(job.step or words.short_id(job.id))
             cell("Needs", ", ".join(steps.get(need, words.short_id(need)) for need in job.needs) or "–")
             self._duration = cell("Duration", classes="number")
 
     def show(self, job: Job, now: datetime) -> None:
         """Shows how the job is."""
-        self._status.say(job.status)
-        self._status.mark_as(f"status {job.status}")
-        self._reason.say(words.reason_text(job))
-        progress = job.progress if job.status is JobStatus.RUNNING else None
-        self._bar.show(progress)
-        self._phase.say(words.progress_text(progress) if progress is not None else "")
+        self._cells.show(job)
         self._duration.say(words.run_text(job, now))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
 from quantry_core.pipelines import Pipeline
 from quantry_dashboard import words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.filtering import filters
@@ -64,15 +64,12 @@ class PipelinesPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(
+        await self._listing.read(
+            ask(
                 self._session,
                 lambda client: client.pipelines.list(after=self._after, labels=self._labels, schedule_id=self._schedule_id),
             )
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        )
 
     def _address(self, after: str | None) -> str:
         return address_of(PATH, labels=self._labels, schedule_id=self._schedule_id, after=after)
@@ -87,7 +84,6 @@ class _Row:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.root = Node("tr", role="row")
-        labels = " ".join(f"{key}={value}" if value else key for key, value in sorted(pipeline.labels.items()))
         with self.root:
             with cell("Pipeline"):
                 link(words.short_id(pipeline.id), pipeline_address(pipeline.id), classes="mono", title=pipeline.id)
@@ -95,7 +91,7 @@ class _Row:
             with cell("Status"):
                 self._status = Node("span", classes="status")
             self._jobs = cell("Jobs")
-            cell("Labels", labels)
+            cell("Labels", words.labels_text(pipeline.labels))
             with cell("Created"):
                 self._created = Node("time", datetime=pipeline.created_at.isoformat(), title=words.moment_text(pipeline.created_at))
 

@@ -9,10 +9,11 @@ from fastapi import Request
 
 from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout
 from quantry_dashboard.asking import NotDone, ask
-from quantry_dashboard.deployments import deployment_address
+from quantry_dashboard.deployments import PATH, deployment_address
 from quantry_dashboard.frame import Frame
-from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
+from quantry_dashboard.pages.parts import add_crumbs
 from quantry_dashboard.pages.rollout_actions import RolloutActions
 from quantry_dashboard.pages.rollout_panels import RolloutBody, ShareBar
 from quantry_dashboard.pages.traffic_panel import TrafficCharts
@@ -45,12 +46,7 @@ class RolloutPage:
         address = f"{deployment_address(self._name)}/rollouts/{self._rollout_id}"
         self._frame = Frame(self._session, title=f"Rollout of {self._name}", address=address)
         with self._frame.content:
-            with Node("div", classes="crumbs"):
-                link("Deployments", "/deployments")
-                Node("span", "/", classes="dim", aria_hidden="true")
-                link(self._name, deployment_address(self._name))
-                Node("span", "/", classes="dim", aria_hidden="true")
-                Node("span", self._rollout_id, classes="mono")
+            add_crumbs(("Deployments", PATH), (self._name, deployment_address(self._name)), here=self._rollout_id, is_id=True)
             self._loading = Node("p", "Loading…", classes="dim", role="status")
             with Node("div", classes="job", hidden="hidden") as self._all:
                 self._build_panels()
@@ -86,7 +82,7 @@ class RolloutPage:
         if rollout.deployment_id != deployment.id:
             self._loading.show_if(False)
             self._timer.deactivate()
-            raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.", is_missing=True)
+            raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.")
         await self._reader.read(deployment, rollout)
         traffic, spans = await asyncio.gather(self._reader.traffic(rollout), self._reader.spans(rollout))
         self._actions.show(rollout)

@@ -74,7 +74,7 @@ def may_be_asked(rollout: Rollout) -> frozenset[RolloutRequest]:
 
 
 class RolloutActions:
-    """Five buttons with their dialogs. A button is there only when it makes sense, and says so when the key may not use it.
+    """Five buttons with their dialogs. A button is there only when it makes sense and the key may use it.
 
     A second click asks for what is so already, which changes nothing.
     """

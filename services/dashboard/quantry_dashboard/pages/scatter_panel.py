@@ -7,9 +7,8 @@ from typing import Any
 from nicegui import events, ui
 
 from quantry_core.model_views import ModelFigures
-from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.nodes import EMIT_VALUE, Node, link
 from quantry_dashboard.pages.charts import Chart
-from quantry_dashboard.pages.filtering import EMIT_VALUE
 from quantry_dashboard.pages.panels import WORDS, open_table
 from quantry_dashboard.scatter import (
     QUALITIES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,12 +17,11 @@ from quantry_dashboard import facts, words
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.admin_parts import plain_button
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog
 from quantry_dashboard.pages.filtering import filters
 from quantry_dashboard.pages.listing import Listing, address_of, cell
-from quantry_dashboard.pages.parts import add_crumbs, empty_state
+from quantry_dashboard.pages.parts import add_crumbs, empty_state, trouble
 from quantry_dashboard.pages.rollout_panels import FactList
 from quantry_dashboard.schedule_facts import (
     OUTCOME_CLASSES,
@@ -35,6 +35,7 @@ from quantry_dashboard.schedule_facts import (
     template_yaml,
 )
 from quantry_dashboard.sessions import Session
+from quantry_dashboard.version_filters import choice_of
 
 REFRESH_S = 3.0
 ROWS = 25
@@ -43,20 +44,21 @@ COLUMNS = ("Due", "Outcome", "Submitted", "Why", "When")
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of the schedule that the address names."""
-    given = request.query_params
-    outcome = given.get("outcome", "").strip()
-    chosen = RunOutcome(outcome) if outcome in set(RunOutcome) else None
-    SchedulePage(session, request.path_params["schedule_id"], chosen, given.get("after", "").strip() or None).build()
+    given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    problems: list[str] = []
+    outcome = choice_of(RunOutcome, "outcome", given, problems)
+    SchedulePage(session, request.path_params["schedule_id"], outcome, given.get("after"), problems).build()
 
 
 class SchedulePage:
     """One open page."""
 
-    def __init__(self, session: Session, schedule_id: str, outcome: RunOutcome | None, after: str | None) -> None:
+    def __init__(self, session: Session, schedule_id: str, outcome: RunOutcome | None, after: str | None, problems: list[str]) -> None:
         self._session = session
         self._id = schedule_id
         self._outcome = outcome
         self._after = after
+        self._problems = problems
         self._schedule: Schedule | None = None
         self._shown_template: dict[str, object] | None = None
         self._shown_next: list[datetime] | None = None
@@ -67,6 +69,8 @@ class SchedulePage:
         self._frame = Frame(self._session, title="Schedule", address=self._address(self._after))
         with self._frame.content:
             add_crumbs(("Schedules", PATH), here=self._id, is_id=True)
+            for problem in self._problems:
+                trouble(problem)
             self._loading = Node("p", "Loading…", classes="dim", role="status")
             self._dialog = PageDialog(self._frame)
             with Node("div", classes="job", hidden="hidden") as self._all:
@@ -121,17 +125,17 @@ class SchedulePage:
 
     async def _refresh(self) -> None:
         try:
-            schedule = await ask(self._session, lambda client: client.schedules.get(self._id))
-        except NotDone as trouble:
+            schedule, runs = await asyncio.gather(
+                ask(self._session, lambda client: client.schedules.get(self._id)),
+                ask(self._session, lambda client: client.schedules.runs(self._id, after=self._after, limit=ROWS, outcome=self._outcome)),
+            )
+        except NotDone as error:
             self._loading.show_if(False)
-            if trouble.is_missing:
+            if error.is_missing:
                 self._timer.deactivate()
             raise
         now = datetime.now(UTC)
         self._show(schedule, now)
-        runs = await ask(
-            self._session, lambda client: client.schedules.runs(self._id, after=self._after, limit=ROWS, outcome=self._outcome)
-        )
         self._runs.show(runs, now)
 
     def _show(self, schedule: Schedule, now: datetime) -> None:
@@ -192,7 +196,7 @@ class SchedulePage:
     async def _change(self, answers: Answers) -> None:
         changes = {name: answers.text(name) for name in ("cron", "time_zone", "overlap", "missed")}
         await ask(self._session, lambda client: client.schedules.change(self._id, **changes))
-        await self._refresh()
+        await self._frame.look(self._refresh)
 
     def _ask_delete(self) -> None:
         question = Question(
@@ -213,7 +217,7 @@ class SchedulePage:
 
     async def _do(self, change: Callable[[Client], object], _answers: Answers) -> None:
         await ask(self._session, change)
-        await self._refresh()
+        await self._frame.look(self._refresh)
 
     def _address(self, after: str | None) -> str:
         return address_of(schedule_address(self._id), outcome=self._outcome, after=after)
@@ -234,7 +238,7 @@ class _Row:
                 address = run_address(run)
                 if address is not None:
                     link(words.short_id(run.pipeline_id or run.job_id or ""), address, classes="mono")
-            self._why = cell("Why", classes="about")
+            self._why = cell("Why", classes="wraps")
             with cell("When"):
                 self._when = Node("time", datetime=run.fired_at.isoformat(), title=words.moment_text(run.fired_at))
 
@@ -244,5 +248,4 @@ class _Row:
         self._outcome.mark_as(OUTCOME_CLASSES[run.outcome])
         self._outcome.attribute("title", OUTCOME_WORDS[run.outcome])
         self._why.say(run.message or "")
-        self._why.attribute("title", run.message)
         self._when.say(words.ago_text(run.fired_at, now))

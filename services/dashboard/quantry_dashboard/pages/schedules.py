@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
 
 from quantry_core.schedules import Schedule
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.listing import Listing, address_of, cell
@@ -65,12 +65,7 @@ class SchedulesPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            page = await ask(self._session, lambda client: client.schedules.list(after=self._after, limit=ROWS))
-        except NotDone:
-            self._listing.fail()
-            raise
-        self._listing.show(page, datetime.now(UTC))
+        await self._listing.read(ask(self._session, lambda client: client.schedules.list(after=self._after, limit=ROWS)))
 
 
 class _Row:

@@ -19,8 +19,8 @@ from quantry_dashboard.drafts import (
     MaybeDraft,
     place_of,
 )
-from quantry_dashboard.nodes import Node
-from quantry_dashboard.pages.controls import EMIT_CHECKED, EMIT_VALUE, Wrong, add_control, help_text, new_id
+from quantry_dashboard.nodes import EMIT_CHECKED, EMIT_VALUE, Node
+from quantry_dashboard.pages.controls import Wrong, add_control, help_text, new_id
 from quantry_dashboard.shapes import ABSENT, Constant, Field, Flag, is_prominent, words_of
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})

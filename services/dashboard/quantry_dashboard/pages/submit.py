@@ -19,6 +19,7 @@ from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.drafts import AlternativesDraft, GroupDraft, prefilled
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.confirmed import plain_button
 from quantry_dashboard.pages.parts import CopyableText, add_crumbs
 from quantry_dashboard.pages.rollout_panels import FactList
 from quantry_dashboard.pages.schema_form import SchemaForm
@@ -82,7 +83,7 @@ class SubmitPage:
                 self._figures = FactList()
                 self._notes = Node("p", classes="dim")
             with Node("div", classes="actions"):
-                self._button = Node("button", "Submit", classes="primary", type="button", aria_disabled="true" if hindrance else None)
+                self._button = plain_button("Submit", "primary", hindrance=hindrance)
             if hindrance is not None:
                 Node("p", hindrance, classes="dim hint")
             else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from quantry import Client
@@ -12,11 +13,11 @@ from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.controls import SUGGESTED
 from quantry_dashboard.sessions import Session
 
-MAX_ALIASED_MODELS = 20
-"""The aliases of so many models are asked for: each takes a question of its own."""
-
 Suggestion = tuple[str, str]
 """What would be written, and what it is."""
+
+
+NOUNS = ("dataset", "version", "deployment", "model", "method", "scheme", "alias")
 
 
 class Suggestions:
@@ -24,13 +25,16 @@ class Suggestions:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._lists = {noun: Node("datalist", id=f"{SUGGESTED}{noun}") for noun in _READERS}
+        self._lists = {noun: Node("datalist", id=f"{SUGGESTED}{noun}") for noun in NOUNS}
 
     async def read(self) -> None:
         """Reads what there is. What cannot be read is not suggested: nobody needs it to fill in a form."""
-        for noun, reader in _READERS.items():
-            with suppress(NotDone):
-                self._fill(self._lists[noun], await ask(self._session, reader))
+        await asyncio.gather(*(self._read(reader) for reader in (_versions, _models, _datasets, _deployments, _methods)))
+
+    async def _read(self, reader: Callable[[Client], Mapping[str, list[Suggestion]]]) -> None:
+        with suppress(NotDone):
+            for noun, suggestions in (await ask(self._session, reader)).items():
+                self._fill(self._lists[noun], suggestions)
 
     def _fill(self, node: Node, suggestions: Iterable[Suggestion]) -> None:
         if node.is_deleted:
@@ -40,51 +44,36 @@ class Suggestions:
                 Node("option", value=value, label=label or None)
 
 
-def _versions(client: Client) -> list[Suggestion]:
+def _versions(client: Client) -> dict[str, list[Suggestion]]:
     versions = client.versions.list(limit=MAX_LIMIT).data
-    named = [(version.ref, f"{version.kind} {version.scheme or version.format}") for version in versions]
-    return [*named, *((f"{model}@{alias}", "alias") for model, alias in _aliased(client))]
+    return {"version": [(version.ref, f"{version.kind} {version.scheme or version.format}") for version in versions]}
 
 
-def _aliased(client: Client) -> list[tuple[str, str]]:
-    models = client.models.list(limit=MAX_ALIASED_MODELS).data
-    return [(alias.model_name, alias.alias) for model in models for alias in client.models.aliases(model.name)]
+def _models(client: Client) -> dict[str, list[Suggestion]]:
+    models = client.models.list(limit=MAX_LIMIT).data
+    aliased = [(model.name, target.alias) for model in models for target in model.aliases]
+    return {
+        "model": [(model.name, "") for model in models],
+        "alias": [(alias, "") for _, alias in aliased],
+        "version": [(f"{model}@{alias}", "alias") for model, alias in aliased],
+    }
 
 
-def _aliases(client: Client) -> list[Suggestion]:
-    return [(alias, "") for _, alias in _aliased(client)]
+def _datasets(client: Client) -> dict[str, list[Suggestion]]:
+    return {"dataset": [(dataset.name, dataset.kind) for dataset in client.datasets.list(limit=MAX_LIMIT).data]}
 
 
-def _models(client: Client) -> list[Suggestion]:
-    return [(model.name, "") for model in client.models.list(limit=MAX_LIMIT).data]
+def _deployments(client: Client) -> dict[str, list[Suggestion]]:
+    return {"deployment": [(deployment.name, "") for deployment in client.deployments.list(limit=MAX_LIMIT).data]}
 
 
-def _datasets(client: Client) -> list[Suggestion]:
-    return [(dataset.name, dataset.kind) for dataset in client.datasets.list(limit=MAX_LIMIT).data]
-
-
-def _deployments(client: Client) -> list[Suggestion]:
-    return [(deployment.name, "") for deployment in client.deployments.list(limit=MAX_LIMIT).data]
-
-
-def _methods(client: Client) -> list[Suggestion]:
-    return [(method.info.method, method.info.title) for method in client.methods.list()]
-
-
-def _schemes(client: Client) -> list[Suggestion]:
-    methods: dict[str, list[str]] = {}
-    for method in client.methods.list():
+def _methods(client: Client) -> dict[str, list[Suggestion]]:
+    methods = client.methods.list()
+    by_scheme: dict[str, list[str]] = {}
+    for method in methods:
         for scheme in method.schemes:
-            methods.setdefault(scheme.info.scheme, []).append(method.info.method)
-    return [(scheme, ", ".join(names)) for scheme, names in methods.items()]
-
-
-_READERS = {
-    "dataset": _datasets,
-    "version": _versions,
-    "deployment": _deployments,
-    "model": _models,
-    "method": _methods,
-    "scheme": _schemes,
-    "alias": _aliases,
-}
+            by_scheme.setdefault(scheme.info.scheme, []).append(method.info.method)
+    return {
+        "method": [(method.info.method, method.info.title) for method in methods],
+        "scheme": [(scheme, ", ".join(names)) for scheme, names in by_scheme.items()],
+    }

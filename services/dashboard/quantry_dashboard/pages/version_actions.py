@@ -52,7 +52,7 @@ def may_be_done(version: Version) -> frozenset[str]:
 
 
 class VersionActions:
-    """Links and buttons. A button is there only when it makes sense, and says so when the key may not use it."""
+    """Links and buttons. A button is there only when it makes sense and the key may use it."""
 
     def __init__(self, session: Session, frame: Frame, refresh: Callable[[], Awaitable[None]]) -> None:
         self._session = session

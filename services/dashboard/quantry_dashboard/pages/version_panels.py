@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from pydantic import ValidationError
-
 from quantry_core.evidence_tables import checks
 from quantry_core.jobs import Job
 from quantry_core.version_notes import VersionNotes, VersionNotesChange
 from quantry_core.versions import VersionDetail
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.confirmed import Question, action_button
-from quantry_dashboard.pages.entered import Entry, EntryDialog
+from quantry_dashboard.pages.confirmed import Question, plain_button
+from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table, open_table
 from quantry_dashboard.pages.parts import copyable
 from quantry_dashboard.sessions import Session
@@ -25,10 +23,8 @@ from quantry_dashboard.version_facts import (
     VERDICT_CLASSES,
     file_address,
     labels_of,
-    labels_text,
     quality_rows,
 )
-from quantry_dashboard.version_filters import version_address
 
 MAX_FILES = 200
 
@@ -105,46 +101,39 @@ class NotesPanel:
         self._frame = frame
         self._ref = ref
         self._refresh = refresh
+        self._written = ("", "")
         hindrance = facts.hindrance(session.identity)
         with Node("section", classes="panel", aria_label="Labels and notes"):
             with Node("div", classes="heading"):
                 Node("h2", "Labels and notes")
                 with Node("div", classes="actions"):
-                    edit = action_button("Edit", "", hindrance)
-                    edit.show_if(True)
-                    edit.attribute("aria-label", "Edit labels and notes")
+                    edit = plain_button("Edit", label="Edit labels and notes", hindrance=hindrance)
+                    edit.on("click", self._ask)
+            self._dialog = PageDialog(frame)
             self._labels = Node("p", classes="label-list")
             self._notes = Node("p", classes="notes")
             self._nothing = Node("p", "Nobody has written anything.", classes="dim", hidden="hidden")
-            self._dialog = None
-            if hindrance is None:
-                question = Question("Labels and notes", "The version itself never changes.", confirm="Save", keep="Cancel")
-                entries = [Entry("Labels", hint="golden stage=test"), Entry("Notes", is_long=True)]
-                self._dialog = EntryDialog(edit, question, entries, self._save)
 
     def show(self, notes: VersionNotes) -> None:
         """Shows what was written."""
-        labels = labels_text(notes.tags)
+        labels = words.labels_text(notes.tags)
         self._labels.say(labels)
         self._labels.show_if(bool(labels))
         self._notes.say(notes.notes)
         self._notes.show_if(bool(notes.notes))
         self._nothing.show_if(not labels and not notes.notes)
-        if self._dialog is not None:
-            self._dialog.say([labels, notes.notes])
+        self._written = (labels, notes.notes)
 
-    async def _save(self, values: list[str]) -> None:
-        labels, notes = values
+    def _ask(self) -> None:
+        labels, notes = self._written
+        fields = (AskedField("labels", "Labels", labels, "golden stage=test"), AskedField("notes", "Notes", notes, kind=FieldKind.LONG))
+        question = Question("Labels and notes", "The version itself never changes.", confirm="Save", keep="Cancel")
+        self._dialog.ask(question, self._save, fields)
 
-        async def act() -> None:
-            try:
-                change = VersionNotesChange(tags=labels_of(labels), notes=notes)
-            except ValueError as error:
-                raise NotDone(_first_problem(error)) from error
-            await ask(self._session, lambda client: client.versions.annotate(self._ref, change))
-            await self._refresh()
-
-        await self._frame.attempt(act)
+    async def _save(self, answers: Answers) -> None:
+        change = VersionNotesChange(tags=labels_of(answers.text("labels")), notes=answers.text("notes"))
+        await ask(self._session, lambda client: client.versions.annotate(self._ref, change))
+        await self._frame.look(self._refresh)
 
 
 class JobsPanel:
@@ -196,12 +185,3 @@ class AliasList:
         with self._root:
             for alias in aliases:
                 link(alias, self._address, classes="chip", title="An alias of the model: it is moved there")
-
-
-def version_link(ref: str) -> Node:
-    """Returns a link to a version by its reference."""
-    return link(ref, version_address(ref))
-
-
-def _first_problem(error: ValueError) -> str:
-    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)

@@ -17,7 +17,7 @@ from quantry_dashboard.pages.filtering import filters
 from quantry_dashboard.pages.listing import Listing, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.scatter import Measure, interval_text, quality_of
-from quantry_dashboard.version_facts import STATE_CLASSES, labels_text
+from quantry_dashboard.version_facts import STATE_CLASSES
 from quantry_dashboard.version_filters import ModelView, version_address
 
 COLUMNS = ("Version", "State", "Kind", "Scheme", "Format", "Weights", "Bits", "Quality", "Aliases", "Labels", "Made")
@@ -118,7 +118,7 @@ class _Row:
         self._bits.say(self._table.bits_text(version.id))
         self._quality.say(self._table.quality_text(version.id))
         self._aliases.say(self._table.aliases_text(version.id))
-        labels = labels_text(version.tags)
+        labels = words.labels_text(version.tags)
         self._labels.say(labels)
         self._labels.attribute("title", labels or None)
 

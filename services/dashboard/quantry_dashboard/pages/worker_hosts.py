@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from quantry_core.pages import MAX_LIMIT
@@ -11,18 +12,16 @@ from quantry_dashboard.administration import entered_duration_s, used_text
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
-from quantry_dashboard.pages.admin_parts import plain_button
-from quantry_dashboard.pages.confirmed import Question
+from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog, Shown
 from quantry_dashboard.pages.listing import Listing, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
-from quantry_dashboard.worker_facts import enrol_command, host_state, invitation_state, is_open
+from quantry_dashboard.worker_facts import PATH, enrol_command, host_state, invitation_state, is_open
 
 HOST_COLUMNS = ("Host", "State", "Workers", "Machine", "Key", "Key used", "Enrolled", "")
 TOKEN_COLUMNS = ("Token for", "State", "Made", "")
 TOKENS_SHOWN = 10
-PATH = "/workers"
 
 
 class HostsPanel:
@@ -62,8 +61,10 @@ class HostsPanel:
 
     async def refresh(self) -> None:
         """Reads both lists again; raises as ``ask`` does."""
-        hosts = await ask(self._session, lambda client: client.worker_hosts.list(limit=MAX_LIMIT))
-        tokens = await ask(self._session, lambda client: client.worker_hosts.invitations(limit=TOKENS_SHOWN))
+        hosts, tokens = await asyncio.gather(
+            ask(self._session, lambda client: client.worker_hosts.list(limit=MAX_LIMIT)),
+            ask(self._session, lambda client: client.worker_hosts.invitations(limit=TOKENS_SHOWN)),
+        )
         now = datetime.now(UTC)
         # All on one page: an installation has tens of hosts; the command line pages through more.
         self._hosts.show(hosts.model_copy(update={"has_more": False}), now)
@@ -87,7 +88,7 @@ class HostsPanel:
         name = answers.text("name")
         lifetime_s = entered_duration_s(answers.text("lifetime"), "The token's time")
         made = await ask(self._session, lambda client: client.worker_hosts.invite(name, lifetime_s=lifetime_s))
-        await self.refresh()
+        await self._frame.look(self.refresh)
         return Shown(
             f"Token for {made.enrolment.name}",
             f"Run the command on the host, and paste the token when it waits. It is good once, until "
@@ -100,7 +101,7 @@ class HostsPanel:
 
         async def revoke(_answers: Answers) -> None:
             await ask(self._session, lambda client: client.worker_hosts.revoke(host.id))
-            await self.refresh()
+            await self._frame.look(self.refresh)
 
         question = Question(
             f"Revoke host {host.name}?",
@@ -115,7 +116,7 @@ class HostsPanel:
 
         async def withdraw(_answers: Answers) -> None:
             await ask(self._session, lambda client: client.worker_hosts.withdraw(token.id))
-            await self.refresh()
+            await self._frame.look(self.refresh)
 
         question = Question(
             f"Withdraw the token for {token.name}?", "No host can use it any more.", confirm="Withdraw it", is_dangerous=True

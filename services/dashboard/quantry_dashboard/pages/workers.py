@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from fastapi import Request
@@ -10,7 +11,7 @@ from quantry_core.queue_loads import QueueLoad
 from quantry_core.workers import Worker
 from quantry_dashboard import words
 from quantry_dashboard.administration import is_platform_admin
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.dialogs import PageDialog
@@ -19,6 +20,7 @@ from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.pages.worker_hosts import HostsPanel
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.worker_facts import (
+    PATH,
     DeviceLine,
     by_presence,
     device_line,
@@ -30,7 +32,6 @@ from quantry_dashboard.worker_facts import (
     worker_state,
 )
 
-PATH = "/workers"
 REFRESH_S = 3.0
 QUEUE_COLUMNS = ("Queue", "A slot has", "Waiting", "Queued", "Running", "Oldest queued", "Slots")
 NUMBERS = ("Waiting", "Queued", "Running", "Slots")
@@ -83,18 +84,20 @@ class WorkersPage:
         self._frame.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        now = datetime.now(UTC)
+        hosts = [] if self._hosts is None else [self._hosts.refresh()]
         try:
-            self._queues.show(await ask(self._session, lambda client: client.queues.list()), now)
-            workers = (await ask(self._session, lambda client: client.workers.list())).data
-        except NotDone:
+            await asyncio.gather(self._refresh_queues(), self._refresh_workers(), *hosts)
+        finally:
             self._queues.fail()
-            raise
-        self._rows.show(by_presence(workers), now)
-        self._nothing.show_if(False)
+            self._nothing.show_if(False)
+
+    async def _refresh_queues(self) -> None:
+        self._queues.show(await ask(self._session, lambda client: client.queues.list()), datetime.now(UTC))
+
+    async def _refresh_workers(self) -> None:
+        workers = (await ask(self._session, lambda client: client.workers.list())).data
+        self._rows.show(by_presence(workers), datetime.now(UTC))
         self._empty.show_if(not workers)
-        if self._hosts is not None:
-            await self._hosts.refresh()
 
 
 class _QueueRow:
@@ -105,11 +108,11 @@ class _QueueRow:
             with cell("Queue"):
                 link(queue.name, address_of("/jobs", queue=queue.name), classes="name")
             cell("A slot has", queue_size_text(queue))
-            self._counts = []
+            self._counts: list[tuple[Node, str]] = []
             for column, status in (("Waiting", "waiting"), ("Queued", "queued"), ("Running", "running")):
                 with cell(column, classes="number"):
                     address = address_of("/jobs", queue=queue.name, status=status)
-                    self._counts.append(link("", address, aria_label=f"{status} jobs of queue {queue.name}"))
+                    self._counts.append((link("", address), f"{status} in queue {queue.name}"))
             self._oldest = cell("Oldest queued")
             with cell("Slots", classes="number"):
                 self._slots = Node("span")
@@ -117,9 +120,9 @@ class _QueueRow:
 
     def show(self, queue: QueueLoad, _now: datetime) -> None:
         """Shows how a queue is now."""
-        for node, count in zip(self._counts, (queue.num_waiting, queue.num_queued, queue.num_running), strict=True):
+        for (node, where), count in zip(self._counts, (queue.num_waiting, queue.num_queued, queue.num_running), strict=True):
             node.say(f"{count:,}")
-            node.attribute("aria-label", None)
+            node.attribute("aria-label", f"{count:,} {where}")
         self._oldest.say(oldest_text(queue))
         self._slots.say(f"{queue.num_slots:,}")
         self._stuck.show_if(is_stuck(queue))

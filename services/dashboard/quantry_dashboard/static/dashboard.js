@@ -24,6 +24,19 @@
     button.focus();
   });
 
+  // In a dialog's field Enter answers, as in a form; in a text of several lines it begins another line.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || !event.target.matches("dialog.asking input:not([type=checkbox])")) return;
+    if (event.target.closest("form")) return;
+    event.preventDefault();
+    event.target.closest("dialog").querySelector(".actions button:last-of-type")?.click();
+  });
+
+  // A closed dialog gives the focus back to its button; where that is there no more, the page's content gets it.
+  document.addEventListener("close", () => setTimeout(() => {
+    if (document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
+  }, 50), true);
+
   // Says on the button itself that it was done; without leave to write to the clipboard, it is done the old way.
   globalThis.quantryCopy = async (button) => {
     const text = button.dataset.copied;

@@ -56,6 +56,10 @@ class Command:
     place: Place
     progress: Progress
 
+    def answer(self, text: str, document: object) -> None:
+        """Prints on standard output what a program reads: a line, or with --json a document. What people read goes to the other."""
+        sys.stdout.write(json.dumps(document, indent=2) + "\n" if self.options.json else text)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, 1 where a backup is damaged, 2 where nothing was done; says why on standard error."""
@@ -87,16 +91,14 @@ def _create(command: Command) -> int:
     manifest = create(source, tools, command.place, command.progress, parallel=command.settings.parallel)
     command.progress.say(f"backup {manifest.id} in {command.place}: {_figures(manifest)}")
     command.progress.say(NOT_INCLUDED)
-    sys.stdout.write(f"{manifest.id}\n")
+    command.answer(f"{manifest.id}\n", manifest.model_dump(mode="json"))
     return 0
 
 
 def _list(command: Command) -> int:
     found = [load_manifest(command.place, backup_id) for backup_id in manifests(command.place)]
-    if command.options.json:
-        sys.stdout.write(json.dumps([manifest.model_dump(mode="json") for manifest in found], indent=2) + "\n")
-    else:
-        sys.stdout.writelines(f"{manifest.id}  {_figures(manifest)}\n" for manifest in found)
+    lines = "".join(f"{manifest.id}  {_figures(manifest)}\n" for manifest in found)
+    command.answer(lines, [manifest.model_dump(mode="json") for manifest in found])
     return 0
 
 
@@ -105,6 +107,7 @@ def _verify(command: Command) -> int:
     problems = verify(command.place, manifest, command.progress, parallel=command.settings.parallel)
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
+    command.answer("", {"backup": manifest.id, "is_whole": not problems, "problems": [str(problem) for problem in problems]})
     if problems:
         sys.stderr.write(f"quantry: backup {manifest.id} is damaged: {len(problems)} of its files\n")
         return EXIT_DAMAGED
@@ -121,6 +124,7 @@ def _restore(command: Command) -> int:
     tools = PostgresTools.find(command.settings.pg_bin)
     restore(command.place, manifest, into, tools, command.progress, allowed=allowed, parallel=command.settings.parallel)
     command.progress.say(f"backup {manifest.id} is restored: {_figures(manifest)}")
+    command.answer("", manifest.model_dump(mode="json"))
     return 0
 
 
@@ -130,6 +134,7 @@ def _prune(command: Command) -> int:
         f"removed {len(pruned.backups)} backups, {len(pruned.unfinished)} that were never finished, and {pruned.num_blobs} blobs "
         "that only they needed"
     )
+    command.answer("", {"removed": list(pruned.backups), "unfinished": list(pruned.unfinished), "num_blobs": pruned.num_blobs})
     return 0
 
 
@@ -151,11 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[Command], int], words: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=words, description=words)
         made.add_argument("place", metavar="PLACE", help="a folder, or s3://bucket/prefix")
+        made.add_argument("--json", action="store_true", help="print a JSON document on standard output")
         made.set_defaults(run=run)
         return made
 
     command("create", _create, "Make a backup; blobs that lie in the place already are not copied again.")
-    command("list", _list, "List the whole backups of a place.").add_argument("--json", action="store_true")
+    command("list", _list, "List the whole backups of a place.")
     verifying = command("verify", _verify, "Read and hash every byte of a backup.")
     restoring = command("restore", _restore, "Bring a backup back into an empty installation, and verify it.")
     for parsed in (verifying, restoring):

@@ -62,9 +62,11 @@ def create(source: Source, tools: PostgresTools, place: Place, progress: Progres
         if not troubles:
             return _seal(backup_id, source, snapshot, tools, place)
         collected = gone_since(source.database_url, [blob.sha256 for blob in troubles])
-        if lasting := {blob: words for blob, words in troubles.items() if blob.sha256 not in collected}:
-            raise BackupError(_words(lasting))
-        progress.say(f"{len(collected)} blobs were collected meanwhile: going on from a new moment of the database")
+        known = [blob for blob in troubles if blob.sha256 not in collected]
+        # A blob that was collected and sealed anew between the two looks is there by now; what still is not, is lost.
+        if known and (lost := _copy(source, known, place, progress, parallel=parallel)):
+            raise BackupError(_words(lost))
+        progress.say(f"{len(troubles)} blobs were collected meanwhile: going on from a new moment of the database")
     raise BackupError(
         f"the vault was collected {MAX_SNAPSHOTS} times while this backup ran: begin again when no collection runs; what was copied stays"
     )

@@ -88,8 +88,8 @@ class Manifest(BaseModel):
 
 
 def new_backup_id(taken_at: datetime) -> str:
-    """Returns an id that sorts by time: ``20261122T093000Z-1a2b3c4d``."""
-    return f"{taken_at:%Y%m%dT%H%M%SZ}-{uuid7().hex[-8:]}"
+    """Returns an id that sorts by time, to the microsecond: ``20261122T093000Z-1a2b3c4d``."""
+    return f"{taken_at:%Y%m%dT%H%M%SZ}-{taken_at.microsecond:05x}{uuid7().hex[-3:]}"
 
 
 def file_of(backup_id: str, name: str) -> str:

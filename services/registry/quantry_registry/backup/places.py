@@ -142,8 +142,6 @@ class FolderPlace:
                 file.write(piece)
                 digest.update(piece)
                 num_bytes += len(piece)
-            file.flush()
-            os.fsync(file.fileno())
         return Stored(num_bytes, digest.hexdigest())
 
     def remove(self, name: str) -> None:
@@ -174,7 +172,8 @@ class FolderPlace:
 
     @contextmanager
     def _appearing(self, name: str) -> Iterator[Path]:
-        """Yields a path to write to, which becomes the file when the block ends well."""
+        """Yields a path to write to, which becomes the file when the block ends well. It is on the disk before it has its name, so
+        that a manifest never outlives, of a host that lost its power, what it names."""
         path = self.root / name
         self.root.parent.mkdir(parents=True, exist_ok=True)
         for folder in reversed(Path(name).parents):
@@ -184,9 +183,20 @@ class FolderPlace:
             part.touch(mode=FILE_MODE)
             yield part
             part.chmod(FILE_MODE)
+            _to_disk(part)
             part.replace(path)
+            _to_disk(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class BucketPlace:

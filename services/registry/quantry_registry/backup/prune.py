@@ -33,7 +33,8 @@ def prune(place: Place, keep: int) -> Pruned:
     Raises BackupError, and removes nothing, where a backup that stays has a damaged manifest or list.
     """
     whole = list(manifests(place))
-    old, kept = whole[: len(whole) - keep], whole[len(whole) - keep :]
+    num_old = max(len(whole) - keep, 0)
+    old, kept = whole[:num_old], whole[num_old:]
     needed = {blob_file(blob.sha256) for backup_id in kept for blob in read_blob_list(place, load_manifest(place, backup_id))}
     files = place.names(BACKUPS_PREFIX)
     unfinished = sorted({name.split("/")[1] for name in files} - set(whole))

@@ -12,9 +12,8 @@ import hashlib
 import io
 import re
 from collections.abc import AsyncIterator
-from typing import ClassVar
 
-from quantry_core.errors import InvalidInput, QuantryError
+from quantry_core.errors import BodyStalled, InvalidInput
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
@@ -34,14 +33,6 @@ def promised_sha256(header: str | None) -> str | None:
             except binascii.Error:
                 break
     raise InvalidInput("Content-Digest is written sha-256=:<base64 of the SHA-256>:")
-
-
-class BodyStalled(QuantryError):
-    """The client sent nothing for too long. Nothing of the file was kept."""
-
-    status: ClassVar[int] = 408
-    slug: ClassVar[str] = "body-stalled"
-    title: ClassVar[str] = "The request's body stopped coming"
 
 
 class BodyReader(io.RawIOBase):

@@ -22,13 +22,13 @@ router = APIRouter(prefix="/vault", tags=["vault"])
 RunId = Annotated[str, Path(pattern=r"^vrn_[0-9a-f]{32}$")]
 
 
-@router.post("/verify", status_code=202, responses=problem_responses(404, 422))
+@router.post("/verify", status_code=202, responses=problem_responses(404, 409, 422))
 async def verify(caller: Caller, database: Db, request: VerifyRequest) -> VaultRun:
     """Asks for bytes to be read and hashed again: all, one version's, or those that were not looked at for some time."""
     return await service.ask_verify(database, caller, request)
 
 
-@router.post("/collect", status_code=202, responses=problem_responses(422))
+@router.post("/collect", status_code=202, responses=problem_responses(409, 422))
 async def collect(caller: Caller, database: Db, parts: PartsOf, request: CollectRequest) -> VaultRun:
     """Asks for what nothing refers to to be removed, or, which is the default, only to be counted."""
     return await service.ask_collect(database, parts.settings, caller, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,19 @@ def test_the_newest_stay_with_what_they_need(tmp_path: Path) -> None:
     assert place.names("blobs/") == [blob_file(HELLO.sha256)], "what cannot be told to be unneeded stays"
 
 
+def test_ids_sort_by_time_within_a_second_too() -> None:
+    begun = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+    ids = [new_backup_id(begun + timedelta(microseconds=offset)) for offset in (0, 1, 999_999, 1_000_000)]
+    assert ids == sorted(ids)
+
+
+def test_fewer_backups_than_are_to_stay_all_stay(tmp_path: Path) -> None:
+    place = FolderPlace(tmp_path)
+    made = [written(place, b"hello", f"2026010{day}T000000Z-0000000{day}").id for day in (1, 2, 3)]
+    assert prune(place, keep=4).backups == prune(place, keep=5).backups == []
+    assert list(manifests(place)) == made
+
+
 def test_the_first_error_of_many_ends_the_work() -> None:
     blobs = [Blob(f"{number:064x}", number) for number in range(200)]
     done: list[int] = []
@@ -197,8 +210,9 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     assert main(["verify", str(tmp_path)]) == 0
     (tmp_path / blob_file(HELLO.sha256)).write_bytes(b"hullo")
     capsys.readouterr()
-    assert main(["verify", str(tmp_path)]) == EXIT_DAMAGED
-    said = capsys.readouterr().err
+    assert main(["verify", str(tmp_path), "--json"]) == EXIT_DAMAGED
+    document, said = capsys.readouterr()
+    assert {key: json.loads(document)[key] for key in ("backup", "is_whole")} == {"backup": manifest.id, "is_whole": False}
     assert f"{blob_file(HELLO.sha256)} is damaged: its bytes are others" in said
     assert "1 of its files" in said
     for arguments, words in (
