@@ -27,7 +27,7 @@ from quantry_core.jobs import (
     WaitingOn,
 )
 
-_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 WAITING_WORDS = {
@@ -93,7 +93,7 @@ def labels_text(labels: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" if value else key for key, value in sorted(labels.items()))
 
 
-def about(job: Job, names: Mapping[str, str] = _NO_NAMES) -> str:
+def about(job: Job, names: Mapping[str, str] = NO_NAMES) -> str:
     """Returns which model or deployment a job is about, and how. ``names``: ``name@number`` of versions by how the spec refers to them."""
 
     def version(ref: str) -> str:

@@ -107,7 +107,8 @@ class RouteWatcher:
         headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
         timeout = aiohttp.ClientTimeout(total=self._wait_s + _ANSWER_MARGIN_S)
         try:
-            async with self._session.get(self._url, params=params, headers=headers, timeout=timeout) as response:
+            # A redirect would carry the token elsewhere.
+            async with self._session.get(self._url, params=params, headers=headers, timeout=timeout, allow_redirects=False) as response:
                 if response.status == 204:
                     return None
                 body = await response.read()

@@ -68,7 +68,7 @@ def create_app(
             settings,
             control=control,
             artifacts=artifacts,
-            buckets=import_buckets(settings, store),
+            buckets=import_buckets(settings, store, blob_settings),
             work_dir=work_dir,
             is_draining=drain.is_requested,
             memory_bytes=hello.memory_bytes,

@@ -71,11 +71,17 @@ def bucket_of(spec: JobSpec) -> BucketSource | None:
     return source if isinstance(source, BucketSource) else None
 
 
-def import_buckets(settings: WorkerSettings, own: ObjectStore) -> ImportBuckets:
-    """Returns the buckets that this worker's settings allow, on the server that they name, or on the platform's ``own``."""
+def import_buckets(settings: WorkerSettings, own: ObjectStore, platform: BlobSettings) -> ImportBuckets:
+    """Returns the buckets that this worker's settings allow, on the server that they name, or on the platform's ``own``.
+
+    Raises ValueError where they are the platform's own, which hold every project's bytes.
+    """
+    other = ImportStoreSettings()
+    forbidden = {platform.vault_bucket, platform.staging_bucket} & set(settings.import_buckets) if other.endpoint is None else set()
+    if forbidden:
+        raise ValueError(f"QUANTRY_IMPORT_BUCKETS has {min(forbidden)!r}, where the platform keeps the bytes of all projects")
 
     def store() -> ObjectStore:
-        other = ImportStoreSettings()
         if other.endpoint is None:
             return own
         return MinioStore(

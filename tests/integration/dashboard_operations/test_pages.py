@@ -44,6 +44,8 @@ def test_a_key_is_made_shown_once_rotated_and_revoked(world: OperationsWorld, lo
         assert ada.whoami().role is Role.VIEWER
     press(page, "I have kept it")
     expect(dialog).to_have_count(0)
+    # The server takes it out of the page once it has heard that the dialog is closed.
+    expect(page.locator(".secret")).to_have_count(0)
     assert first not in page.content()
     row = page.get_by_role("row").filter(has_text="laptop-of-ada")
     expect(row).to_contain_text("works")

@@ -35,6 +35,7 @@ def test_zero_is_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         ("QUANTRY_TRAFFIC_KEEP_DAYS", "1e9", "less than or equal to 36500"),
         ("QUANTRY_QUARANTINE_KEEP_DAYS", "nan", "36500|greater"),
         ("QUANTRY_AUDIT_KEEP_DAYS", "0.5", "at least 1 day, or 0 for ever"),
+        ("QUANTRY_IDEMPOTENCY_KEEP_DAYS", "0.01", "at least 0.05, or 0 for ever"),
         *((old, "60", f"{old} is {new} now") for old, new in RENAMED.items()),
     ],
 )

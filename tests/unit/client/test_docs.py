@@ -12,6 +12,7 @@ from factories.client import FakeServer, page
 from factories.serving import a_rollout
 from quantry import read_pipeline, read_strategy
 from quantry.cli.main import main
+from quantry_core.errors import BodyStalled
 from quantry_core.jobs import RETRIES, JobReason, JobStatus, WaitingOn
 from quantry_core.strategies import CanaryStrategy, OnInconclusive
 from quantry_deploy.settings import DeploySettings
@@ -111,7 +112,7 @@ def test_every_command_about_deployments_is_one(server: FakeServer, line: str) -
 
 def test_the_gateways_errors_are_those_of_the_code() -> None:
     source = "".join((ROOT / "services/gateway/quantry_gateway" / name).read_text() for name in ("openai_errors.py", "feedback.py"))
-    raised = set(re.findall(r'OpenAIError\((\d+), "(\w+)"', source))
+    raised = set(re.findall(r'OpenAIError\((\d+), "(\w+)"', source)) | {(str(BodyStalled.status), BodyStalled.slug.replace("-", "_"))}
     rows = re.findall(r"^\| (\d+) \| ((?:`\w+`(?:, )?)+) \|", GATEWAY, re.MULTILINE)
     assert {(status, code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)} == raised
 

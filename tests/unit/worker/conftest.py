@@ -13,7 +13,8 @@ from factories.supervised import World
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet_log() -> Iterator[None]:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    # With no processors, whatever a test before has had lines made of.
+    structlog.configure(processors=[], logger_factory=structlog.ReturnLoggerFactory())
     yield
     structlog.reset_defaults()
 

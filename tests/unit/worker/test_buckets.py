@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import pytest
+from pydantic import SecretStr
 
 from factories.checkpoints import master_contents
 from quantry_blobs.errors import StoreRefused, StoreUnavailable
+from quantry_blobs.settings import BlobSettings
 from quantry_blobs.stores import ObjectStore
 from quantry_core.errors import SourceRefused
 from quantry_core.jobs import CalibrationSpec, ImportSpec, InputRole, QuantizeSpec
 from quantry_core.sources import BucketSource
-from quantry_worker.buckets import ImportBuckets, bucket_of
+from quantry_worker.buckets import ImportBuckets, bucket_of, import_buckets
 from quantry_worker.disk import DiskFull, check_room
 from quantry_worker.guard import Bounds, Guard
+from quantry_worker.settings import WorkerSettings
 
 SOURCE = BucketSource(bucket="models", prefix="tiny/")
 
@@ -111,3 +114,20 @@ def test_only_an_import_from_a_bucket_has_one() -> None:
     assert bucket_of(ImportSpec(model="a", source="s3:models/tiny")) == SOURCE
     assert bucket_of(ImportSpec(model="a", source="hf:a/b")) is None
     assert bucket_of(QuantizeSpec(base="a", calibration=CalibrationSpec(datasets=["b"]))) is None
+
+
+def test_the_platforms_own_buckets_are_no_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = WorkerSettings(
+        control_url="http://control.test",
+        worker_token=SecretStr("token"),
+        broker_url=SecretStr("redis://"),
+        work_dir=tmp_path,
+        worker_queues=["cpu"],
+        ml_python=tmp_path,
+        import_buckets=["models", "quantry-vault"],
+    )
+    platform = BlobSettings.model_validate({"endpoint": "127.0.0.1:9", "access_key": "nobody", "secret_key": "nobody"})
+    with pytest.raises(ValueError, match="QUANTRY_IMPORT_BUCKETS has 'quantry-vault', where the platform keeps the bytes of all projects"):
+        import_buckets(settings, cast(ObjectStore, FakeBucket({})), platform)
+    monkeypatch.setenv("QUANTRY_IMPORT_S3_ENDPOINT", "elsewhere:9000")
+    import_buckets(settings, cast(ObjectStore, FakeBucket({})), platform)

@@ -9,10 +9,9 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from quantry_core.audit import (
     GENESIS_HASH,
@@ -35,7 +34,7 @@ CUT_ACTION = "audit.cut"
 """What retention writes when it removes a prefix: an anchor that no such entry tells of is a forged one."""
 RUN_ACTION = "retention.run"
 _OF_RETENTION = (CUT_ACTION, RUN_ACTION)
-"""What retention writes of itself. For these alone nothing is cut: each cut writes one more, and a log at rest would never be still."""
+"""What retention writes of itself. The newest entry of others stays: were these counted, each cut would make room for the next."""
 VERIFY_BATCH_ENTRIES = 1000
 ANY_ACT = AuditFilter()
 
@@ -159,15 +158,17 @@ class AuditRepository:
     async def cut(self, project_id: str, before: datetime, *, limit: int) -> int:
         """Returns how many of a project's entries it removed: its oldest, all older than ``before``, at most ``limit``.
 
-        The hash of the last one stays as the anchor of the rest, and an entry tells of it. The newest entry always stays, and so does a
-        beginning that only tells of retention.
+        The hash of the last one stays as the anchor of the rest, and an entry tells of it. The newest entry that does not tell of
+        retention always stays.
         """
-        oldest = select(AuditRow.seq, AuditRow.hash, AuditRow.created_at, AuditRow.action).where(AuditRow.project_id == project_id)
-        rows = (await self._session.execute(oldest.order_by(AuditRow.seq).limit(limit + 1))).all()
+        newest = select(func.max(AuditRow.seq)).where(AuditRow.project_id == project_id, AuditRow.action.not_in(_OF_RETENTION))
+        oldest = select(AuditRow.seq, AuditRow.hash, AuditRow.created_at).where(
+            AuditRow.project_id == project_id, AuditRow.seq < newest.scalar_subquery()
+        )
+        rows = (await self._session.execute(oldest.order_by(AuditRow.seq).limit(limit))).all()
         # Commits come in another order than beginnings: the first one that is young enough ends the prefix.
-        prefix = list(takewhile(lambda row: row.created_at < before, rows[:limit] if len(rows) > limit else rows[:-1]))
-        is_full = len(prefix) == limit
-        if not is_full and all(row.action in _OF_RETENTION for row in prefix):
+        prefix = list(takewhile(lambda row: row.created_at < before, rows))
+        if not prefix:
             return 0
         last = prefix[-1]
         self._session.add(AuditAnchorRow(project_id=project_id, seq=last.seq, hash=last.hash))
@@ -186,14 +187,16 @@ class AuditRepository:
     async def old(self, before: datetime) -> tuple[int, int]:
         """Returns how many entries of all projects ``cut`` would remove, step by step, and their size in bytes as they are stored."""
         young = select(func.min(AuditRow.seq)).where(AuditRow.project_id == AuditChainRow.project_id, AuditRow.created_at >= before)
-        ends = select(
-            AuditChainRow.project_id, func.coalesce(young.correlate(AuditChainRow).scalar_subquery(), AuditChainRow.seq).label("seq")
-        ).cte("ends")
+        newest = select(func.max(AuditRow.seq)).where(
+            AuditRow.project_id == AuditChainRow.project_id, AuditRow.action.not_in(_OF_RETENTION)
+        )
+        first_young, newest_act = (one.correlate(AuditChainRow).scalar_subquery() for one in (young, newest))
+        # least() passes over what is not there: a log without young entries ends with its newest act.
+        end = func.least(first_young, func.coalesce(newest_act, 0))
+        ends = select(AuditChainRow.project_id, end.label("seq")).cte("ends")
         counted = select(func.count(), func.coalesce(func.sum(stored_size(AuditRow)), 0)).select_from(AuditRow)
         joined = counted.join(ends, (ends.c.project_id == AuditRow.project_id) & (AuditRow.seq < ends.c.seq))
-        act = aliased(AuditRow)
-        acts = exists().where(act.project_id == ends.c.project_id, act.seq < ends.c.seq, act.action.not_in(_OF_RETENTION))
-        num, size_bytes = (await self._session.execute(joined.where(acts))).one()
+        num, size_bytes = (await self._session.execute(joined)).one()
         return num, int(size_bytes)
 
     async def oldest_at(self) -> datetime | None:

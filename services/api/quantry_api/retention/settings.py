@@ -12,6 +12,8 @@ from quantry_core.retention import RETAINED, KeepDays
 
 MAX_DAYS = 36_500.0
 MIN_AUDIT_DAYS = 1.0
+MIN_IDEMPOTENCY_DAYS = 0.05
+"""A provider's token, which lives for minutes, opens one session alone because it is remembered among these."""
 
 RENAMED: Final = {
     "QUANTRY_LOG_RETENTION_S": "QUANTRY_LOG_KEEP_DAYS",
@@ -31,7 +33,10 @@ class RetentionSettings(BaseSettings):
         default=30.0, ge=0, le=MAX_DAYS, description="Days that log and progress of an ended job are kept; its states stay. 0: for ever."
     )
     idempotency_keep_days: float = Field(
-        default=1.0, ge=0, le=MAX_DAYS, description="Days that an Idempotency-Key is remembered. 0: for ever."
+        default=1.0,
+        ge=0,
+        le=MAX_DAYS,
+        description="Days that an Idempotency-Key is remembered; at least 0.05. 0: for ever.",
     )
     webhook_keep_days: float = Field(
         default=30.0, ge=0, le=MAX_DAYS, description="Days that messages which are over are kept, with their attempts. 0: for ever."
@@ -83,7 +88,9 @@ class RetentionSettings(BaseSettings):
         return values
 
     @model_validator(mode="after")
-    def _check_audit(self) -> RetentionSettings:
+    def _check_least(self) -> RetentionSettings:
+        if 0 < self.idempotency_keep_days < MIN_IDEMPOTENCY_DAYS:
+            raise ValueError(f"QUANTRY_IDEMPOTENCY_KEEP_DAYS is at least {MIN_IDEMPOTENCY_DAYS:g}, or 0 for ever")
         if 0 < self.audit_keep_days < MIN_AUDIT_DAYS:
             raise ValueError(f"QUANTRY_AUDIT_KEEP_DAYS is at least {MIN_AUDIT_DAYS:g} day, or 0 for ever")
         return self

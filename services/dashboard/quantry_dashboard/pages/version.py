@@ -134,7 +134,7 @@ class _Body:
         self._lineage.show(lineage)
         self._names = {node.id: node.label for node in lineage.nodes}
         self._facts.show(facts_of(version, self._names))
-        self._jobs.show(jobs.data, has_more=jobs.has_more)
+        self._jobs.show(jobs.data, has_more=jobs.has_more, names={version.id: version.ref})
         self._card.show(card)
 
     def _show_why(self, sentences: list[str]) -> None:

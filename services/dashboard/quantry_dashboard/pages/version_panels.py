@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from quantry_core.evidence_tables import checks
 from quantry_core.jobs import Job
@@ -144,8 +144,8 @@ class JobsPanel:
         self._heading = heading
         self._root = Node("section", classes="panel", hidden="hidden", aria_label=heading)
 
-    def show(self, jobs: Sequence[Job], *, has_more: bool) -> None:
-        """Shows jobs."""
+    def show(self, jobs: Sequence[Job], *, has_more: bool, names: Mapping[str, str] = words.NO_NAMES) -> None:
+        """Shows jobs. ``names``: as for ``words.about``."""
         seen = [f"{job.id} {job.status}" for job in jobs]
         if seen == self._shown:
             return
@@ -162,7 +162,7 @@ class JobsPanel:
                         Node("td", job.type)
                         with Node("td"):
                             Node("span", job.status, classes=f"status {job.status}")
-                        Node("td", words.about(job))
+                        Node("td", words.about(job, names))
                         Node("td", words.moment_text(job.created_at))
             if has_more:
                 Node("p", "and earlier ones", classes="dim note")

@@ -42,7 +42,7 @@ class Prometheus:
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(timeout=timeout_s, transport=transport)
+        self._client = httpx.AsyncClient(timeout=timeout_s, transport=transport, trust_env=False)
 
     async def values(self, spec: AnalysisSpec, *, release: str, deployment: str, seconds: float) -> dict[str, float | str]:
         """Returns, by the query of each prometheus_limit of a spec, its value or a sentence that says why there is none.
