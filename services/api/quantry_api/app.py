@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
@@ -92,6 +93,35 @@ QUICK = {"connect_timeout_s": 1.0, "read_timeout_s": 2.0, "num_retries": 0}
 """Of the api's reads from the object store: an estimate waits for nobody, and does without."""
 
 
+@dataclass(frozen=True)
+class _Loops:
+    """What runs beside the requests."""
+
+    sweeper: Sweeper
+    scheduler: Scheduler
+    remover: RetentionLoop
+    sender: WebhookSender | None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the loops while the block does."""
+        loops = [
+            asyncio.create_task(self.sweeper.run(), name="sweeps"),
+            asyncio.create_task(self.scheduler.run(), name="schedules"),
+            asyncio.create_task(self.remover.run(), name="retention"),
+        ]
+        if self.sender is not None:
+            loops.append(asyncio.create_task(self.sender.run(), name="webhooks"))
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            for loop in loops:
+                with suppress(asyncio.CancelledError):
+                    await loop
+
+
 def build_app(
     settings: ApiSettings, store: StoreSettings, blobs: BlobSettings | None = None, outbound: OutboundSettings | None = None
 ) -> FastAPI:
@@ -104,43 +134,17 @@ def build_app(
     database = Database(store.database_url, pool_size=10, on_commit=metrics.committed)
     waker = Waker(settings.broker_url.get_secret_value(), on_not_sent=metrics.wakes_failed.inc)
     library = CheckpointLibrary(_vault(blobs), settings.import_roots)
-    estimator = Estimator(
-        database,
-        library,
-        queues=settings.queues,
-        default_resource=settings.default_resource,
-        engine_device=settings.engine_device,
-        has_deepspeed=settings.workers_have_deepspeed,
-    )
-    sweeper = Sweeper(
-        database,
-        waker.wake,
-        interval_s=settings.sweep_interval_s,
-        rounds=metrics.loops.round,
-    )
-    scheduler = Scheduler(
-        database,
-        TemplatePlanner(estimator, settings.import_places).prepare_stored,
-        waker.wake,
-        sweeper.nudge,
-        interval_s=settings.schedule_interval_s,
-        grace_s=settings.schedule_grace_s,
-        rounds=metrics.loops.round,
-    )
-    keeping = RetentionSettings()
-    remover = RetentionLoop(database, keeping, poll_s=settings.sweep_interval_s, rounds=metrics.loops.round, on_end=metrics.retention_ended)
-
-    guard = outbound or OutboundSettings()
+    estimator = _estimator(database, settings, library)
+    guard, keeping, oidc = outbound or OutboundSettings(), RetentionSettings(), OidcSettings()
     webhook_cipher = None if settings.webhook_keys is None else WebhookCipher.of(settings.webhook_keys)
     sender = None if webhook_cipher is None else _sender(database, settings, guard, webhook_cipher, metrics)
-
-    oidc = OidcSettings()
+    loops = _loops_of(database, settings, keeping=keeping, waker=waker, estimator=estimator, sender=sender, metrics=metrics)
     sign_ins = None if oidc.issuer is None else SignIns(oidc, IdTokens(oidc))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with _running(sweeper, scheduler, remover, sender):
+            async with loops.running():
                 yield
         finally:
             await asyncio.to_thread(waker.close)
@@ -158,50 +162,69 @@ def build_app(
         lifespan=lifespan,
         metrics=Exposition(metrics.registry, TelemetrySettings().metrics_token, metrics.read),
     )
-    cipher = None if settings.capture_keys is None else CaptureCipher.of(settings.capture_keys)
     app.state.api = ApiState(
         settings=settings,
         waker=waker,
         estimator=estimator,
-        nudge=sweeper.nudge,
-        capture_cipher=cipher,
+        nudge=loops.sweeper.nudge,
+        capture_cipher=None if settings.capture_keys is None else CaptureCipher.of(settings.capture_keys),
         webhook_cipher=webhook_cipher,
         outbound_rules=guard.rules,
         retention=keeping,
-        nudge_retention=remover.nudge,
+        nudge_retention=loops.remover.nudge,
     )
-    app.state.webhooks = sender
+    _attach(app, loops, metrics, sign_ins, store)
+    return app
+
+
+def _attach(app: FastAPI, loops: _Loops, metrics: ApiMetrics, sign_ins: SignIns | None, store: StoreSettings) -> None:
+    """Gives the app what its endpoints take from it, and its endpoints."""
+    app.state.webhooks = loops.sender
+    app.state.sweeper = loops.sweeper
     app.state.sign_ins = sign_ins
     app.state.audit_walks = new_walks()
     app.state.event_streams = new_streams()
     app.state.metrics = metrics
     app.state.migrations_dir = store.migrations_dir
-    app.state.sweeper = sweeper
-    app.state.remover = remover
     count_stale_writes(app, metrics)
     for router in ROUTERS:
         app.include_router(router)
-    return app
 
 
-@asynccontextmanager
-async def _running(sweeper: Sweeper, scheduler: Scheduler, remover: RetentionLoop, sender: WebhookSender | None) -> AsyncIterator[None]:
-    """Runs the loops while the block does."""
-    loops = [
-        asyncio.create_task(sweeper.run(), name="sweeps"),
-        asyncio.create_task(scheduler.run(), name="schedules"),
-        asyncio.create_task(remover.run(), name="retention"),
-    ]
-    if sender is not None:
-        loops.append(asyncio.create_task(sender.run(), name="webhooks"))
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.cancel()
-        for loop in loops:
-            with suppress(asyncio.CancelledError):
-                await loop
+def _estimator(database: Database, settings: ApiSettings, library: CheckpointLibrary) -> Estimator:
+    return Estimator(
+        database,
+        library,
+        queues=settings.queues,
+        default_resource=settings.default_resource,
+        engine_device=settings.engine_device,
+        has_deepspeed=settings.workers_have_deepspeed,
+    )
+
+
+def _loops_of(
+    database: Database,
+    settings: ApiSettings,
+    *,
+    keeping: RetentionSettings,
+    waker: Waker,
+    estimator: Estimator,
+    sender: WebhookSender | None,
+    metrics: ApiMetrics,
+) -> _Loops:
+    rounds = metrics.loops.round
+    sweeper = Sweeper(database, waker.wake, interval_s=settings.sweep_interval_s, rounds=rounds)
+    scheduler = Scheduler(
+        database,
+        TemplatePlanner(estimator, settings.import_places).prepare_stored,
+        waker.wake,
+        sweeper.nudge,
+        interval_s=settings.schedule_interval_s,
+        grace_s=settings.schedule_grace_s,
+        rounds=rounds,
+    )
+    remover = RetentionLoop(database, keeping, poll_s=settings.sweep_interval_s, rounds=rounds, on_end=metrics.retention_ended)
+    return _Loops(sweeper, scheduler, remover, sender)
 
 
 def _sender(
