@@ -26,7 +26,7 @@ from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.admin_parts import add_admin_head, refuse
 from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog, Shown
-from quantry_dashboard.pages.listing import Listing, address_of, cell
+from quantry_dashboard.pages.listing import Listing, address_of, after_of, cell
 from quantry_dashboard.pages.parts import copyable, empty_state
 from quantry_dashboard.sessions import Session
 
@@ -39,7 +39,7 @@ ONCE = "Copy it now: only its hash is stored, and nobody can show it again."
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of keys that follow the one the address names."""
-    KeysPage(session, request.query_params.get("after", "").strip() or None).build()
+    KeysPage(session, after_of(request.query_params)).build()
 
 
 class KeysPage:
@@ -139,12 +139,7 @@ class KeysPage:
             confirm="Revoke it",
             is_dangerous=True,
         )
-
-        async def revoke(_answers: Answers) -> None:
-            await ask(self._session, lambda client: client.keys.revoke(key.id))
-            await self._frame.look(self._refresh)
-
-        self._dialog.ask(question, revoke)
+        self._dialog.ask_to(question, self._session, lambda client: client.keys.revoke(key.id), self._refresh)
 
 
 class _Row:

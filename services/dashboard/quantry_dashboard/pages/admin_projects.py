@@ -25,7 +25,7 @@ from quantry_dashboard.pages.admin_keys import ONCE
 from quantry_dashboard.pages.admin_parts import add_admin_head, refuse
 from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog, Shown
-from quantry_dashboard.pages.listing import Listing, address_of, cell
+from quantry_dashboard.pages.listing import Listing, address_of, after_of, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 
@@ -37,7 +37,7 @@ NUMBERS = ("Waiting", "Queued", "Running")
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of projects that follow the one the address names."""
-    ProjectsPage(session, request.query_params.get("after", "").strip() or None).build()
+    ProjectsPage(session, after_of(request.query_params)).build()
 
 
 class ProjectsPage:
@@ -103,11 +103,6 @@ class ProjectsPage:
     def ask_archive(self, project: Project) -> None:
         """Asks whether a project is to take no new jobs, or to take them again."""
         to_archive = project.archived_at is None
-
-        async def change(_answers: Answers) -> None:
-            await ask(self._session, lambda client: client.projects.change(project.id, is_archived=to_archive))
-            await self._frame.look(self._refresh)
-
         question = (
             Question(
                 f"Archive project {project.name}?",
@@ -118,7 +113,9 @@ class ProjectsPage:
             if to_archive
             else Question(f"Take project {project.name} back?", "It takes new jobs again.", confirm="Take it back")
         )
-        self._dialog.ask(question, change)
+        self._dialog.ask_to(
+            question, self._session, lambda client: client.projects.change(project.id, is_archived=to_archive), self._refresh
+        )
 
 
 class _Row:

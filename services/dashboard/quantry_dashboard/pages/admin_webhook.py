@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ from quantry_core.pages import Page
 from quantry_core.webhooks import DEFAULT_OVERLAP_S, DeliveryState, Webhook, WebhookDelivery, WebhookDeliveryDetail
 from quantry_dashboard import facts, words
 from quantry_dashboard.administration import WEBHOOKS, entered_duration_s
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.admin_webhooks import SECRET_ONCE
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.delivery_details import DeliveryDetails
 from quantry_dashboard.pages.dialogs import Answers, AskedField, PageDialog, Shown
@@ -79,15 +80,15 @@ class WebhookPage:
             add_crumbs(("Webhooks", WEBHOOKS), here=self._id, is_id=True)
             for problem in self._problems:
                 trouble(problem)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
+            self._arriving = Arriving(self._frame)
             self._dialog = PageDialog(self._frame)
-            with Node("div", classes="job", hidden="hidden") as self._all:
+            with self._arriving.add_body():
                 self._build_head()
                 self._details = DeliveryDetails(self._session, self._frame, self._id, self._opened, self._note_opened)
                 with Node("section", aria_label="Messages"):
                     Node("h2", "Messages", classes="section-title")
                     self._build_log()
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._timer = self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     def _build_head(self) -> None:
         with Node("section", classes="panel header", aria_label="Webhook"):
@@ -131,13 +132,9 @@ class WebhookPage:
         )
 
     async def _refresh(self) -> None:
-        try:
-            webhook, page = await asyncio.gather(ask(self._session, lambda client: client.webhooks.get(self._id)), self._read_log())
-        except NotDone as error:
-            self._loading.show_if(False)
-            if error.is_missing:
-                self._timer.deactivate()
-            raise
+        webhook, page = await self._arriving.read(
+            asyncio.gather(ask(self._session, lambda client: client.webhooks.get(self._id)), self._read_log())
+        )
         now = datetime.now(UTC)
         self._show(webhook, now)
         if page is not None:
@@ -156,8 +153,7 @@ class WebhookPage:
 
     def _show(self, webhook: Webhook, now: datetime) -> None:
         self._webhook = webhook
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         state = webhook_state(webhook)
         self._name.say(webhook.name)
         self._state.say(state.text)
@@ -207,7 +203,7 @@ class WebhookPage:
         else:
             question = Question("Resume this webhook?", "What waited for it and is not too old is sent.", confirm="Resume it")
         to_active = not webhook.is_active
-        self._dialog.ask(question, self._then(lambda client: client.webhooks.change(self._id, is_active=to_active)))
+        self._dialog.ask_to(question, self._session, lambda client: client.webhooks.change(self._id, is_active=to_active), self._refresh)
 
     def _ask_delete(self) -> None:
         async def delete(_answers: Answers) -> None:
@@ -222,13 +218,6 @@ class WebhookPage:
             is_dangerous=True,
         )
         self._dialog.ask(question, delete)
-
-    def _then(self, change: Callable[[Client], object]) -> Callable[[Answers], Awaitable[None]]:
-        async def act(_answers: Answers) -> None:
-            await ask(self._session, change)
-            await self._frame.look(self._refresh)
-
-        return act
 
     async def _act(self, change: Callable[[Client], object]) -> None:
         async def act() -> None:

@@ -16,7 +16,7 @@ from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.admin_parts import add_admin_head
 from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog, Shown
-from quantry_dashboard.pages.listing import Listing, address_of, cell
+from quantry_dashboard.pages.listing import Listing, address_of, after_of, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.webhook_facts import TYPES, asked_for_text, webhook_address, webhook_state
@@ -29,7 +29,7 @@ SECRET_ONCE = "The receiver checks signatures with this secret. Copy it now: nob
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of webhooks that follow the one the address names."""
-    WebhooksPage(session, request.query_params.get("after", "").strip() or None).build()
+    WebhooksPage(session, after_of(request.query_params)).build()
 
 
 class WebhooksPage:

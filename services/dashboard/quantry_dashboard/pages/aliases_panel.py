@@ -93,17 +93,13 @@ class AliasesPanel:
         self._dialog.ask(question, move, (AskedField("number", "To version", number, hint="its number"),))
 
     def _ask_delete(self, alias: Alias) -> None:
-        async def delete(_answers: Answers) -> None:
-            await ask(self._session, lambda client: client.models.delete_alias(self._model, alias.alias))
-            await self._frame.look(self._refresh)
-
         question = Question(
             f"Delete alias {alias.alias}?",
             "References to it stop working, and its version is protected by it no more. Where it pointed stays in the history.",
             confirm="Delete it",
             is_dangerous=True,
         )
-        self._dialog.ask(question, delete)
+        self._dialog.ask_to(question, self._session, lambda client: client.models.delete_alias(self._model, alias.alias), self._refresh)
 
     async def _move(self, alias: str, given: str) -> None:
         number = given.removeprefix("@").removeprefix(f"{self._model}@")

@@ -11,7 +11,7 @@ from nicegui import ui
 from quantry_core.comparisons import Comparison
 from quantry_core.stored_modules import StoredModules
 from quantry_core.versions import VersionDetail
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.comparison_view import (
     Measured,
     fact_rows,
@@ -25,6 +25,7 @@ from quantry_dashboard.comparison_view import (
 )
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
 from quantry_dashboard.pages.parts import add_crumbs, empty_state
 from quantry_dashboard.sessions import Session
@@ -56,9 +57,9 @@ class ComparePage:
             add_crumbs(("Models", "/models"), here="Compare")
             Node("h1", "Compare versions")
             self._add_fields()
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            self._all = Node("div", classes="job compare")
-        self._timer = self._frame.refresh_every(5.0, self._read)
+            self._arriving = Arriving(self._frame)
+            self._all = self._arriving.add_body("job compare")
+        self._timer = self._arriving.refresh_every(5.0, self._read)
 
     def _add_fields(self) -> None:
         with Node("form", classes="filters", role="search", aria_label="Choose two versions") as form:
@@ -94,28 +95,24 @@ class ComparePage:
     async def _read(self) -> None:
         self._all.clear()
         if not (self._left and self._right):
-            self._loading.show_if(False)
             self._timer.deactivate()
+            self._arriving.come()
             with self._all:
                 empty_state("Choose two versions", "By name and number, by an alias such as bard@production, or by id.")
             await self._suggest()
             return
-        try:
-            comparison = await ask(self._session, lambda client: client.versions.compare(self._left, self._right))
-            left, right, ours, theirs, _ = await asyncio.gather(
+        comparison = await self._arriving.read(ask(self._session, lambda client: client.versions.compare(self._left, self._right)))
+        left, right, ours, theirs, _ = await self._arriving.read(
+            asyncio.gather(
                 self._version(comparison.left.id),
                 self._version(comparison.right.id),
                 self._modules(comparison.left.id),
                 self._modules(comparison.right.id),
                 self._suggest(),
             )
-        except NotDone as error:
-            self._loading.show_if(False)
-            if error.is_missing:
-                self._timer.deactivate()
-            raise
-        self._loading.show_if(False)
+        )
         self._timer.deactivate()
+        self._arriving.come()
         for field, side in zip(self._fields, (left, right), strict=True):
             field.attribute("value", side.ref)
         with self._all:

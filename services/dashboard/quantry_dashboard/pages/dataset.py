@@ -10,7 +10,7 @@ from fastapi import Request
 from quantry_core.datasets import Dataset, DatasetOrigin, DatasetPreview
 from quantry_core.version_notes import ListedVersion
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.dataset_facts import (
     dataset_address,
     dataset_facts,
@@ -23,6 +23,7 @@ from quantry_dashboard.dataset_facts import (
 )
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.pages.panels import WORDS, FactPanel, open_table
 from quantry_dashboard.pages.parts import add_crumbs, copyable
@@ -63,18 +64,12 @@ class DatasetPage:
         """Builds the page; the dataset comes with the first refresh, once the browser is connected."""
         self._frame = Frame(self._session, title=f"Dataset {self._ref}", address=dataset_address(self._ref))
         with self._frame.content:
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            self._all = Node("div", classes="job dataset", hidden="hidden")
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+            self._arriving = Arriving(self._frame)
+            self._all = self._arriving.add_body("job dataset")
+        self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            dataset = await ask(self._session, lambda client: client.datasets.get(self._ref))
-        except NotDone as error:
-            self._loading.show_if(False)
-            if error.is_missing:
-                self._timer.deactivate()
-            raise
+        dataset = await self._arriving.read(ask(self._session, lambda client: client.datasets.get(self._ref)))
         self._ref = dataset.id
         if self._body is None:
             with self._all:
@@ -83,8 +78,7 @@ class DatasetPage:
         self._body.show(dataset)
         self._delete.show_if(dataset.deleted_at is None and dataset.origin is not DatasetOrigin.BUILT_IN)
         self._restore.show_if(dataset.deleted_at is not None and dataset.removed_at is None)
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         if self._num_refreshes % USES_EVERY == 0:
             await self._read_beside(self._body, dataset)
         self._num_refreshes += 1

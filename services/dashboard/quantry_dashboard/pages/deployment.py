@@ -11,10 +11,11 @@ from fastapi import Request
 
 from quantry_core.rollouts import Release, Rollout, ServingPeriod
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.deployments import PATH, deploy_address, deployment_address, rollout_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.charts import Chart
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.pages.deployment_panel import DeploymentPanel
@@ -54,22 +55,16 @@ class DeploymentPage:
                 with Node("div", classes="actions"):
                     if facts.hindrance(self._session.identity) is None:
                         link("Deploy another version", deploy_address(self._name), classes="button primary")
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="job deployments", hidden="hidden") as self._all:
+            self._arriving = Arriving(self._frame)
+            with self._arriving.add_body("job deployments"):
                 self._panel = DeploymentPanel(self._session, self._frame, self._name, self._refresh)
                 self._history = _History()
                 self._releases = _Releases(self._session, self._frame, self._name, self._refresh)
                 self._rollouts = _Rollouts(self._name)
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            deployment = await ask(self._session, lambda client: client.deployments.get(self._name))
-        except NotDone as trouble:
-            self._loading.show_if(False)
-            if trouble.is_missing:
-                self._timer.deactivate()
-            raise
+        deployment = await self._arriving.read(ask(self._session, lambda client: client.deployments.get(self._name)))
         now = datetime.now(UTC)
         _, releases, rollouts = await asyncio.gather(
             self._panel.read(deployment, now),
@@ -79,8 +74,7 @@ class DeploymentPage:
         self._history.show(self._panel.reader.periods, now)
         self._releases.show(releases.data, None if deployment.current_release is None else deployment.current_release.id)
         self._rollouts.show(rollouts.data)
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
 
 
 class _History:

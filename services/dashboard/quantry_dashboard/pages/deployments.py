@@ -13,7 +13,7 @@ from quantry_dashboard.deployments import PATH, deploy_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.deployment_panel import DeploymentPanel
-from quantry_dashboard.pages.listing import address_of
+from quantry_dashboard.pages.listing import address_of, after_of
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 
@@ -23,7 +23,7 @@ FIRST_DEPLOYMENT = "quantry deploy --deployment bard --version bard-6m@2"
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of deployments that follow the one the address names."""
-    DeploymentsPage(session, request.query_params.get("after", "").strip() or None).build()
+    DeploymentsPage(session, after_of(request.query_params)).build()
 
 
 class DeploymentsPage:

@@ -11,11 +11,13 @@ from nicegui import events
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from quantry_dashboard.asking import NotDone
+from quantry import Client
+from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.confirmed import Question
 from quantry_dashboard.pages.parts import copyable
+from quantry_dashboard.sessions import Session
 
 
 class FieldKind(StrEnum):
@@ -103,6 +105,17 @@ class PageDialog:
         read = "((field) => field.type === 'checkbox' ? field.checked : field.value)"
         confirm.on("click", self._take, js_handler=f"() => emit({ids}.map((ids) => ids.map((id) => {read}(getHtmlElement(id)))))")
         self._open()
+
+    def ask_to(
+        self, question: Question, session: Session, change: Callable[[Client], object], refresh: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Opens with a question; the answer to it has the API ``change`` something, and then ``refresh`` show what came of it."""
+
+        async def do(_answers: Answers) -> None:
+            await ask(session, change)
+            await self._frame.look(refresh)
+
+        self.ask(question, do)
 
     def show(self, shown: Shown) -> None:
         """Shows what is shown this once."""

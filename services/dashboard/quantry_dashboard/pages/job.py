@@ -16,6 +16,7 @@ from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.feed import EventFeed
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.artifacts import ArtifactPanel
 from quantry_dashboard.pages.graph import JobGraph
 from quantry_dashboard.pages.job_actions import JobActions
@@ -61,11 +62,11 @@ class JobPage:
         self._frame = Frame(self._session, title=f"Job {words.short_id(self._job_id)}", address=f"/jobs/{self._job_id}")
         with self._frame.content:
             add_crumbs(("Jobs", "/jobs"), here=self._job_id, is_id=True)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="job", hidden="hidden") as self._all:
+            self._arriving = Arriving(self._frame)
+            with self._arriving.add_body():
                 self._build_header()
                 self._build_panels()
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._timer = self._arriving.refresh_every(REFRESH_S, self._refresh)
         self._frame.when_hidden(self._pause)
         ui.context.client.on_delete(self._close)
 
@@ -124,13 +125,7 @@ class JobPage:
             self._timer.deactivate()
 
     async def _refresh_job(self) -> None:
-        try:
-            job = await ask(self._session, lambda client: client.jobs.get(self._job_id))
-        except NotDone as trouble:
-            self._loading.show_if(False)
-            if trouble.is_missing:
-                self._timer.deactivate()
-            raise
+        job = await self._arriving.read(ask(self._session, lambda client: client.jobs.get(self._job_id)))
         self._is_over = job.status in FINAL_STATUSES
         beside = [self._know_names(job)]
         if self._is_over or self._num_refreshes % LOG_EVERY == 0:
@@ -141,8 +136,7 @@ class JobPage:
             beside.append(self._show_pipeline(job))
         await asyncio.gather(*beside)
         self._num_refreshes += 1
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         self._show(job, datetime.now(UTC))
         self._follow()
         if self._is_over:

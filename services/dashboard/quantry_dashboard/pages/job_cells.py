@@ -1,4 +1,4 @@
-"""The cells of a job's row that change while it runs: its status with why, and its progress."""
+"""The cells that every row about a job has: what it is, its status with why, and its progress."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from quantry_dashboard.pages.progress_bar import ProgressBar
 
 
 class JobCells:
-    """Two cells, built within a row, then told how the job is."""
+    """Four cells, built within a row, then told how the job is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, job: Job, name: str) -> None:
         """``name``: what progresses, for a screen reader."""
+        about = words.about(job)
+        cell("Type", job.type)
+        with cell("About", classes="about"):
+            Node("span", about, classes="cut", title=about)
         with cell("Status"):
             self._status = Node("span", classes="status")
             self._reason = Node("span", classes="dim reason")

@@ -25,11 +25,7 @@ class JobRow:
                     selection.add_box(job)
             with cell("Job"):
                 self._id = link(words.short_id(job.id), f"/jobs/{job.id}", classes="mono", title=job.id, aria_label=f"Job {job.id}")
-            cell("Type", job.type)
-            about = words.about(job)
-            with cell("About", classes="about"):
-                Node("span", about, classes="cut", title=about)
-            self._cells = JobCells(f"job {words.short_id(job.id)}")
+            self._cells = JobCells(job, f"job {words.short_id(job.id)}")
             self._queue = cell("Queue")
             cell("Priority", str(job.priority), classes="number")
             with cell("Created"):

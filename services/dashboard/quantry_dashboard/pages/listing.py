@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -122,6 +122,11 @@ class Listing(Generic[T]):
 def cell(column: str, text: str | None = None, *, classes: str = "") -> Node:
     """Returns a cell of a Listing's row; ``column`` is the heading that it bears on a phone."""
     return Node("td", text, classes=classes, role="cell", data_label=column)
+
+
+def after_of(query: Mapping[str, str]) -> str | None:
+    """Returns the item that an address has its page follow; None: it is the first page."""
+    return query.get("after", "").strip() or None
 
 
 def address_of(path: str, **query: str | int | None) -> str:

@@ -15,6 +15,7 @@ from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
 from quantry_dashboard.pages.aliases_panel import AliasesPanel
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.parts import add_crumbs, trouble
 from quantry_dashboard.pages.scatter_panel import ScatterPanel
 from quantry_dashboard.pages.versions_table import VersionsTable
@@ -56,29 +57,27 @@ class ModelPage:
                     Node("a", "Compare versions", href=compare_address(name, ""), classes="button")
             for problem in self._problems:
                 trouble(problem)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="job model", hidden="hidden") as self._all:
+            self._arriving = Arriving(self._frame)
+            with self._arriving.add_body("job model"):
                 self._scatter = ScatterPanel(self._view)
                 self._aliases = AliasesPanel(self._session, self._frame, name, self._refresh)
                 self._versions = VersionsTable(self._view)
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
         now = datetime.now(UTC)
         try:
-            aliases, page = await asyncio.gather(
-                ask(self._session, lambda client: client.models.aliases(self._view.model)), ask(self._session, self._view.ask)
+            aliases, page = await self._arriving.read(
+                asyncio.gather(
+                    ask(self._session, lambda client: client.models.aliases(self._view.model)), ask(self._session, self._view.ask)
+                )
             )
-        except NotDone as error:
-            self._loading.show_if(False)
+        except NotDone:
             self._versions.fail()
-            if error.is_missing:
-                self._timer.deactivate()
             raise
         self._numbers |= {version.id: version.number for version in page.data}
         changes = await ask(self._session, lambda client: self._changes_of(client, aliases))
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         self._aliases.show(aliases, changes, self._known_numbers(aliases, changes), now)
         self._versions.tell_aliases(_by_version(aliases))
         self._versions.show(page, now)

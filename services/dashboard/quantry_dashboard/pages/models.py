@@ -12,7 +12,7 @@ from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
 from quantry_dashboard.pages.filtering import filters
-from quantry_dashboard.pages.listing import Listing, address_of, cell
+from quantry_dashboard.pages.listing import Listing, address_of, after_of, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.sessions import Session
 from quantry_dashboard.version_facts import model_facts
@@ -27,7 +27,7 @@ FIRST_MODEL = "quantry jobs submit import --model bard-6m --source examples/bard
 def show(session: Session, request: Request) -> None:
     """Builds the list as the address narrows it."""
     query = request.query_params
-    ModelsPage(session, query.get("text", "").strip()[:200] or None, query.get("after", "").strip() or None).build()
+    ModelsPage(session, query.get("text", "").strip()[:200] or None, after_of(query)).build()
 
 
 class ModelsPage:

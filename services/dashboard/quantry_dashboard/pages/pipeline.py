@@ -11,9 +11,10 @@ from fastapi import Request
 from quantry_core.jobs import FINAL_STATUSES, Job, JobStatus
 from quantry_core.pipelines import PipelineDetail
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.confirmed import Question, action_button, ask_before
 from quantry_dashboard.pages.graph import JobGraph
 from quantry_dashboard.pages.job_cells import JobCells
@@ -62,15 +63,15 @@ class PipelinePage:
         self._frame = Frame(self._session, title=f"Pipeline {words.short_id(self._id)}", address=pipeline_address(self._id))
         with self._frame.content:
             add_crumbs(("Pipelines", "/pipelines"), here=self._id, is_id=True)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="job", hidden="hidden") as self._all:
+            self._arriving = Arriving(self._frame)
+            with self._arriving.add_body():
                 self._build_header()
                 with Node("section", classes="panel", aria_label="Graph"):
                     Node("h2", "Graph")
                     self._graph = JobGraph()
                 self._steps = StepTable()
                 self._facts = FactPanel("Pipeline")
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._timer = self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     def _build_header(self) -> None:
         hindrance = facts.hindrance(self._session.identity)
@@ -90,13 +91,7 @@ class PipelinePage:
                 self._counts = Node("span", classes="reason")
 
     async def _refresh(self) -> None:
-        try:
-            pipeline = await ask(self._session, lambda client: client.pipelines.get(self._id))
-        except NotDone as trouble:
-            self._loading.show_if(False)
-            if trouble.is_missing:
-                self._timer.deactivate()
-            raise
+        pipeline = await self._arriving.read(ask(self._session, lambda client: client.pipelines.get(self._id)))
         self._show(pipeline)
         # One that is over may go on: with a retry, which this page or another client may ask for.
         self._timer.interval = REFRESH_S if pipeline.status not in FINAL_STATUSES else 5 * REFRESH_S
@@ -111,8 +106,7 @@ class PipelinePage:
         self._graph.show(pipeline.jobs)
         self._steps.show(pipeline.jobs)
         self._facts.show(facts.pipeline_facts(pipeline))
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         ids = [job.id for job in pipeline.jobs]
         if ids != self._retried:
             # Another try is another submission.
@@ -159,14 +153,10 @@ class _StepRow:
 
     def __init__(self, job: Job, steps: dict[str, str]) -> None:
         self.root = Node("tr", role="row")
-        about = words.about(job)
         with self.root:
             with cell("Step"):
                 link(job.step or words.short_id(job.id), f"/jobs/{job.id}", title=job.id)
-            cell("Type", job.type)
-            with cell("About", classes="about"):
-                Node("span", about, classes="cut", title=about)
-            self._cells = JobCells(job.step or words.short_id(job.id))
+            self._cells = JobCells(job, job.step or words.short_id(job.id))
             cell("Needs", ", ".join(steps.get(need, words.short_id(need)) for need in job.needs) or "–")
             self._duration = cell("Duration", classes="number")
 

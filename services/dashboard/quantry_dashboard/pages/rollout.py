@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from fastapi import Request
 
-from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Rollout
+from quantry_core.rollouts import ACTIVE_ROLLOUT_STATES, Deployment, Rollout
 from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.deployments import PATH, deployment_address
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.panels import WORDS, TableRow, add_table
 from quantry_dashboard.pages.parts import add_crumbs
 from quantry_dashboard.pages.rollout_actions import RolloutActions
@@ -47,10 +48,10 @@ class RolloutPage:
         self._frame = Frame(self._session, title=f"Rollout of {self._name}", address=address)
         with self._frame.content:
             add_crumbs(("Deployments", PATH), (self._name, deployment_address(self._name)), here=self._rollout_id, is_id=True)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            with Node("div", classes="job", hidden="hidden") as self._all:
+            self._arriving = Arriving(self._frame)
+            with self._arriving.add_body():
                 self._build_panels()
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._timer = self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     def _build_panels(self) -> None:
         with Node("section", classes="panel header", aria_label="Status"):
@@ -69,20 +70,7 @@ class RolloutPage:
             self._changes = Node("div")
 
     async def _refresh(self) -> None:
-        try:
-            rollout, deployment = await asyncio.gather(
-                ask(self._session, lambda client: client.rollouts.get(self._rollout_id)),
-                ask(self._session, lambda client: client.deployments.get(self._name)),
-            )
-        except NotDone as trouble:
-            self._loading.show_if(False)
-            if trouble.is_missing:
-                self._timer.deactivate()
-            raise
-        if rollout.deployment_id != deployment.id:
-            self._loading.show_if(False)
-            self._timer.deactivate()
-            raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.")
+        rollout, deployment = await self._arriving.read(self._read())
         await self._reader.read(deployment, rollout)
         traffic, spans = await asyncio.gather(self._reader.traffic(rollout), self._reader.spans(rollout))
         self._actions.show(rollout)
@@ -93,11 +81,19 @@ class RolloutPage:
         self._body.show(rollout, self._reader.releases, self._reader.periods, traffic, datetime.now(UTC))
         self._charts.show(spans)
         self._show_changes()
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         if _is_settled(rollout):
             # Nothing about it changes any more.
             self._timer.deactivate()
+
+    async def _read(self) -> tuple[Rollout, Deployment]:
+        rollout, deployment = await asyncio.gather(
+            ask(self._session, lambda client: client.rollouts.get(self._rollout_id)),
+            ask(self._session, lambda client: client.deployments.get(self._name)),
+        )
+        if rollout.deployment_id != deployment.id:
+            raise NotDone(f"Rollout {rollout.id} is not one of {self._name}.", status=404)
+        return rollout, deployment
 
     def _show_changes(self) -> None:
         own = [period for period in self._reader.periods if period.rollout_id == self._rollout_id]

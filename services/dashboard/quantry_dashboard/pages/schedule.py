@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 
 from fastapi import Request
 from nicegui import ui
 
-from quantry import Client
 from quantry_core.schedules import MissedPolicy, OverlapPolicy, RunOutcome, Schedule, ScheduleRun
 from quantry_dashboard import facts, words
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.confirmed import Question, plain_button
 from quantry_dashboard.pages.dialogs import Answers, AskedField, FieldKind, PageDialog
 from quantry_dashboard.pages.filtering import filters
@@ -71,9 +70,9 @@ class SchedulePage:
             add_crumbs(("Schedules", PATH), here=self._id, is_id=True)
             for problem in self._problems:
                 trouble(problem)
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
+            self._arriving = Arriving(self._frame)
             self._dialog = PageDialog(self._frame)
-            with Node("div", classes="job", hidden="hidden") as self._all:
+            with self._arriving.add_body():
                 self._build_head()
                 with Node("div", classes="columns"):
                     with Node("section", classes="panel", aria_label="Next runs"):
@@ -85,7 +84,7 @@ class SchedulePage:
                 with Node("section", aria_label="Runs"):
                     Node("h2", "Runs", classes="section-title")
                     self._build_runs()
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+        self._timer = self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     def _build_head(self) -> None:
         with Node("section", classes="panel header", aria_label="Schedule"):
@@ -124,24 +123,19 @@ class SchedulePage:
         return button
 
     async def _refresh(self) -> None:
-        try:
-            schedule, runs = await asyncio.gather(
+        schedule, runs = await self._arriving.read(
+            asyncio.gather(
                 ask(self._session, lambda client: client.schedules.get(self._id)),
                 ask(self._session, lambda client: client.schedules.runs(self._id, after=self._after, limit=ROWS, outcome=self._outcome)),
             )
-        except NotDone as error:
-            self._loading.show_if(False)
-            if error.is_missing:
-                self._timer.deactivate()
-            raise
+        )
         now = datetime.now(UTC)
         self._show(schedule, now)
         self._runs.show(runs, now)
 
     def _show(self, schedule: Schedule, now: datetime) -> None:
         self._schedule = schedule
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         state = schedule_state(schedule)
         self._name.say(schedule.name)
         self._state.say(state.text)
@@ -164,7 +158,7 @@ class SchedulePage:
         question = Question("Run it now?", "Beside its due times; the overlap policy holds for this run too.", confirm="Run it")
         # One key for one question: a second click, or one after an answer that was lost, runs nothing twice.
         key = str(uuid.uuid4())
-        self._dialog.ask(question, self._then(lambda client: client.schedules.run(self._id, idempotency_key=key)))
+        self._dialog.ask_to(question, self._session, lambda client: client.schedules.run(self._id, idempotency_key=key), self._refresh)
 
     def _ask_pause(self) -> None:
         schedule = self._schedule
@@ -179,7 +173,7 @@ class SchedulePage:
         else:
             question = Question("Pause this schedule?", "It fires nothing until it is resumed. What runs goes on.", confirm="Pause it")
         to_paused = not schedule.is_paused
-        self._dialog.ask(question, self._then(lambda client: client.schedules.change(self._id, is_paused=to_paused)))
+        self._dialog.ask_to(question, self._session, lambda client: client.schedules.change(self._id, is_paused=to_paused), self._refresh)
 
     def _ask_change(self) -> None:
         schedule = self._schedule
@@ -211,13 +205,6 @@ class SchedulePage:
         await ask(self._session, lambda client: client.schedules.delete(self._id))
         self._timer.deactivate()
         ui.navigate.to(PATH)
-
-    def _then(self, change: Callable[[Client], object]) -> Callable[[Answers], Awaitable[None]]:
-        return partial(self._do, change)
-
-    async def _do(self, change: Callable[[Client], object], _answers: Answers) -> None:
-        await ask(self._session, change)
-        await self._frame.look(self._refresh)
 
     def _address(self, after: str | None) -> str:
         return address_of(schedule_address(self._id), outcome=self._outcome, after=after)

@@ -12,7 +12,7 @@ from quantry_dashboard import facts, words
 from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node, link
-from quantry_dashboard.pages.listing import Listing, address_of, cell
+from quantry_dashboard.pages.listing import Listing, address_of, after_of, cell
 from quantry_dashboard.pages.parts import empty_state
 from quantry_dashboard.schedule_facts import (
     NEW,
@@ -34,7 +34,7 @@ COLUMNS = ("Schedule", "State", "Fires", "Submits", "Next run", "Last run", "Mad
 
 def show(session: Session, request: Request) -> None:
     """Builds the page of schedules that follow the one the address names."""
-    SchedulesPage(session, request.query_params.get("after", "").strip() or None).build()
+    SchedulesPage(session, after_of(request.query_params)).build()
 
 
 class SchedulesPage:

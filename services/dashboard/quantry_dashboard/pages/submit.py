@@ -19,6 +19,7 @@ from quantry_dashboard.asking import NotDone, ask
 from quantry_dashboard.drafts import AlternativesDraft, GroupDraft, prefilled
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.confirmed import plain_button
 from quantry_dashboard.pages.parts import CopyableText, add_crumbs
 from quantry_dashboard.pages.rollout_panels import FactList
@@ -67,13 +68,13 @@ class SubmitPage:
         with self._frame.content:
             add_crumbs(("Jobs", "/jobs"), here="New job")
             Node("h1", "New job" if self._from is None else f"Again, with changes: {words.short_id(self._from)}")
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
+            self._arriving = Arriving(self._frame)
             self._suggestions = Suggestions(self._session)
-            with Node("div", classes="submit", hidden="hidden") as self._all:
+            with self._arriving.add_body("submit"):
                 self._place = Node("section", classes="panel form", aria_label="Job")
                 with Node("aside", classes="beside"):
                     self._build_aside()
-        self._timer = self._frame.refresh_every(NO_SCHEMA_S, self._read)
+        self._timer = self._arriving.refresh_every(NO_SCHEMA_S, self._read)
 
     def _build_aside(self) -> None:
         hindrance = facts.hindrance(self._session.identity)
@@ -108,8 +109,7 @@ class SubmitPage:
         with self._place:
             self._form = SchemaForm(self._draft, self._change, more="Priority, labels, limits and more", labels={SPEC: "Type"})
         self._has_form = True
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         await self._estimate()
         await self._suggestions.read()
 

@@ -9,9 +9,10 @@ from fastapi import Request
 
 from quantry_core.evidence_tables import evidence_tables
 from quantry_core.versions import VersionDetail
-from quantry_dashboard.asking import NotDone, ask
+from quantry_dashboard.asking import ask
 from quantry_dashboard.frame import Frame
 from quantry_dashboard.nodes import Node
+from quantry_dashboard.pages.arriving import Arriving
 from quantry_dashboard.pages.card_panel import CardPanel
 from quantry_dashboard.pages.lineage_graph import LineageGraph
 from quantry_dashboard.pages.measured import MeasuredPanel
@@ -47,25 +48,18 @@ class VersionPage:
         """Builds the page; the version comes with the first refresh, once the browser is connected."""
         self._frame = Frame(self._session, title=f"Version {self._ref}", address=version_address(self._ref))
         with self._frame.content:
-            self._loading = Node("p", "Loading…", classes="dim", role="status")
-            self._all = Node("div", classes="job version", hidden="hidden")
-        self._timer = self._frame.refresh_every(REFRESH_S, self._refresh)
+            self._arriving = Arriving(self._frame)
+            self._all = self._arriving.add_body("job version")
+        self._arriving.refresh_every(REFRESH_S, self._refresh)
 
     async def _refresh(self) -> None:
-        try:
-            version = await ask(self._session, lambda client: client.versions.get(self._ref))
-        except NotDone as error:
-            self._loading.show_if(False)
-            if error.is_missing:
-                self._timer.deactivate()
-            raise
+        version = await self._arriving.read(ask(self._session, lambda client: client.versions.get(self._ref)))
         self._ref = version.id
         if self._body is None:
             with self._all:
                 self._body = _Body(self._session, self._frame, version, self._refresh)
         self._body.show(version)
-        self._loading.show_if(False)
-        self._all.show_if(True)
+        self._arriving.come()
         await self._body.read(version, is_everything=self._num_refreshes % LINEAGE_EVERY == 0)
         self._num_refreshes += 1
 

@@ -98,30 +98,20 @@ class HostsPanel:
 
     def ask_revoke(self, host: WorkerHost) -> None:
         """Asks whether a host's key is to be worthless."""
-
-        async def revoke(_answers: Answers) -> None:
-            await ask(self._session, lambda client: client.worker_hosts.revoke(host.id))
-            await self._frame.look(self.refresh)
-
         question = Question(
             f"Revoke host {host.name}?",
             "Its key is refused from now on. What it runs is lost with its lease, and goes to other workers.",
             confirm="Revoke it",
             is_dangerous=True,
         )
-        self._dialog.ask(question, revoke)
+        self._dialog.ask_to(question, self._session, lambda client: client.worker_hosts.revoke(host.id), self.refresh)
 
     def ask_withdraw(self, token: Enrolment) -> None:
         """Asks whether a token is to be worthless."""
-
-        async def withdraw(_answers: Answers) -> None:
-            await ask(self._session, lambda client: client.worker_hosts.withdraw(token.id))
-            await self._frame.look(self.refresh)
-
         question = Question(
             f"Withdraw the token for {token.name}?", "No host can use it any more.", confirm="Withdraw it", is_dangerous=True
         )
-        self._dialog.ask(question, withdraw)
+        self._dialog.ask_to(question, self._session, lambda client: client.worker_hosts.withdraw(token.id), self.refresh)
 
 
 class _HostRow:
