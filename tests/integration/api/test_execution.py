@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from quantry_api.settings import ApiSettings
-from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS
+from quantry_core.execution import FinishRequest, Outcome
+from quantry_core.jobs import BUILT_IN_QUALITY_CORPUS, JobReason
 from quantry_core.keys import Role
 
 from .conftest import ENVIRONMENTS, WORKER_ID, Api, slug
@@ -161,11 +163,12 @@ async def test_characters_and_numbers_that_cannot_be_stored_do_not_break_a_repor
     path = f"/api/v1/execution/jobs/{job['id']}/"
     json_body = {"Content-Type": "application/json"}
     events = '{"attempt": 1, "offset": 0, "events": [{"kind": "log", "data": {"text": "a\\u0000b"}}]}'
-    finish = (
-        '{"attempt": 1, "outcome": "failed", "reason": "diverged", "message": "a\\u0000b", "metrics": {"loss": NaN}, "seconds": Infinity}'
+    ended = FinishRequest(
+        attempt=1, outcome=Outcome.FAILED, reason=JobReason.DIVERGED, message="a\0b", metrics={"loss": math.nan}, seconds=math.inf
     )
     assert (await api[Role.WORKER].post(path + "events", content=events, headers=json_body)).status_code == 204
-    assert (await api[Role.WORKER].post(path + "finish", content=finish, headers=json_body)).status_code == 200
+    # As a worker writes it: what is no number of JSON is null.
+    assert (await api[Role.WORKER].post(path + "finish", content=ended.model_dump_json(), headers=json_body)).status_code == 200
     log = await api[Role.VIEWER].get(f"/api/v1/jobs/{job['id']}/log")
     assert log.text == "--- attempt 1 ---\na\ufffdb\n"
     shown = await api.show(job)
