@@ -209,4 +209,7 @@ def _why_unparsed(cause: BaseException | None) -> str:
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    if request.method not in _methods_at(request):
+        # DELETE /versions/compare: a version has that method, and "compare" is none.
+        return await _on_http_exception(request, HTTPException(HTTPStatus.METHOD_NOT_ALLOWED))
     return problem_response(explain_validation(error.errors(), error.body).problem(request.url.path))

@@ -124,6 +124,17 @@ async def test_two_versions_are_compared(registry: Registry, tmp_path: Path) -> 
     assert {item["key"] for item in told["facts"]} == {"kind", "format", "scheme", "dtype"}
 
 
+async def test_what_a_list_or_a_comparison_does_not_take_is_refused(registry: Registry) -> None:
+    async with registry.client(Role.OPERATOR) as client:
+        number = await client.get("/api/v1/versions", params={"created_before": "0.5"})
+        assert number.status_code == 422
+        assert "created_before: '0.5' is no time with its zone" in number.json()["detail"]
+        assert (await client.get("/api/v1/versions", params={"model": "nothing"})).status_code == 404
+        # "compare" is no version that could be deleted.
+        deleted = await client.delete("/api/v1/versions/compare", params={"left": "a@1", "right": "a@2"})
+        assert (deleted.status_code, deleted.headers["Allow"]) == (405, "GET")
+
+
 async def test_the_lineage_is_drawn_and_the_card_is_written(registry: Registry, tmp_path: Path) -> None:
     await registry.import_master(tmp_path)
     quantized = await quantize(registry, tmp_path)

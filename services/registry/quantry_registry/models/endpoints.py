@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from quantry_core.aliases import Alias
 from quantry_core.model_notes import ModelNotes, ModelNotesChange
@@ -15,6 +14,7 @@ from quantry_core.pages import Page
 from quantry_core.vault_usage import VaultUsage
 from quantry_core.versions import Model
 from quantry_http.auth import Caller, Db
+from quantry_http.moments import Moment
 from quantry_http.pages import PageParams
 from quantry_http.problems import problem_responses
 from quantry_registry.models.schemas import AliasHistory, AliasList, AliasMove
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 usage_router = APIRouter(prefix="/vault", tags=["models"])
 _NOT_FOUND = problem_responses(404)
 
-Moment = Annotated[AwareDatetime | None, Query(description="RFC 3339, with its offset from UTC: where it pointed then.")]
+At = Annotated[Moment | None, Query(description="RFC 3339, with its offset from UTC: where it pointed then.")]
 NamePart = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the name.")]
 
 
@@ -70,7 +70,7 @@ async def list_aliases(caller: Caller, database: Db, name: Name) -> AliasList:
 
 
 @router.get("/{name}/aliases/{alias}", responses=_NOT_FOUND)
-async def get_alias(caller: Caller, database: Db, name: Name, alias: Name, at: Moment = None) -> Alias:
+async def get_alias(caller: Caller, database: Db, name: Name, alias: Name, at: At = None) -> Alias:
     """Returns where an alias points, or where it pointed ``at`` a moment and since when; the version may be deleted by now."""
     async with database.begin() as uow:
         if at is not None:

@@ -33,7 +33,7 @@ _MARKDOWN: dict[int | str, dict[str, Any]] = {
 _SVG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}}
 
 
-@router.get("")
+@router.get("", responses=_NOT_FOUND)
 async def list_versions(caller: Caller, database: Db, page: PageParams, query: VersionParams) -> Page[ListedVersion]:
     """Returns a page of versions that fit, newest first."""
     async with database.begin() as uow:

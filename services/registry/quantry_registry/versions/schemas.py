@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime
 
 from quantry_core.ids import IdPrefix
 from quantry_core.jobs import parse_selector
 from quantry_core.methods import Format
 from quantry_core.names import Name
 from quantry_core.versions import VersionKind, VersionState
+from quantry_http.moments import Moment
 from quantry_store.repositories.version_search import VersionQuery
 
 Bytes = Annotated[int | None, Query(ge=0, le=2**60)]
@@ -30,8 +30,8 @@ async def version_query(
     license: Annotated[str | None, Query(max_length=128, description="As the model card has it, whatever its case.")] = None,
     tags: Annotated[str | None, Query(max_length=2048, description="A selector: stage=test,owner!=ann,golden,!draft.")] = None,
     text: Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the model's name or of the notes.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339; then or later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="RFC 3339; earlier than that.")] = None,
+    created_after: Annotated[Moment | None, Query(description="RFC 3339; then or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="RFC 3339; earlier than that.")] = None,
     min_size_bytes: Bytes = None,
     max_size_bytes: Bytes = None,
     dataset_id: DatasetId = None,
