@@ -10,12 +10,15 @@ Runs on the plain Python of a fresh machine (3.11 or newer, Linux): standard lib
     python3 requirements/environments.py build light ml engine-cpu
     python3 requirements/environments.py lock
 
+Two builds at once wait for each other where they want the same environment.
+
 ``build`` prints how long downloads took and how long the rest took, and leaves the figures in ``.venvs/timings.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -119,15 +124,32 @@ def check_machine() -> None:
         raise BuildError(f"Linux is needed, this is {sys.platform}")
     try:
         VENVS.mkdir(exist_ok=True)
-        probe = VENVS / ".writable"
-        probe.touch()
-        probe.unlink()
+        # A file without a name: another build at work here cannot take it away.
+        with tempfile.TemporaryFile(dir=VENVS):
+            pass
     except OSError as error:
         raise BuildError(f"{VENVS} cannot be written ({error.strerror}); choose a directory you own") from error
 
 
+@contextmanager
+def held_alone(name: str) -> Iterator[None]:
+    """Waits until no other process builds this environment, and keeps others waiting until the block ends."""
+    with (VENVS / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"environments: waiting for another build of {name}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def bootstrap_uv() -> Path:
     """Installs the pinned uv into its own environment with the machine's pip; returns the path of its executable."""
+    with held_alone("uv"):
+        return install_uv()
+
+
+def install_uv() -> Path:
     uv = VENVS / "uv" / "bin" / "uv"
     stamp = VENVS / "uv" / ".stamp"
     digest = file_digest(REQUIREMENTS / "uv.lock")
@@ -146,7 +168,8 @@ def build_all(uv: Path, names: list[str]) -> None:
     started = time.monotonic()
     timings: dict[str, Timing] = {}
     for name in names:
-        timing = build_one(uv, name)
+        with held_alone(name):
+            timing = build_one(uv, name)
         if timing is not None:
             timings[name] = timing
     for name, timing in timings.items():

@@ -99,3 +99,35 @@ def test_ctrl_c_ends_it_in_one_line(environments: ModuleType, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["environments.py", "build", "light"])
     assert environments.main() == 130
     assert capsys.readouterr().err.splitlines() == ["environments: interrupted; the same command builds what is missing"]
+
+
+def test_builds_at_once_build_an_environment_once_and_none_fails(tmp_path: Path) -> None:
+    """Four processes, twenty rounds each: more than enough for a file of one to be taken away by another."""
+    script = tmp_path / "build.py"
+    script.write_text(
+        f"""
+import importlib.util, sys, time
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("environments", {str(CHECKOUT / "requirements" / "environments.py")!r})
+module = importlib.util.module_from_spec(spec)
+sys.modules["environments"] = module
+spec.loader.exec_module(module)
+module.VENVS = Path({str(tmp_path / "venvs")!r})
+
+def build_one(uv, name):
+    stamp = module.VENVS / name
+    if not stamp.exists():
+        time.sleep(0.2)
+        with (module.VENVS / "built.txt").open("a") as told:
+            told.write(name + "\\n")
+        stamp.touch()
+
+module.build_one = build_one
+for number in range(20):
+    module.check_machine()
+    module.build_all(Path("uv"), [f"round{{number % 3}}"])
+"""
+    )
+    builders = [subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [(builder.communicate(timeout=60)[1], builder.returncode) for builder in builders] == [("", 0)] * 4
+    assert sorted((tmp_path / "venvs" / "built.txt").read_text().split()) == ["round0", "round1", "round2"]
