@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from quantry.errors import ApiError, ClientError
-from quantry_dashboard import audit_files, downloads, provider_sign_in, registry_files, sign_in, uploads
+from quantry_dashboard import audit_files, downloads, permalinks, provider_sign_in, registry_files, sign_in, uploads
 from quantry_dashboard.frame import head
 from quantry_dashboard.guard import Guard
 from quantry_dashboard.nodes import Node, link
@@ -113,6 +113,7 @@ def build_app(settings: DashboardSettings) -> FastAPI:
         app.include_router(provider_sign_in.routes(door, provider, settings))
     app.include_router(downloads.routes(door))
     app.include_router(audit_files.routes(door))
+    app.include_router(permalinks.routes(door))
     app.include_router(registry_files.routes(door))
     app.include_router(uploads.routes(door))
     _add_health(app)

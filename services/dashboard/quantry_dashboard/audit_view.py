@@ -17,6 +17,7 @@ from quantry_core.ids import IdPrefix, is_id
 from quantry_dashboard import words
 from quantry_dashboard.administration import AUDIT, moment
 from quantry_dashboard.asking import NotDone
+from quantry_dashboard.deployments import ROLLOUTS
 
 EXPORT = f"{AUDIT}/export"
 MAX_EXPORTED = 50_000
@@ -48,6 +49,7 @@ _ADDRESSES: dict[str, tuple[IdPrefix, str]] = {
     "version": (IdPrefix.VERSION, "/versions/"),
     "dataset": (IdPrefix.DATASET, "/datasets/"),
     "webhook": (IdPrefix.WEBHOOK, "/admin/webhooks/"),
+    "rollout": (IdPrefix.ROLLOUT, f"{ROLLOUTS}/"),
 }
 
 

@@ -11,6 +11,8 @@ from quantry_dashboard.facts import Fact
 from quantry_dashboard.version_filters import version_address
 
 PATH = "/deployments"
+ROLLOUTS = "/rollouts"
+"""A rollout beneath it leads to its page, which is beneath its deployment's."""
 REPLICA_HEADINGS = ("Replica", "State", "Release", "Adapters", "Restarts", "Message")
 ADAPTER_HEADINGS = ("Adapter", "Version", "Loaded", "Since", "Message")
 

@@ -8,6 +8,7 @@ from quantry_core.jobs import JobType
 from quantry_core.webhooks import DeliveryState, Webhook, WebhookAttempt, WebhookDelivery
 from quantry_dashboard import words
 from quantry_dashboard.administration import WEBHOOKS, State, ahead_text
+from quantry_dashboard.deployments import ROLLOUTS
 from quantry_dashboard.facts import Fact
 
 DELIVERY_CLASSES = {
@@ -69,7 +70,7 @@ def webhook_facts(webhook: Webhook, now: datetime) -> list[Fact]:
 def subject_address(delivery: WebhookDelivery) -> str | None:
     """Returns where the dashboard shows what a message is about; None where it does not."""
     noun = delivery.event.partition(".")[0]
-    path = {"job": "/jobs/", "schedule": "/schedules/"}.get(noun)
+    path = {"job": "/jobs/", "schedule": "/schedules/", "rollout": f"{ROLLOUTS}/"}.get(noun)
     return None if path is None else path + delivery.subject_id
 
 

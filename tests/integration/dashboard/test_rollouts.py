@@ -214,6 +214,18 @@ def test_one_deployment_shows_what_served_when_and_goes_back(visit: Visit, canar
     assert canary.serving.asked == [("/deployments/chat/rollback", {"release": 2, "note": None})]
 
 
+def test_a_rollout_is_found_by_its_id_alone(visit: Visit, canary: JobApi, dashboard: RunningDashboard) -> None:
+    page = visit.sign_in(OPERATOR_KEY, f"/rollouts/{ROLLOUT_ID}")
+    expect(page).to_have_url(f"{dashboard.url}{PAGE}")
+    expect(page.get_by_role("region", name="Status")).to_contain_text("progressing")
+    missing = page.request.get(f"{dashboard.url}/rollouts/rol_0197f0a0000070008000000000000009")
+    assert (missing.status, "There is no rollout" in missing.text()) == (404, True)
+    with canary.lock:
+        canary.serving.rollouts[ROLLOUT_ID] = a_rollout(deployment_id="dep_2")
+    orphan = page.request.get(f"{dashboard.url}/rollouts/{ROLLOUT_ID}")
+    assert (orphan.status, orphan.text()) == (404, "The deployment of this rollout is gone.\n")
+
+
 def test_what_does_not_exist_is_said(visit: Visit, canary: JobApi) -> None:
     page = visit.sign_in(OPERATOR_KEY, "/deployments/nobody")
     expect(page.get_by_role("alert").filter(has_text="There is no deployment 'nobody'")).to_be_visible()

@@ -100,6 +100,8 @@ def test_entries_in_words() -> None:
     assert noun_address(an_entry()) == f"/jobs/{JOB}"
     assert noun_address(an_entry(noun_id="../admin")) is None
     assert noun_address(an_entry(noun="key")) is None
+    rollout = f"rol_{JOB.removeprefix('job_')}"
+    assert noun_address(an_entry(noun="rollout", noun_id=rollout)) == f"/rollouts/{rollout}"
     assert data_text({"name": "x", "limits": {"a": 1}, "old": None}) == 'name=x, limits={"a":1}, old=null'
 
 

@@ -125,5 +125,6 @@ def test_webhooks_and_messages_in_words() -> None:
         last_error="answered 500", next_attempt_at=NOW + timedelta(seconds=60), created_at=NOW,
     )  # fmt: skip
     assert subject_address(sent) == "/jobs/job_1"
+    assert subject_address(sent.model_copy(update={"event": "rollout.verdict", "subject_id": "rol_1"})) == "/rollouts/rol_1"
     assert subject_address(sent.model_copy(update={"event": "ping"})) is None
     assert outcome_text(sent, NOW) == "answered 500; tried again in 1 min"

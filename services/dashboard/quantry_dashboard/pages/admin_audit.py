@@ -139,8 +139,10 @@ class _Row:
                 Node("span", text, classes="mono", title=entry.noun_id) if address is None else link(
                     text, address, classes="mono", title=entry.noun_id
                 )
-            with cell("Details", classes="about"), Node("details", classes="unfolds"):
-                Node("summary", said, classes="cut")
+            with cell("Details", classes="about"):
+                if said:
+                    with Node("details", classes="unfolds"):
+                        Node("summary", said, classes="cut")
 
     def show(self, entry: AuditEntry, now: datetime) -> None:
         """Shows how long ago it was."""
