@@ -38,7 +38,7 @@ def deploy(chaos: Chaos, deployment: str, version: str, **options: Any) -> Rollo
 
 
 def deployed(chaos: Chaos, deployment: str, version: str, **options: Any) -> Deployment:
-    """Serves a version and returns the deployment once it is promoted and the gateway has heard of it."""
+    """Serves a version and returns the deployment once it is promoted and the gateway answers for it."""
     rollout = deploy(chaos, deployment, version, watch_s=0, **options)
     if not wait_until(lambda: chaos.client.rollouts.get(rollout.id).state not in ACTIVE_ROLLOUT_STATES, DEPLOY_TIMEOUT_S):
         raise TimeoutError(f"{version} is not served after {DEPLOY_TIMEOUT_S:.0f} s")
@@ -58,11 +58,17 @@ def stop(chaos: Chaos, deployment: str) -> None:
 
 def answers(chaos: Chaos, model: str) -> bool:
     """Tells whether the gateway gets an answer from a model."""
+    return answered_by(chaos, model) is not None
+
+
+def answered_by(chaos: Chaos, model: str) -> str | None:
+    """Returns the name of the engine that the gateway gets an answer from, or None where it gets none."""
     with chaos.http() as http:
         try:
-            return http.post("/v1/completions", json={"model": model, "prompt": "Speak", "max_tokens": 1}).is_success
+            answer = http.post("/v1/completions", json={"model": model, "prompt": "Speak", "max_tokens": 1})
         except httpx.TransportError:
-            return False
+            return None
+    return str(answer.json().get("system_fingerprint")) if answer.is_success else None
 
 
 def ready(chaos: Chaos, deployment: str) -> list[Replica]:

@@ -16,7 +16,8 @@ from quantry_gateway.kept_routes import KeptRoutes
 from quantry_gateway.table import CompiledRoutes, RouteTable, compile_routes
 
 _FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 1.0
+"""So old may be what is served once the api is back: what was rolled out or undone meanwhile is heard of within it."""
 _ANSWER_MARGIN_S = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -122,5 +123,5 @@ class RouteWatcher:
 
 
 def _pause_s(num_failures: int) -> float:
-    """Returns the longest pause after so many failures before this one: 0.2 s, doubled each time, 5 s at most."""
+    """Returns the longest pause after so many failures before this one: 0.2 s, doubled each time, 1 s at most."""
     return min(_FIRST_PAUSE_S * 2.0 ** min(num_failures, 10), _LONGEST_PAUSE_S)
