@@ -20,6 +20,10 @@ class Chart:
         self._chart: ui.echart | None = None
         self._place = Node("div", classes=classes, role="img", hidden="hidden")
 
+    def prepare(self) -> None:
+        """Has the browser load the library while what is to be drawn is still asked for."""
+        ui.run_javascript('import("nicegui-echart")')
+
     def show(self, options: dict[str, Any], text: str) -> None:
         """Draws options; ``text`` says the same to those who do not see it."""
         self._place.attribute("aria-label", text)

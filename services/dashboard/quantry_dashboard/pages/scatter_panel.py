@@ -43,6 +43,7 @@ class ScatterPanel:
                 self._measure_fields = Node("div", classes="measure-fields")
             self._nothing = Node("p", "Loading…", classes="dim", role="status")
             self._chart = Chart("chart scatter-chart", on_point=_open_point)
+            self._chart.prepare()
             self._summary = Node("p", classes="dim", hidden="hidden")
             self._table = Node("div")
 
