@@ -4,8 +4,8 @@ ENVIRONMENTS = $(PYTHON) requirements/environments.py
 DEV = .venvs/dev/bin
 ENVIRONMENTS_OF = dev ml engine-cpu engine-llama-cpp
 STATE_DIR ?= .quantry
-# Much of a test is waiting for processes: four at a time keep two cores busy. See tests/conftest.py for who stays together.
-SHARED = -n 4 --no-loadscope-reorder
+# Much of a test is waiting for processes: three at a time keep two cores busy, in 8 GB. See tests/conftest.py for who stays together.
+SHARED = -n 3 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down environments test test-all chaos bench bench-gateway bench-methods bench-rollouts bench-training fuzz secrets images check docs lint format lock
