@@ -59,6 +59,13 @@ def test_completion(openai_client: OpenAI, deployment: str) -> None:
     assert answer.usage.completion_tokens == 16
 
 
+def test_its_tokens_are_those_that_transformers_finds_likeliest(
+    platform: Platform, deployment: str, quantized: VersionDetail, tmp_path: Path
+) -> None:
+    platform.client.versions.export(quantized.id, tmp_path / "four-bits")
+    check_agreement(served_tokens(platform, deployment), tmp_path / "four-bits")
+
+
 def test_chat(openai_client: OpenAI, deployment: str) -> None:
     message = [{"role": "user", "content": "Speak to me of the sea."}]
     answer = openai_client.chat.completions.create(model=deployment, messages=message, max_tokens=16, temperature=0)  # type: ignore[arg-type]

@@ -23,7 +23,12 @@ from quantry_core.strategies import (
     Strategy,
 )
 from quantry_core.verdicts import Verdict
+from quantry_deploy.probing import TIMEOUT_S
 
+PASSES_UNTIL_UNDONE = 1
+"""Of the controller, from the evidence to routes without the candidate: how long a pass takes is the machine's affair."""
+HUNG_S = TIMEOUT_S / 2
+"""Who waited for a hung replica's answer would wait longer."""
 RULES = AnalysisSpec(rules=[ErrorRateCompared(max_increase=0.1)])
 CANARY = CanaryStrategy(
     steps=[CanaryStep(percent=10), CanaryStep(percent=50, pause=True), CanaryStep(percent=100, analysis=False)], analysis=RULES
@@ -76,9 +81,9 @@ async def test_a_failed_verdict_takes_the_share_back_and_says_why(pool: Pool) ->
     await pool.until_rollout(rollout, percent=10)
     await pool.told(first.to_release_id, answered=400)
     await pool.told(rollout.to_release_id, answered=100, failed=300)
-    began_s = time.monotonic()
-    over = await pool.until_rollout(rollout, state=RolloutState.ROLLED_BACK)
-    assert time.monotonic() - began_s < 1
+    await pool.look(PASSES_UNTIL_UNDONE)
+    over = await pool.rollout(rollout)
+    assert over.state is RolloutState.ROLLED_BACK
     assert (over.reason, over.percent) == (RolloutReason.VERDICT_FAILED, 0)
     assert over.message is not None
     assert "error_rate_compared: 300 of 400 requests failed" in over.message
@@ -107,7 +112,7 @@ async def test_a_replica_that_hangs_does_not_hold_up_a_rollback(pool: Pool) -> N
         await pool.controller.look()
         await pool.controller.settle(within_s=5)
         assert (await pool.rollout(rollout)).state is RolloutState.ROLLED_BACK
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < HUNG_S
     finally:
         os.kill(hung.pid, signal.SIGCONT)
 
@@ -215,9 +220,8 @@ async def test_a_release_that_fails_in_its_watch_gives_way_to_the_one_before_at_
     async def is_back() -> bool:
         return await pool.shares() == {first.to_release_id: 100}
 
-    began_s = time.monotonic()
-    await pool.until(is_back)
-    assert time.monotonic() - began_s < 1
+    await pool.look(PASSES_UNTIL_UNDONE)
+    assert await is_back()
     back = (await pool.platform.deployment()).current_release
     assert back is not None
     assert back.id == first.to_release_id

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from factories import forked
 from factories.backends import run_python
 from factories.child_runs import MASTER, Ran, checkpoint, run, start, text
 from quantry_core.jobs import FinetuneSpec, InputRole, JobReason
@@ -114,7 +115,7 @@ def test_who_has_joined_is_waited_for_longer_than_who_has_not() -> None:
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
 def test_what_cannot_be_on_this_host_is_refused_before_any_work(tmp_path: Path, strategy: str) -> None:
-    ran = run(tmp_path / "attempt", finetune(2, {"strategy": strategy}), inputs(tmp_path / "data"))
+    ran = forked.run(tmp_path / "attempt", finetune(2, {"strategy": strategy}), inputs(tmp_path / "data"))
     assert ran.failure.reason is JobReason.INVALID_INPUT
     assert f"strategy {strategy} shards over GPUs, and this job gets none" in ran.failure.message
     assert not any(isinstance(event, ChildMetrics) for event in ran.events)

@@ -29,7 +29,7 @@ match task["spec"]["model"]:
     case "short":
         time.sleep(3)
     case "hungry":
-        held = [bytearray(b"x" * 1_000_000) for _ in range(400) if time.sleep(0.002) is None]
+        held = [bytearray(b"x" * 1_000_000) for _ in range(400) if time.sleep(0.01) is None]
         time.sleep(600)
     case "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
