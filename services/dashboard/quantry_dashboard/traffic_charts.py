@@ -59,7 +59,7 @@ def chart_options(drawn: Drawn, spans: RolloutSpans) -> dict[str, Any]:
         "grid": {"left": 54, "right": 14, "top": 34, "bottom": 28},
         "legend": {"top": 0, "textStyle": TEXT_STYLE, "data": [name for name, _ in sides]},
         "tooltip": {"trigger": "item", "renderMode": "richText", "confine": True, "formatter": "{b}"},
-        "xAxis": {"type": "time", "splitNumber": 4, **axis(drawn=False)},
+        "xAxis": {"type": "time", "splitNumber": 4, **_from_and_to(spans), **axis(drawn=False)},
         "yAxis": {"type": "value", "min": 0, "axisLabel": {"color": DIM, "formatter": drawn.label}, **axis(labels=False)},
         "series": series,
     }
@@ -73,6 +73,12 @@ def chart_text(drawn: Drawn, spans: RolloutSpans) -> str:
         if estimate is not None:
             parts.append(f"{name} lately {_estimate_text(drawn, estimate)}")
     return "; ".join(parts)
+
+
+def _from_and_to(spans: RolloutSpans) -> dict[str, float]:
+    """Returns the ends of the axis of time: left to itself, ECharts draws two days around a single span."""
+    began = [milliseconds(span.began_at) for _, figures in sides_of(spans) for span in figures]
+    return {"min": min(began), "max": max(began) + spans.span_s * 1000} if began else {}
 
 
 def _series(drawn: Drawn, name: str, figures: Sequence[SpanFigures]) -> list[dict[str, Any]]:

@@ -29,6 +29,12 @@ def test_a_band_that_is_not_known_is_left_open() -> None:
     assert None not in [width for _, width in series["stable to"]["data"]]
 
 
+@pytest.mark.parametrize("num_spans", [1, 3])
+def test_the_axis_of_time_holds_the_spans_and_no_more(num_spans: int) -> None:
+    time = chart_options(FAILED, spans(num_spans))["xAxis"]
+    assert (time["min"], time["max"]) == (milliseconds(NOW), milliseconds(NOW) + 5_000 * num_spans)
+
+
 def test_a_first_release_is_alone() -> None:
     options = chart_options(MEDIAN, spans(stable=None))
     assert options["legend"]["data"] == ["candidate"]
