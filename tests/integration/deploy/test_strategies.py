@@ -23,12 +23,9 @@ from quantry_core.strategies import (
     Strategy,
 )
 from quantry_core.verdicts import Verdict
-from quantry_deploy.probing import TIMEOUT_S
 
 PASSES_UNTIL_UNDONE = 1
 """Of the controller, from the evidence to routes without the candidate: how long a pass takes is the machine's affair."""
-HUNG_S = TIMEOUT_S / 2
-"""Who waited for a hung replica's answer would wait longer."""
 RULES = AnalysisSpec(rules=[ErrorRateCompared(max_increase=0.1)])
 CANARY = CanaryStrategy(
     steps=[CanaryStep(percent=10), CanaryStep(percent=50, pause=True), CanaryStep(percent=100, analysis=False)], analysis=RULES
@@ -112,7 +109,7 @@ async def test_a_replica_that_hangs_does_not_hold_up_a_rollback(pool: Pool) -> N
         await pool.controller.look()
         await pool.controller.settle(within_s=5)
         assert (await pool.rollout(rollout)).state is RolloutState.ROLLED_BACK
-        assert time.monotonic() - began_s < HUNG_S
+        assert time.monotonic() - began_s < 1
     finally:
         os.kill(hung.pid, signal.SIGCONT)
 
